@@ -1,0 +1,25 @@
+"""The backbone that ships inside the package, and the stable name by which adapters refer to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["DEFAULT_BASE", "EMBEDDED_BASES", "resolve_base"]
+
+DEFAULT_BASE = "speechprompt-hf/tiny-hubert-km100-gslm"
+EMBEDDED_BASES = {DEFAULT_BASE: "default"}
+
+
+def resolve_base(name_or_path: str) -> str:
+    """Where a base is read from.
+
+    Args:
+        name_or_path (`str`): a Hub id, a folder, or the name of an embedded base.
+
+    Returns:
+        `str`: the folder inside the installed package for an embedded base, else the argument unchanged.
+    """
+    folder = EMBEDDED_BASES.get(name_or_path)
+    if folder is None:
+        return name_or_path
+    return str(Path(__file__).resolve().parent.parent / "backbones" / folder)

@@ -1,0 +1,112 @@
+"""Discrete units: runs merged into units with durations, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UnitError
+
+__all__ = ["UnitSequence", "expand_runs", "merge_runs"]
+
+IntegerArray = NDArray[np.int64]
+
+
+def _as_integer_vector(values: Sequence[int] | NDArray[np.integer], name: str) -> IntegerArray:
+    array = np.asarray(values)
+    if array.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise UnitError(
+            f"{name} must be one row of integers, got shape {array.shape} of dtype {array.dtype}",
+            hint="pass a list of unit numbers such as [71, 12, 56]",
+        )
+    return array.astype(np.int64)
+
+
+def merge_runs(frame_units: Sequence[int] | NDArray[np.integer]) -> tuple[IntegerArray, IntegerArray]:
+    """Keep the first unit of every run of equal units.
+
+    Args:
+        frame_units (`Sequence[int]` of length T): one unit per frame.
+
+    Returns:
+        `tuple[NDArray[int64], NDArray[int64]]`: units of shape `(U,)` without equal neighbours, and durations of shape
+        `(U,)` in frames, at least 1 each, whose sum is T.
+
+    Raises:
+        UnitError: the input is not one row of integers.
+
+    Example:
+        `merge_runs([1, 1, 2, 2, 1])` is `([1, 2, 1], [2, 2, 1])`.
+
+    Source:
+        fairseq `examples/textless_nlp/gslm/speech2unit`, `merge: True` in SpeechPrompt's task configurations.
+    """
+    frames = _as_integer_vector(frame_units, "frame_units")
+    if frames.size == 0:
+        return frames, frames.copy()
+    starts = np.flatnonzero(np.concatenate(([True], frames[1:] != frames[:-1])))
+    return frames[starts], np.diff(np.append(starts, frames.size))
+
+
+def expand_runs(
+    units: Sequence[int] | NDArray[np.integer], durations: Sequence[int] | NDArray[np.integer]
+) -> IntegerArray:
+    """Repeat every unit for its duration: the inverse of `merge_runs`.
+
+    Args:
+        units (`Sequence[int]` of length U): units.
+        durations (`Sequence[int]` of length U): frames per unit, each at least 1.
+
+    Returns:
+        `NDArray[int64]` of shape `(T,)`: one unit per frame.
+
+    Raises:
+        UnitError: the lengths differ or a duration is below 1.
+    """
+    unit_array = _as_integer_vector(units, "units")
+    duration_array = _as_integer_vector(durations, "durations")
+    if unit_array.shape != duration_array.shape:
+        raise UnitError(
+            f"{unit_array.size} units came with {duration_array.size} durations", hint="give one duration a unit"
+        )
+    if duration_array.size and duration_array.min() < 1:
+        raise UnitError(f"duration {duration_array.min()} is below one frame", hint="durations count frames from 1")
+    return np.repeat(unit_array, duration_array)
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSequence:
+    """Units of one recording.
+
+    Attributes:
+        units (`NDArray[int64]` of shape `(U,)`): units with equal neighbours merged.
+        durations (`NDArray[int64]` of shape `(U,)`): frames per unit.
+    """
+
+    units: IntegerArray
+    durations: IntegerArray
+
+    @classmethod
+    def from_frames(cls, frame_units: Sequence[int] | NDArray[np.integer]) -> UnitSequence:
+        """Merge the runs of `frame_units` (T frames)."""
+        return cls(*merge_runs(frame_units))
+
+    @property
+    def frames(self) -> IntegerArray:
+        """`NDArray[int64]` of shape `(T,)`: one unit per frame."""
+        return expand_runs(self.units, self.durations)
+
+    def __len__(self) -> int:
+        return int(self.units.size)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, UnitSequence):
+            return NotImplemented
+        return np.array_equal(self.units, other.units) and np.array_equal(self.durations, other.durations)
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,1 @@
+"""Synthetic speech made on the spot by an engine that runs in a process of its own."""

@@ -72,10 +72,13 @@ def expand_runs(
     duration_array = _as_integer_vector(durations, "durations")
     if unit_array.shape != duration_array.shape:
         raise UnitError(
-            f"{unit_array.size} units came with {duration_array.size} durations", hint="give one duration a unit"
+            f"{unit_array.size} units came with {duration_array.size} durations",
+            hint="give one duration a unit",
         )
     if duration_array.size and duration_array.min() < 1:
-        raise UnitError(f"duration {duration_array.min()} is below one frame", hint="durations count frames from 1")
+        raise UnitError(
+            f"duration {duration_array.min()} is below one frame", hint="durations count frames from 1"
+        )
     return np.repeat(unit_array, duration_array)
 
 

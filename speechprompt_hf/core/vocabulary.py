@@ -9,7 +9,14 @@ from typing import Any
 
 from .errors import UnitError, VocabularyError
 
-__all__ = ["EOS_TOKEN_ID", "PAD_TOKEN_ID", "SEPARATOR_TOKEN_ID", "SPECIAL_TOKENS", "UNK_TOKEN_ID", "UnitVocabulary"]
+__all__ = [
+    "EOS_TOKEN_ID",
+    "PAD_TOKEN_ID",
+    "SEPARATOR_TOKEN_ID",
+    "SPECIAL_TOKENS",
+    "UNK_TOKEN_ID",
+    "UnitVocabulary",
+]
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 SEPARATOR_TOKEN_ID, PAD_TOKEN_ID, EOS_TOKEN_ID, UNK_TOKEN_ID = range(4)
@@ -40,7 +47,8 @@ class UnitVocabulary:
         for position, symbol in enumerate(self.symbols):
             if not (symbol.isascii() and symbol.isdecimal()):
                 raise VocabularyError(
-                    f"symbol {symbol!r} in line {position + 1} is no unit number", hint="each line is 'UNIT COUNT'"
+                    f"symbol {symbol!r} in line {position + 1} is no unit number",
+                    hint="each line is 'UNIT COUNT'",
                 )
             if int(symbol) in id_of_unit:
                 raise VocabularyError(f"unit {symbol} occurs twice, again in line {position + 1}")
@@ -59,7 +67,9 @@ class UnitVocabulary:
         Raises:
             VocabularyError: the file has no unit or a malformed line.
         """
-        symbols = [line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        symbols = [
+            line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
         while symbols and symbols[-1].startswith("madeupword"):
             symbols.pop()
         if not symbols:

@@ -1,0 +1,164 @@
+"""Sound from whatever users have: paths, bytes, arrays, `datasets` rows; read by soundfile, resampled by soxr."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import AudioDecodeError, AudioTooShortError, AudioValueError, SamplingRateError
+
+__all__ = ["check_waveform", "load_waveform", "read_audio", "resample"]
+
+Waveform = NDArray[np.float32]
+
+
+def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
+    """Read a sound file of any format that libsndfile knows: wav, flac, ogg, opus, mp3.
+
+    Args:
+        source (`str | PathLike | bytes | file object`): the file or its content.
+        name (`str`, *optional*): how errors call the recording; defaults to the path.
+
+    Returns:
+        `tuple[NDArray[float32], int]`: mono samples of shape `(S,)` in [-1, 1] (channels are averaged), and the rate in Hz.
+
+    Raises:
+        AudioDecodeError: there is no such file, or it is no sound file, corrupt or truncated.
+    """
+    import soundfile
+
+    label = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "the given bytes")
+    stream = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
+    try:
+        with soundfile.SoundFile(stream) as sound:
+            expected = sound.frames
+            samples = sound.read(dtype="float32", always_2d=True)
+            rate = int(sound.samplerate)
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        raise AudioDecodeError(
+            f"{label} cannot be read as sound: {error}", hint="wav, flac, ogg, opus and mp3 files are read"
+        ) from error
+    if 0 < expected < 2**62 and len(samples) < expected:
+        raise AudioDecodeError(
+            f"{label} is truncated: {len(samples)} of {expected} samples can be read",
+            hint="copy the file again",
+        )
+    return np.ascontiguousarray(samples.mean(axis=1)), rate
+
+
+def resample(waveform: Waveform, rate: int, target_rate: int) -> Waveform:
+    """Resample mono sound with soxr at its high quality.
+
+    Args:
+        waveform (`NDArray[float32]` of shape `(S,)`): samples at `rate` Hz.
+        rate (`int`): its sampling rate in Hz.
+        target_rate (`int`): the wanted rate in Hz.
+
+    Returns:
+        `NDArray[float32]`: samples at `target_rate`; the input itself if the rates are equal.
+
+    Raises:
+        SamplingRateError: a rate is not positive.
+    """
+    if rate <= 0 or target_rate <= 0:
+        raise SamplingRateError(f"a sampling rate of {min(rate, target_rate)} Hz is impossible")
+    if rate == target_rate:
+        return waveform
+    import soxr
+
+    return np.asarray(soxr.resample(waveform, rate, target_rate), dtype=np.float32)
+
+
+def check_waveform(waveform: Waveform, *, name: str, min_samples: int = 1) -> None:
+    """Refuse what no encoder can turn into units.
+
+    Args:
+        waveform (`NDArray[float32]` of shape `(S,)`): samples.
+        name (`str`): how errors call the recording.
+        min_samples (`int`, defaults to 1): samples of one encoder frame.
+
+    Raises:
+        AudioTooShortError: fewer than `min_samples` samples.
+        AudioValueError: a sample is NaN or infinite.
+    """
+    if waveform.size < min_samples:
+        raise AudioTooShortError(
+            f"{name} has {waveform.size} samples, fewer than the {min_samples} of one frame",
+            hint="leave it out or record it again",
+        )
+    if not np.isfinite(waveform).all():
+        position = int(np.flatnonzero(~np.isfinite(waveform))[0])
+        raise AudioValueError(
+            f"sample {position} of {name} is {waveform[position]}", hint="samples must be finite"
+        )
+
+
+def _mono_array(values: Any, name: str) -> Waveform:
+    if hasattr(values, "detach"):
+        values = (
+            values.detach().cpu().float().numpy()
+            if values.is_floating_point()
+            else values.detach().cpu().numpy()
+        )
+    array = np.asarray(values)
+    if array.size and not np.issubdtype(array.dtype, np.floating):
+        raise AudioValueError(
+            f"{name} has samples of dtype {array.dtype}",
+            hint="divide integer samples by their full scale first, for example int16 by 32768.0",
+        )
+    if array.ndim == 2:
+        # Either (channels, samples), as torch has it, or (samples, channels), as soundfile has it.
+        array = array.mean(axis=0 if array.shape[0] <= array.shape[1] else 1)
+    if array.ndim != 1:
+        raise AudioValueError(
+            f"{name} has shape {array.shape}",
+            hint="one recording is (samples,), (channels, samples) or (samples, channels)",
+        )
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def load_waveform(
+    item: Any, *, sampling_rate: int | None = None, target_rate: int = 16000, name: str = "the recording"
+) -> Waveform:
+    """One recording, in any form, as mono samples at `target_rate`.
+
+    Args:
+        item: array, tensor or list of floating samples of shape `(S,)`, `(channels, S)` or `(S, channels)`; path; bytes;
+            or a `datasets` Audio value: `{"bytes", "path"}` (undecoded) or `{"array", "sampling_rate"}` (decoded).
+        sampling_rate (`int`, *optional*): the rate of arrays in Hz; files carry their own.
+        target_rate (`int`, defaults to 16000): the wanted rate in Hz.
+        name (`str`): how errors call the recording.
+
+    Returns:
+        `NDArray[float32]` of shape `(S,)`.
+
+    Raises:
+        AudioDecodeError: a file cannot be read.
+        AudioValueError: samples are integers, or the shape is no recording's.
+        SamplingRateError: an array came without its rate, or the rate is impossible.
+    """
+    if isinstance(item, Mapping):
+        if item.get("array") is not None:
+            rate = item.get("sampling_rate") or sampling_rate
+            return load_waveform(item["array"], sampling_rate=rate, target_rate=target_rate, name=name)
+        if item.get("path") and name == "the recording":
+            name = str(item["path"])
+        item = item["bytes"] if item.get("bytes") is not None else item.get("path")
+        if item is None:
+            raise AudioDecodeError(f"{name} has neither an array, nor bytes, nor a path")
+    if isinstance(item, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(item, "read"):
+        is_path = isinstance(item, str | os.PathLike)
+        waveform, rate = read_audio(item, name=os.fspath(item) if is_path else name)
+    else:
+        waveform = _mono_array(item, name)
+        if sampling_rate is None:
+            raise SamplingRateError(
+                f"{name} is an array without a sampling rate", hint="pass sampling_rate=… in Hz"
+            )
+        rate = int(sampling_rate)
+    return resample(waveform, rate, target_rate)

@@ -25,7 +25,8 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
         name (`str`, *optional*): how errors call the recording; defaults to the path.
 
     Returns:
-        `tuple[NDArray[float32], int]`: mono samples of shape `(S,)` in [-1, 1] (channels are averaged), and the rate in Hz.
+        `tuple[NDArray[float32], int]`: mono samples of shape `(S,)` in [-1, 1] (channels are averaged), and the rate
+        in Hz.
 
     Raises:
         AudioDecodeError: there is no such file, or it is no sound file, corrupt or truncated.
@@ -93,18 +94,12 @@ def check_waveform(waveform: Waveform, *, name: str, min_samples: int = 1) -> No
         )
     if not np.isfinite(waveform).all():
         position = int(np.flatnonzero(~np.isfinite(waveform))[0])
-        raise AudioValueError(
-            f"sample {position} of {name} is {waveform[position]}", hint="samples must be finite"
-        )
+        raise AudioValueError(f"sample {position} of {name} is {waveform[position]}", hint="samples must be finite")
 
 
 def _mono_array(values: Any, name: str) -> Waveform:
     if hasattr(values, "detach"):
-        values = (
-            values.detach().cpu().float().numpy()
-            if values.is_floating_point()
-            else values.detach().cpu().numpy()
-        )
+        values = values.detach().cpu().float().numpy() if values.is_floating_point() else values.detach().cpu().numpy()
     array = np.asarray(values)
     if array.size and not np.issubdtype(array.dtype, np.floating):
         raise AudioValueError(
@@ -128,8 +123,9 @@ def load_waveform(
     """One recording, in any form, as mono samples at `target_rate`.
 
     Args:
-        item: array, tensor or list of floating samples of shape `(S,)`, `(channels, S)` or `(S, channels)`; path; bytes;
-            or a `datasets` Audio value: `{"bytes", "path"}` (undecoded) or `{"array", "sampling_rate"}` (decoded).
+        item: array, tensor or list of floating samples of shape `(S,)`, `(channels, S)` or `(S, channels)`; path;
+            bytes; or a `datasets` Audio value: `{"bytes", "path"}` (undecoded) or `{"array", "sampling_rate"}`
+            (decoded).
         sampling_rate (`int`, *optional*): the rate of arrays in Hz; files carry their own.
         target_rate (`int`, defaults to 16000): the wanted rate in Hz.
         name (`str`): how errors call the recording.
@@ -157,8 +153,6 @@ def load_waveform(
     else:
         waveform = _mono_array(item, name)
         if sampling_rate is None:
-            raise SamplingRateError(
-                f"{name} is an array without a sampling rate", hint="pass sampling_rate=… in Hz"
-            )
+            raise SamplingRateError(f"{name} is an array without a sampling rate", hint="pass sampling_rate=… in Hz")
         rate = int(sampling_rate)
     return resample(waveform, rate, target_rate)

@@ -27,8 +27,8 @@ def sha256_of_json(value: Any) -> str:
 def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:
     """Hexadecimal SHA-256 of named tensors: names, shapes and values as float32, in the order of names.
 
-    Floating tensors are hashed as float32, so that weights stored in half precision have the same hash before and after
-    they are loaded in float32.
+    Floating tensors are hashed as float32, so that weights stored in half precision have the same hash before and
+    after they are loaded in float32.
 
     Args:
         tensors (`Mapping[str, ndarray | Tensor]`): arrays of any shape, floating or integer.

@@ -10,7 +10,10 @@ from .errors import MissingDependencyError
 
 __all__ = ["check_torchaudio", "require", "torchaudio_is_usable"]
 
-_BROKEN_TORCHAUDIO = "torchaudio is installed but does not load beside this torch, and transformers' HuBERT, Trainer and peft fail with it"
+_BROKEN_TORCHAUDIO = (
+    "torchaudio is installed but does not load beside this torch, "
+    "and transformers' HuBERT, Trainer and peft fail with it"
+)
 
 
 def require(module: str, extra: str) -> ModuleType:

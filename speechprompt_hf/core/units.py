@@ -76,9 +76,7 @@ def expand_runs(
             hint="give one duration a unit",
         )
     if duration_array.size and duration_array.min() < 1:
-        raise UnitError(
-            f"duration {duration_array.min()} is below one frame", hint="durations count frames from 1"
-        )
+        raise UnitError(f"duration {duration_array.min()} is below one frame", hint="durations count frames from 1")
     return np.repeat(unit_array, duration_array)
 
 

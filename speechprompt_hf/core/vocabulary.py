@@ -26,8 +26,8 @@ SEPARATOR_TOKEN_ID, PAD_TOKEN_ID, EOS_TOKEN_ID, UNK_TOKEN_ID = range(4)
 class UnitVocabulary:
     """Token ids of a unit language model: four special tokens, then the units in dictionary order.
 
-    `<s>` (0) separates an utterance from its labels, `</s>` (2) starts and ends a sequence. A token id is **not** unit +
-    4 in general: the dictionaries of the released CPC models are sorted by frequency.
+    `<s>` (0) separates an utterance from its labels, `</s>` (2) starts and ends a sequence. A token id is **not**
+    unit + 4 in general: the dictionaries of the released CPC models are sorted by frequency.
 
     Args:
         symbols (`tuple[str, ...]` of length K): the unit numbers as decimal strings, in dictionary order.
@@ -67,9 +67,7 @@ class UnitVocabulary:
         Raises:
             VocabularyError: the file has no unit or a malformed line.
         """
-        symbols = [
-            line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        symbols = [line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
         while symbols and symbols[-1].startswith("madeupword"):
             symbols.pop()
         if not symbols:

@@ -1,0 +1,99 @@
+"""Encoders and centroids from folders and the Hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import ConfigurationError
+from .dense_model import DenseModel, WaveDenseModel
+from .dense_whisper import WhisperDenseModel
+from .quantizer import Quantizer
+
+__all__ = ["dense_model_from", "load_dense_model", "load_quantizer"]
+
+
+def dense_model_from(model: Any, layer: int) -> DenseModel:
+    """The dense model of a transformers model.
+
+    Args:
+        model (`PreTrainedModel | str`): an encoder, a model that contains one, or a name that `AutoModel` loads.
+        layer (`int`): index into `hidden_states`.
+    """
+    if isinstance(model, str | os.PathLike):
+        from transformers import AutoModel
+
+        model = AutoModel.from_pretrained(model, dtype=torch.float32)
+    model_type = getattr(model.config, "model_type", None)
+    if model_type == "whisper":
+        encoder = model if hasattr(model, "embed_positions") else model.get_encoder()
+        return WhisperDenseModel(encoder, layer)
+    return WaveDenseModel(getattr(model, getattr(model, "base_model_prefix", ""), model), layer)
+
+
+def load_dense_model(location: str, subfolder: str, layer: int, options: dict[str, Any]) -> DenseModel:
+    """Read `location/subfolder`, a folder or a Hub repository, in float32.
+
+    Raises:
+        ConfigurationError: there is no encoder.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    name = location
+    if os.path.isdir(location):
+        # The folder itself, not a sub-folder: the Auto classes look for adapters in what they are given.
+        name = os.path.join(location, subfolder)
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise ConfigurationError(
+                f"{location} has no {subfolder}/config.json",
+                hint="a base folder holds encoder/ and quantizer.safetensors; see SpeechUnitProcessor.save_pretrained",
+            )
+    else:
+        options = {**options, "subfolder": subfolder}
+    config = AutoConfig.from_pretrained(name, **options)
+    if config.model_type == "whisper" and "WhisperEncoder" in (config.architectures or []):
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        model_class: Any = WhisperEncoder
+    else:
+        model_class = MODEL_MAPPING[type(config)]
+    with _without_progress_bar():
+        model = model_class.from_pretrained(name, config=config, dtype=torch.float32, **options)
+    return dense_model_from(model, layer)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    # A bar for each of a base's three small files would hide the user's own.
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
+
+
+def load_quantizer(location: str, file_name: str, options: dict[str, Any]) -> Quantizer:
+    """Read the centroids of a folder or a Hub repository.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    if os.path.isdir(location):
+        path = Path(location) / file_name
+        if not path.is_file():
+            raise ConfigurationError(f"{location} has no {file_name}", hint="fit one with `speechprompt quantize`")
+        return Quantizer.load(path)
+    from transformers.utils import cached_file
+
+    resolved = cached_file(location, file_name, **options)
+    assert resolved is not None  # cached_file raises where the file is missing
+    return Quantizer.load(resolved)

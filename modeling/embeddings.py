@@ -1,0 +1,77 @@
+"""Unit embeddings with a separator of their own while a prompt is active."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..core.vocabulary import SEPARATOR_TOKEN_ID
+
+__all__ = ["Separator", "UnitEmbedding"]
+
+
+class Separator(nn.Module):
+    """The trained separator as an offset from the embedding of `<s>`: zero means untrained.
+
+    As a child of the embedding it exists on every base, so that PEFT can save it (`modules_to_save=["separator"]`) and
+    restore it with a prompt; a base's own files never contain it. Frozen on a base, trainable in an adapter.
+
+    The number of input prompts lies beside it, because PEFT hands input prompts over as nameless columns of
+    `inputs_embeds`, and columns that are prompts must not count as positions.
+    """
+
+    num_prompt_columns: Tensor
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1, hidden_size), requires_grad=False)
+        self.register_buffer("num_prompt_columns", torch.zeros((), dtype=torch.long))
+
+    def forward(self, start_row: Tensor) -> Tensor:
+        """The separator's vector.
+
+        Args:
+            start_row (`Tensor` of shape `(D,)`): the embedding of `<s>`, unscaled.
+
+        Returns:
+            `Tensor` of shape `(D,)` in the dtype of `start_row`.
+        """
+        return (start_row.to(self.offset.dtype) + self.offset[0]).to(start_row.dtype)
+
+
+class UnitEmbedding(nn.Embedding):
+    """Scaled token embeddings whose `<s>` row can be replaced at the input only; the tied output head stays.
+
+    Args:
+        num_embeddings (`int`): vocabulary V.
+        embedding_dim (`int`): width D.
+        padding_idx (`int`): row of the padding.
+        scale (`bool`): multiply by sqrt(D).
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, *, scale: bool) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx)
+        self.scale = math.sqrt(embedding_dim) if scale else 1.0
+        self.separator = Separator(embedding_dim)
+
+    def forward(self, input_ids: Tensor, separator: Tensor | bool = True) -> Tensor:
+        """Scaled embeddings.
+
+        Args:
+            input_ids (`LongTensor` of shape `(B, N)`): token ids.
+            separator (`Tensor` of shape `(D,)` or `(B, D)`, or `bool`, defaults to `True`): the vector of `<s>`, unscaled;
+                `True` takes the own trained separator, `False` the row of `<s>`. `True` is the default because PEFT's
+                prompt tuning calls the embedding itself; on a base the two are equal.
+
+        Returns:
+            `Tensor` of shape `(B, N, D)`.
+        """
+        vectors = super().forward(input_ids)
+        if separator is not False:
+            vector = self.separator(self.weight[SEPARATOR_TOKEN_ID]) if separator is True else separator
+            vector = vector.to(vectors.dtype)
+            vector = vector.unsqueeze(1) if vector.dim() == 2 else vector
+            vectors = torch.where((input_ids == SEPARATOR_TOKEN_ID).unsqueeze(-1), vector, vectors)
+        return vectors * self.scale

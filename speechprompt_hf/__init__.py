@@ -1,1 +1,52 @@
-"""Prompting of speech language models: importing this package registers its classes with the Auto classes."""
+"""Prompting of speech language models, as an extension of transformers and PEFT.
+
+Importing this package registers its models and processors, so that `AutoModel`, `AutoModelForAudioClassification`,
+`AutoProcessor` and `pipeline` open saved adapters. Public names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .core.extras import check_torchaudio
+from .version import __version__
+
+# transformers imports torchaudio wherever it is installed: a broken one has to be named before HuBERT fails with it.
+check_torchaudio()
+
+from .registration import register_auto_classes  # noqa: E402
+
+register_auto_classes()
+
+_MODULE_OF = {
+    "DEFAULT_BASE": "core.embedded",
+    "GSLMConfig": "modeling.configuration_gslm",
+    "GSLMForCausalLM": "modeling.modeling_gslm",
+    "GSLMModel": "modeling.modeling_gslm",
+    "SpeechPromptConfig": "modeling.configuration_speechprompt",
+    "SpeechPromptError": "core.errors",
+    "SpeechPromptForAudioClassification": "modeling.modeling_for_audio_classification",
+    "SpeechUnitFeatureExtractor": "processors.feature_extraction_speech_units",
+    "SpeechUnitProcessor": "processors.processing_speech_units",
+    "Task": "tasks.task",
+    "UnitEncoder": "processors.unit_encoder",
+    "UnitSequence": "core.units",
+    "UnitTokenizer": "processors.tokenization_units",
+    "UnitVocabulary": "core.vocabulary",
+    "VerbalizerHead": "modeling.verbalizers",
+}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,54 @@
+"""Options that several commands share: one wording, one default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "DEFAULT_BASE",
+    "BaseOption",
+    "DatasetOption",
+    "DeviceOption",
+    "JsonOption",
+    "LabelColumnOption",
+    "OutputOption",
+    "SeedOption",
+    "SpeakerColumnOption",
+]
+
+#: The same text as `speechprompt_hf.core.embedded.DEFAULT_BASE`, repeated so that help needs no import.
+DEFAULT_BASE = "speechprompt-hf/tiny-hubert-km100-gslm"
+
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="A folder with one sub-folder of recordings per label (optionally below train/, validation/ and test/), "
+        "a folder with metadata.csv or metadata.jsonl, Parquet of recordings or of units, or a Hub data set's id.",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the result is written.", show_default=False)]
+BaseOption = Annotated[
+    str, typer.Option("--base", help="The frozen backbone: a folder, a Hub id, or the one inside this package.")
+]
+LabelColumnOption = Annotated[
+    str, typer.Option("--label-column", help="The column that holds the label, where there are columns.")
+]
+SpeakerColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--speaker-column",
+        help="The column that names the speaker: no speaker is then in two parts, and the accuracy is one on "
+        "unseen speakers.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every draw: the same seed gives the same result.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="For example cpu or cuda; a GPU is used where there is one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]

@@ -1,0 +1,15 @@
+"""The one place where models and processors meet: the Auto classes learn both."""
+
+from __future__ import annotations
+
+from .modeling.auto import register_auto_classes as register_models
+from .modeling.configuration_gslm import GSLMConfig
+from .processors.auto import register as register_processors
+
+__all__ = ["register_auto_classes"]
+
+
+def register_auto_classes() -> None:
+    """Make the Auto classes know this package; calling it twice is harmless."""
+    register_models()
+    register_processors([GSLMConfig])

@@ -75,7 +75,9 @@ def pack_clips(
     return spans
 
 
-def lay_out(clips: Sequence[np.ndarray], spans: Sequence[Span], *, window_samples: int = WINDOW_SAMPLES) -> np.ndarray:
+def lay_out(
+    clips: Sequence[np.ndarray], spans: Sequence[Span], *, window_samples: int = WINDOW_SAMPLES
+) -> np.ndarray:
     """Writes the clips into their windows.
 
     Args:

@@ -52,7 +52,9 @@ class WhisperTeacher:
     hop_samples = 320
     window_samples = 30 * SAMPLING_RATE
 
-    def __init__(self, folder: str | Path | None = None, *, compute_type: str = "int8", threads: int = 1) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, *, compute_type: str = "int8", threads: int = 1
+    ) -> None:
         try:
             import ctranslate2
         except ImportError as error:
@@ -81,7 +83,9 @@ class WhisperTeacher:
         if windows.dtype == np.int16:
             waves /= 32768.0
         mel = self._mel(list(waves), sampling_rate=SAMPLING_RATE, return_tensors="np").input_features
-        encoded = self._model.encode(self._storage_view.from_array(np.ascontiguousarray(mel, dtype=np.float32)))
+        encoded = self._model.encode(
+            self._storage_view.from_array(np.ascontiguousarray(mel, dtype=np.float32))
+        )
         return np.asarray(encoded).astype(np.float16)
 
 
@@ -125,7 +129,9 @@ def write_shard(
     features: np.ndarray | None = None
     if done:
         features = np.load(folder / "features.npy", mmap_mode="r+")
-    for start in tqdm(range(done, len(windows), batch_size), desc=f"teaching {folder.name}", disable=not show_progress):
+    for start in tqdm(
+        range(done, len(windows), batch_size), desc=f"teaching {folder.name}", disable=not show_progress
+    ):
         block = teacher.encode(windows[start : start + batch_size])
         if features is None:
             features = np.lib.format.open_memmap(

@@ -14,6 +14,7 @@ AUDIO_OUTPUT_SYNCHRONOUS = 2
 CHARACTERS_UTF8 = 1
 POSITION_CHARACTER = 1
 PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
+VOICE_FILES = {"en-gb": "en"}  # voices are found by the names of their files; this one is not called like its language
 
 
 def load_engine():
@@ -44,7 +45,7 @@ def load_engine():
 
 def speak(library, blocks, request):
     """Returns the int16 bytes of one request."""
-    name = request["voice"] + ("+" + request["variant"] if request.get("variant") else "")
+    name = VOICE_FILES.get(request["voice"], request["voice"]) + ("+" + request["variant"] if request.get("variant") else "")
     if library.espeak_SetVoiceByName(name.encode()) != 0:
         raise ValueError(f"eSpeak NG has no voice {name!r}")
     for parameter, key in (

@@ -1,0 +1,305 @@
+"""Distillation: a small HubertModel learns a teacher's frame features from taught shards."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import HubertModel
+
+from ..core.errors import ConfigurationError
+from ..core.files import atomic_path, write_json
+from .augmentation import AugmentationConfig, augment, unit_variance
+from .filterbank import initialise_filterbank, student_config
+from .frames import Batch, TaughtShards
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Settings of a distillation; the defaults made the embedded backbone.
+
+    Args:
+        cycles (`tuple[tuple[int, float], ...]`, *optional*): steps and peak learning rate of each warm-up and cosine.
+        warp_from_cycle (`int`, *optional*, defaults to 1): first cycle (from 0) in which crops are also played at
+            another speed.
+        warp_probability (`float`, *optional*, defaults to 0.6): share of such crops.
+        warm_up_steps (`int`, *optional*, defaults to 200): at the start of each cycle.
+        crop_frames (`tuple[int, ...]`, *optional*): lengths of crops in frames of 20 ms, one is drawn a step.
+        frames_per_step (`int`, *optional*, defaults to 1800): frames of a step, 36 s.
+        clean_probability (`float`, *optional*, defaults to 0.15): share of steps without disturbance.
+        cluster_weight (`float`, *optional*, defaults to 0.3): weight of the cross-entropy on the teacher's clusters.
+        weight_decay (`float`, *optional*, defaults to 0.01): of AdamW (betas 0.9, 0.98).
+        clip_norm (`float`, *optional*, defaults to 1.0): bound of the gradient's norm.
+        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16.
+        seed (`int`, *optional*, defaults to 0): of weights and draws.
+        checkpoint_every (`int`, *optional*, defaults to 100): steps between checkpoints.
+        validate_every (`int`, *optional*, defaults to 500): steps between validations.
+        augmentation ([`AugmentationConfig`], *optional*): disturbances of the student's input.
+        student (`dict`, *optional*): arguments of [`filterbank.student_config`].
+    """
+
+    cycles: tuple[tuple[int, float], ...] = ((1700, 1e-3), (2600, 7e-4))
+    warp_from_cycle: int = 1
+    warp_probability: float = 0.6
+    warm_up_steps: int = 200
+    crop_frames: tuple[int, ...] = (25, 50, 80, 150, 300)
+    frames_per_step: int = 1800
+    clean_probability: float = 0.15
+    cluster_weight: float = 0.3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    bf16: bool = True
+    seed: int = 0
+    checkpoint_every: int = 100
+    validate_every: int = 500
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    student: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all cycles."""
+        return sum(steps for steps, _ in self.cycles)
+
+    def learning_rate(self, step: int) -> tuple[float, int]:
+        """Learning rate at a step and the index of its cycle: linear warm-up, then half a cosine."""
+        for cycle, (steps, peak) in enumerate(self.cycles):
+            if step < steps or cycle == len(self.cycles) - 1:
+                break
+            step -= steps
+        warm_up = min(self.warm_up_steps, max(1, steps // 5))
+        if step < warm_up:
+            return peak * (step + 1) / warm_up, cycle
+        share = (step - warm_up) / max(1, steps - warm_up)
+        return peak * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share))))), cycle
+
+
+class Student(nn.Module):
+    """The encoder with the two heads that only training needs.
+
+    Args:
+        config (`HubertConfig`): of the encoder.
+        width (`int`): D of the teacher.
+        num_clusters (`int`): of the teacher's targets.
+    """
+
+    def __init__(self, config: Any, width: int, num_clusters: int) -> None:
+        super().__init__()
+        self.encoder = HubertModel(config)
+        self.to_features = nn.Linear(config.hidden_size, width)
+        self.to_clusters = nn.Linear(config.hidden_size, num_clusters)
+
+    def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        """Waves (B, S) to predicted features (B, T, D) and cluster logits (B, T, C)."""
+        hidden = self.encoder(waves).last_hidden_state
+        return self.to_features(hidden), self.to_clusters(hidden)
+
+
+def distillation_loss(
+    predicted: Tensor, logits: Tensor, batch: Batch, *, cluster_weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L1 + (1 - cosine) + weighted cross-entropy, averaged with the frames' weights.
+
+    Returns:
+        The scalar loss and its parts (`l1`, `cosine`, `cross_entropy`, `accuracy`), all float32 without gradient.
+    """
+    weights = batch.weights / batch.weights.sum()
+    predicted, logits = predicted.float(), logits.float()
+    l1 = ((predicted - batch.targets).abs().mean(-1) * weights).sum()
+    cosine = (nn.functional.cosine_similarity(predicted, batch.targets, dim=-1) * weights).sum()
+    entropy = nn.functional.cross_entropy(logits.transpose(1, 2), batch.clusters, reduction="none")
+    entropy = (entropy * weights).sum()
+    correct = ((logits.argmax(-1) == batch.clusters).float() * weights).sum()
+    parts = {"l1": l1, "cosine": cosine, "cross_entropy": entropy, "accuracy": correct}
+    return l1 + (1 - cosine) + cluster_weight * entropy, {name: part.detach() for name, part in parts.items()}
+
+
+def distill(
+    shards: Sequence[str | Path],
+    output: str | Path,
+    config: DistillationConfig | None = None,
+    *,
+    validation: Sequence[str | Path] = (),
+    shares: Sequence[float] | None = None,
+    show_progress: bool = True,
+    on_report: Callable[[dict[str, float]], None] | None = None,
+) -> HubertModel:
+    """Trains a student; goes on from the last checkpoint in `output` if there is one.
+
+    Args:
+        shards (`Sequence[str | Path]`): folders of [`teacher.write_shard`].
+        output (`str` or `Path`): receives `checkpoint.pt` while training, `log.jsonl`, and at the end of each cycle
+            `encoder/`, a folder for `HubertModel.from_pretrained` in float16.
+        config ([`DistillationConfig`], *optional*): the settings.
+        validation (`Sequence[str | Path]`, *optional*): shards that are only looked at.
+        shares (`Sequence[float]`, *optional*): how often each shard is drawn.
+        show_progress (`bool`, *optional*, defaults to `True`): a bar with the rate and the loss.
+        on_report (`Callable`, *optional*): receives what is written to `log.jsonl`.
+
+    Returns:
+        `HubertModel`: the student in float32, in evaluation mode.
+
+    Raises:
+        ConfigurationError: `output` holds a checkpoint of other settings.
+    """
+    config = config or DistillationConfig()
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    data = TaughtShards(shards, shares=shares, seed=config.seed)
+    held_out = TaughtShards(validation, statistics=data) if validation else None
+    torch.manual_seed(config.seed)
+    student = Student(student_config(**config.student), data.width, len(data.cluster_centres))
+    waves = data.draw(np.random.default_rng(config.seed), batch_size=32, num_frames=150).waves
+    initialise_filterbank(student.encoder, unit_variance(waves), seed=config.seed)
+    run = _Run(student, config, output, show_progress=show_progress, on_report=on_report)
+    run.train(data, held_out)
+    return student.encoder.eval()
+
+
+class _Run:
+    """The loop, its checkpoint and its log."""
+
+    def __init__(
+        self,
+        student: Student,
+        config: DistillationConfig,
+        output: Path,
+        *,
+        show_progress: bool,
+        on_report: Callable[[dict[str, float]], None] | None,
+    ) -> None:
+        self.student, self.config, self.output = student, config, output
+        self.show_progress, self.on_report = show_progress, on_report
+        decayed = [parameter for parameter in student.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in student.parameters() if parameter.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.cycles[0][1],
+            betas=(0.9, 0.98),
+        )
+        self.step, self.seconds = 0, 0.0
+        self.restore()
+
+    def train(self, data: TaughtShards, held_out: TaughtShards | None) -> None:
+        from tqdm.auto import tqdm
+
+        boundaries = set(np.cumsum([steps for steps, _ in self.config.cycles]).tolist())
+        started, smoothed = time.perf_counter() - self.seconds, float("nan")
+        bar = tqdm(total=self.config.num_steps, initial=self.step, desc="distilling", disable=not self.show_progress)
+        with bar:
+            while self.step < self.config.num_steps:
+                loss, parts = self.train_step(data)
+                self.step += 1
+                smoothed = loss if np.isnan(smoothed) else 0.98 * smoothed + 0.02 * loss
+                bar.update()
+                bar.set_postfix(loss=f"{smoothed:.3f}", refresh=False)
+                self.seconds = time.perf_counter() - started
+                finished = self.step in boundaries
+                if self.step % 50 == 0:
+                    self.report({"loss": smoothed, **parts})
+                if held_out is not None and (finished or self.step % self.config.validate_every == 0):
+                    self.report(self.validate(held_out))
+                if finished or self.step % self.config.checkpoint_every == 0:
+                    self.save()
+                if finished:
+                    export_encoder(self.student.encoder, self.output / "encoder")
+
+    def train_step(self, data: TaughtShards) -> tuple[float, dict[str, float]]:
+        """One step; all its draws come from the seed and the step's number, so that resuming changes nothing."""
+        config = self.config
+        generator = np.random.default_rng((config.seed, self.step))
+        rate, cycle = config.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        num_frames = int(generator.choice(config.crop_frames))
+        batch = data.draw(
+            generator,
+            batch_size=max(1, config.frames_per_step // num_frames),
+            num_frames=num_frames,
+            warp_probability=config.warp_probability if cycle >= config.warp_from_cycle else 0.0,
+        )
+        if generator.random() < config.clean_probability:
+            waves = unit_variance(batch.waves)
+        else:
+            waves = augment(batch.waves, generator, config.augmentation)
+        self.student.train()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
+            predicted, logits = self.student(waves)
+        loss, parts = distillation_loss(predicted, logits, batch, cluster_weight=config.cluster_weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
+        self.optimizer.step()
+        return float(loss.detach()), {name: float(part) for name, part in parts.items()}
+
+    @torch.no_grad()
+    def validate(self, held_out: TaughtShards, *, num_batches: int = 12) -> dict[str, float]:
+        """Loss on crops of held-out speech, always the same crops, not disturbed."""
+        self.student.eval()
+        generator = np.random.default_rng(12345)
+        sums: dict[str, float] = {}
+        for index in range(num_batches):
+            num_frames = self.config.crop_frames[index % len(self.config.crop_frames)]
+            batch = held_out.draw(generator, batch_size=max(1, 1800 // num_frames), num_frames=num_frames)
+            loss, parts = distillation_loss(
+                *self.student(unit_variance(batch.waves)), batch, cluster_weight=self.config.cluster_weight
+            )
+            for name, value in {"loss": loss, **parts}.items():
+                sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / num_batches
+        return sums
+
+    def report(self, values: dict[str, float]) -> None:
+        """Writes one line of the log."""
+        values = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "steps_per_second": round(self.step / max(1e-9, self.seconds), 3),
+            **{name: round(value, 5) for name, value in values.items()},
+        }
+        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        if self.on_report is not None:
+            self.on_report(values)
+
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        content = {
+            "settings": json.dumps(asdict(self.config), sort_keys=True),
+            "step": self.step,
+            "seconds": self.seconds,
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_path(self.output / "checkpoint.pt") as temporary:
+            torch.save(content, temporary)
+
+    def restore(self) -> None:
+        """Goes back to the checkpoint, if there is one."""
+        path = self.output / "checkpoint.pt"
+        if not path.exists():
+            write_json(self.output / "settings.json", asdict(self.config))
+            return
+        content = torch.load(path, weights_only=True)
+        if content["settings"] != json.dumps(asdict(self.config), sort_keys=True):
+            raise ConfigurationError(
+                f"{path} was written with other settings.", hint="Use the same settings, or another output folder."
+            )
+        self.student.load_state_dict(content["student"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.seconds = content["step"], content["seconds"]
+
+
+def export_encoder(encoder: HubertModel, folder: str | Path) -> Path:
+    """Writes the encoder in float16 for `HubertModel.from_pretrained(folder, dtype=torch.float32)`."""
+    folder = Path(folder)
+    state = {name: value.detach().half() for name, value in encoder.state_dict().items()}
+    half = HubertModel(encoder.config).half()
+    half.load_state_dict(state)
+    half.save_pretrained(folder)
+    return folder

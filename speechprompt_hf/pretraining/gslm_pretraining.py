@@ -1,0 +1,316 @@
+"""Pretraining of a GSLM on a corpus of units."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ConfigurationError, DatasetError
+from ..core.files import atomic_path, write_json
+from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
+from ..modeling.configuration_gslm import GSLMConfig
+from ..modeling.modeling_gslm import GSLMForCausalLM
+
+
+def _small_model() -> dict[str, Any]:
+    return {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Settings of a pretraining; the defaults made the embedded backbone.
+
+    Args:
+        num_steps (`int`, *optional*, defaults to 1500): updates.
+        tokens_per_step (`int`, *optional*, defaults to 6144): bound of a step's tokens, padding included.
+        max_tokens (`int`, *optional*, defaults to 512): longest row; longer utterances are cut into several rows.
+        break_mode (`str`, *optional*, defaults to `"utterance"`): `"utterance"` gives each utterance a row
+            `</s> units </s>`; `"stream"` cuts rows of `max_tokens` out of all utterances joined by `</s>`.
+        learning_rate (`float`, *optional*, defaults to 2e-3): peak, after a linear warm-up, before a cosine.
+        warm_up_steps (`int`, *optional*, defaults to 100): updates of the warm-up.
+        weight_decay (`float`, *optional*, defaults to 0.05): of AdamW (betas 0.9, 0.98) on matrices.
+        clip_norm (`float`, *optional*, defaults to 1.0): bound of the gradient's norm.
+        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16.
+        seed (`int`, *optional*, defaults to 0): of weights, order and dropout.
+        checkpoint_every (`int`, *optional*, defaults to 100): updates between checkpoints.
+        validate_every (`int`, *optional*, defaults to 250): updates between validations.
+        model (`dict`, *optional*): arguments of [`GSLMConfig`]; 4 layers of width 256 by default.
+    """
+
+    num_steps: int = 1500
+    tokens_per_step: int = 6144
+    max_tokens: int = 512
+    break_mode: Literal["utterance", "stream"] = "utterance"
+    learning_rate: float = 2e-3
+    warm_up_steps: int = 100
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    bf16: bool = True
+    seed: int = 0
+    checkpoint_every: int = 100
+    validate_every: int = 250
+    model: dict[str, Any] = field(default_factory=_small_model)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of an update."""
+        if step < self.warm_up_steps:
+            return self.learning_rate * (step + 1) / self.warm_up_steps
+        share = (step - self.warm_up_steps) / max(1, self.num_steps - self.warm_up_steps)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
+
+
+def make_rows(
+    sequences: Sequence[Sequence[int]],
+    vocabulary: UnitVocabulary,
+    *,
+    max_tokens: int,
+    break_mode: Literal["utterance", "stream"] = "utterance",
+) -> list[np.ndarray]:
+    """Token rows by fairseq's convention: each starts with `</s>`, an utterance ends with `</s>`.
+
+    Args:
+        sequences (`Sequence[Sequence[int]]`): merged units of each utterance.
+        vocabulary ([`UnitVocabulary`]): units to token ids.
+        max_tokens (`int`): longest row, both `</s>` included.
+        break_mode (`str`, *optional*, defaults to `"utterance"`): see [`PretrainingConfig`].
+
+    Returns:
+        `list[np.ndarray]`: int64 rows of 3 to `max_tokens` ids; a model reads `row[:-1]` and predicts `row[1:]`.
+
+    Raises:
+        DatasetError: there is no utterance with units.
+    """
+    tokens = [[*vocabulary.encode(units), EOS_TOKEN_ID] for units in sequences if len(units)]
+    if not tokens:
+        raise DatasetError("The corpus has no utterance with units.", hint="Extract units first: speechprompt units.")
+    pieces = [[token for row in tokens for token in row]] if break_mode == "stream" else tokens
+    step = max_tokens - 1
+    rows = []
+    for piece in pieces:
+        for start in range(0, len(piece), step):
+            before = EOS_TOKEN_ID if start == 0 or break_mode == "utterance" else piece[start - 1]
+            part = piece[start : start + step]
+            if len(part) > 1 or start == 0:
+                rows.append(np.array([before, *part], dtype=np.int64))
+    return rows
+
+
+def make_batches(
+    rows: Sequence[np.ndarray], tokens_per_step: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """Row indices of an epoch's batches: rows of like length together, batches in random order."""
+    lengths = np.array([len(row) for row in rows]) + generator.uniform(0, 4, size=len(rows))
+    batches: list[np.ndarray] = []
+    current: list[int] = []
+    for index in np.argsort(-lengths, kind="stable"):
+        longest = len(rows[current[0]]) if current else len(rows[index])
+        if current and longest * (len(current) + 1) > tokens_per_step:
+            batches.append(np.array(current))
+            current = []
+        current.append(int(index))
+    batches.append(np.array(current))
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def collate_rows(rows: Sequence[np.ndarray]) -> dict[str, Tensor]:
+    """Pads rows on the right: `input_ids`, `attention_mask`, `labels` (-100 on padding), int64 of shape (B, N)."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), PAD_TOKEN_ID, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.from_numpy(row)
+        mask[index, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+
+def pretrain_gslm(
+    sequences: Sequence[Sequence[int]],
+    output: str | Path,
+    config: PretrainingConfig | None = None,
+    *,
+    vocabulary: UnitVocabulary,
+    validation: Sequence[Sequence[int]] = (),
+    fingerprint: dict[str, Any] | None = None,
+    show_progress: bool = True,
+    on_report: Callable[[dict[str, float]], None] | None = None,
+) -> GSLMForCausalLM:
+    """Pretrains a GSLM; goes on from the checkpoint in `output` if there is one, as if it had not been stopped.
+
+    Args:
+        sequences (`Sequence[Sequence[int]]`): merged units of each training utterance.
+        output (`str` or `Path`): receives `checkpoint.pt`, `log.jsonl` and, at the end, the model's files (float16).
+        config ([`PretrainingConfig`], *optional*): the settings.
+        vocabulary ([`UnitVocabulary`]): of the units.
+        validation (`Sequence[Sequence[int]]`, *optional*): held-out utterances.
+        fingerprint (`dict`, *optional*): identity of the units, kept in the model's configuration.
+        show_progress (`bool`, *optional*, defaults to `True`): a bar with the rate and the loss in nats a token.
+        on_report (`Callable`, *optional*): receives what is written to `log.jsonl`.
+
+    Returns:
+        [`GSLMForCausalLM`]: in float32, in evaluation mode.
+
+    Raises:
+        DatasetError: the corpus is empty.
+        ConfigurationError: `output` holds a checkpoint of other settings.
+    """
+    config = config or PretrainingConfig()
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    cut = {"max_tokens": config.max_tokens, "break_mode": config.break_mode}
+    rows = make_rows(sequences, vocabulary, **cut)  # type: ignore[arg-type]
+    held_out = make_rows(validation, vocabulary, **cut) if len(validation) else []  # type: ignore[arg-type]
+    torch.manual_seed(config.seed)
+    model = GSLMForCausalLM(GSLMConfig(vocab_size=len(vocabulary), fingerprint=fingerprint, **config.model))
+    run = _Run(model, config, output, on_report)
+    run.train(rows, held_out, show_progress=show_progress)
+    model.eval()
+    save_half(model, output)
+    return model
+
+
+def save_half(model: GSLMForCausalLM, folder: str | Path) -> None:
+    """Writes the model's files in float16; the model itself stays as it is."""
+    half = GSLMForCausalLM(model.config).half()
+    half.load_state_dict({name: value.detach().half() for name, value in model.state_dict().items()})
+    half.tie_weights()
+    half.save_pretrained(folder)
+
+
+class _Run:
+    """The loop, its checkpoint and its log."""
+
+    def __init__(
+        self,
+        model: GSLMForCausalLM,
+        config: PretrainingConfig,
+        output: Path,
+        on_report: Callable[[dict[str, float]], None] | None,
+    ) -> None:
+        self.model, self.config, self.output, self.on_report = model, config, output, on_report
+        matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.restore()
+
+    def train(self, rows: list[np.ndarray], held_out: list[np.ndarray], *, show_progress: bool) -> None:
+        from tqdm.auto import tqdm
+
+        config = self.config
+        epoch, batches = -1, list[np.ndarray]()
+        started, smoothed = time.perf_counter() - self.seconds, float("nan")
+        with tqdm(total=config.num_steps, initial=self.step, desc="pretraining", disable=not show_progress) as bar:
+            while self.step < config.num_steps:
+                if not batches:
+                    epoch, batches, position = self._find_epoch(rows)
+                loss = self.train_step([rows[index] for index in batches[position]])
+                position += 1
+                self.step += 1
+                if position == len(batches):
+                    batches = []
+                smoothed = loss if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * loss
+                self.seconds = time.perf_counter() - started
+                bar.update()
+                bar.set_postfix(loss=f"{smoothed:.3f}", epoch=epoch, refresh=False)
+                last = self.step == config.num_steps
+                if last or self.step % 50 == 0:
+                    self.report({"loss": smoothed, "epoch": epoch})
+                if held_out and (last or self.step % config.validate_every == 0):
+                    self.report({"validation_loss": evaluate_loss(self.model, held_out)})
+                if last or self.step % config.checkpoint_every == 0:
+                    self.save()
+
+    def _find_epoch(self, rows: list[np.ndarray]) -> tuple[int, list[np.ndarray], int]:
+        """Epoch, its batches and the place in them of the next update: functions of the seed and the step alone."""
+        epoch, remaining = 0, self.step
+        while True:
+            generator = np.random.default_rng((self.config.seed, epoch))
+            batches = make_batches(rows, self.config.tokens_per_step, generator)
+            if remaining < len(batches):
+                return epoch, batches, remaining
+            remaining -= len(batches)
+            epoch += 1
+
+    def train_step(self, rows: list[np.ndarray]) -> float:
+        """One update on these rows; returns the loss in nats a token."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(self.step)
+        self.model.train()
+        batch = collate_rows(rows)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
+            loss = self.model(**batch, use_cache=False).loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.tokens += sum(len(row) - 1 for row in rows)
+        return float(loss.detach())
+
+    def report(self, values: dict[str, float]) -> None:
+        """Writes one line of the log."""
+        entry = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_second": round(self.tokens / max(1e-9, self.seconds), 1),
+            **{name: round(value, 5) for name, value in values.items()},
+        }
+        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.on_report is not None:
+            self.on_report(entry)
+
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        content = {
+            "settings": json.dumps(asdict(self.config), sort_keys=True),
+            "step": self.step,
+            "seconds": self.seconds,
+            "tokens": self.tokens,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_path(self.output / "checkpoint.pt") as temporary:
+            torch.save(content, temporary)
+
+    def restore(self) -> None:
+        """Goes back to the checkpoint, if there is one."""
+        path = self.output / "checkpoint.pt"
+        if not path.exists():
+            write_json(self.output / "settings.json", asdict(self.config))
+            return
+        content = torch.load(path, weights_only=True)
+        if content["settings"] != json.dumps(asdict(self.config), sort_keys=True):
+            raise ConfigurationError(
+                f"{path} was written with other settings.", hint="Use the same settings, or another output folder."
+            )
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.seconds, self.tokens = content["step"], content["seconds"], content["tokens"]
+
+
+@torch.no_grad()
+def evaluate_loss(model: GSLMForCausalLM, rows: Sequence[np.ndarray], *, tokens_per_batch: int = 8192) -> float:
+    """Mean loss in nats a predicted token over rows of [`make_rows`]."""
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for batch in make_batches(rows, tokens_per_batch, np.random.default_rng(0)):
+        part = [rows[index] for index in batch]
+        tokens = sum(len(row) - 1 for row in part)
+        total += float(model(**collate_rows(part), use_cache=False).loss) * tokens
+        count += tokens
+    model.train(was_training)
+    return total / count

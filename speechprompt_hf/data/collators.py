@@ -1,0 +1,97 @@
+"""Rows of units to padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset, List, Value
+from torch import Tensor
+
+from ..core.errors import UnitError
+from ..core.vocabulary import PAD_TOKEN_ID, UnitVocabulary
+from ..tasks import Task
+
+__all__ = ["UnitCollator", "labelled_units"]
+
+
+@dataclass(frozen=True)
+class UnitCollator:
+    """Rows to `input_ids`, `attention_mask` and `labels`; works with `Trainer` as a data collator.
+
+    Rows of units are encoded as `[2, units…, 0]`. Rows longer than the model's positions are an error: an utterance
+    that is cut silently may lose what its label says.
+
+    Args:
+        vocabulary (`UnitVocabulary`): units → token ids.
+        max_positions (`int`, *optional*): the model's `max_position_embeddings`.
+    """
+
+    vocabulary: UnitVocabulary
+    max_positions: int | None = None
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """Pad on the right.
+
+        Args:
+            rows (`Sequence[dict]` of length B): `input_ids` or `units` (list of int), and `labels` or `label` (class
+                index) for training.
+
+        Returns:
+            `dict[str, Tensor]`: `input_ids` and `attention_mask` (int64, `(B, N)`), `labels` (int64, `(B,)`).
+
+        Raises:
+            UnitError: a row has no units, a unit that the vocabulary lacks, or more tokens than `max_positions`.
+        """
+        encoded = [self._input_ids(row, number) for number, row in enumerate(rows)]
+        width = max(map(len, encoded))
+        input_ids = torch.full((len(rows), width), PAD_TOKEN_ID, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for number, ids in enumerate(encoded):
+            input_ids[number, : len(ids)] = torch.as_tensor(ids)
+            mask[number, : len(ids)] = 1
+        batch = {"input_ids": input_ids, "attention_mask": mask}
+        for name in ("labels", "label"):
+            if name in rows[0]:
+                batch["labels"] = torch.tensor([int(row[name]) for row in rows])
+                break
+        return batch
+
+    def _input_ids(self, row: dict[str, Any], number: int) -> Sequence[int]:
+        ids = row["input_ids"] if "input_ids" in row else self.vocabulary.input_ids(row["units"])
+        name = row.get("item", f"row {number} of the batch")
+        if len(ids) <= 2:
+            raise UnitError(f"{name} has no units", hint="leave it out")
+        if self.max_positions is not None and len(ids) > self.max_positions:
+            raise UnitError(
+                f"{name} has {len(ids)} tokens, more than the model's {self.max_positions} positions",
+                hint="cut the recording, or use a base with more positions",
+            )
+        return ids
+
+
+def labelled_units(rows: Dataset, task: Task, vocabulary: UnitVocabulary) -> Dataset:
+    """The columns that `Trainer` keeps: `input_ids`, `labels` (class index) and `length` (tokens, for grouping).
+
+    Args:
+        rows (`Dataset`): rows with `units` and `label` (class name).
+        task (`Task`): class names → indices.
+        vocabulary (`UnitVocabulary`): units → token ids.
+
+    Raises:
+        UnitError: a row has no units or a unit that the vocabulary lacks.
+        LabelError: a label is not the task's.
+    """
+    index = task.label2id
+    input_ids = []
+    labels = []
+    items = rows["item"] if "item" in rows.column_names else range(len(rows))
+    for item, units, label in zip(items, rows["units"], rows["label"], strict=True):
+        if not len(units):
+            raise UnitError(f"{item} has no units", hint="leave it out")
+        input_ids.append(vocabulary.input_ids(units))
+        labels.append(index[label] if label in index else task.index_of(label))
+    table = Dataset.from_dict({"labels": labels, "length": [len(ids) for ids in input_ids]})
+    return table.add_column("input_ids", input_ids, feature=List(Value("int32")))

@@ -1,0 +1,259 @@
+"""Recordings of a data set to units, each recording once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, List, Value
+
+from ..core.audio_io import load_waveform
+from ..core.errors import AudioDecodeError, DatasetError, SpeechPromptError
+from ..core.units import UnitSequence
+from .augmentation import Augmentation
+from .progress import ProgressBar
+from .unit_store import UnitStore
+
+__all__ = ["ExtractedUnits", "SkippedItem", "extract_units", "units_of"]
+
+# Recordings decoded before they are sorted by length and batched; samples of one padded batch (60 s at 16 kHz).
+_WINDOW_ROWS = 256
+_BATCH_SAMPLES = 960_000
+
+
+@dataclass(frozen=True)
+class SkippedItem:
+    """A recording that was left out.
+
+    Attributes:
+        item (`str`): its path or row.
+        error (`str`): name of the error class.
+        message (`str`): what is wrong with it.
+    """
+
+    item: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ExtractedUnits:
+    """Units of a data set.
+
+    Attributes:
+        dataset (`Dataset`): the rows that have units, in order, with the columns `units` and `durations` (lists of
+            int), `content` (hash of the recording) and all columns of the input but `audio`; copies made by
+            augmentation follow at the end.
+        skips (`tuple[SkippedItem, ...]`): the rows left out.
+        num_encoded (`int`): recordings that ran through the encoder now; the others came from the cache.
+    """
+
+    dataset: Dataset
+    skips: tuple[SkippedItem, ...]
+    num_encoded: int
+
+
+def units_of(dataset: Dataset, processor: Any, cache_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """The rows of `extract_units` alone."""
+    return extract_units(dataset, processor, cache_dir=cache_dir).dataset
+
+
+def extract_units(
+    dataset: Dataset,
+    processor: Any,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    num_copies: int = 0,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> ExtractedUnits:
+    """Units of every recording, from the cache where they are there.
+
+    A recording that cannot be used (corrupt, truncated, empty, too short, not finite) is left out and listed; it never
+    ends the run. A killed run continues where it was.
+
+    Args:
+        dataset (`Dataset`): rows with the column `audio`, as `load_splits` gives them; rows that already have `units`
+            are returned as they are.
+        processor (`SpeechUnitProcessor`): makes the units.
+        cache_dir (`str | PathLike`, *optional*): `default_cache_dir()` by default.
+        num_copies (`int`, defaults to 0): augmented copies of every recording, for training rows.
+        augmentation (`Augmentation`, *optional*): what copies are drawn from.
+        seed (`int`, defaults to 0): of the copies.
+        progress (`bool`, defaults to `False`): show a bar on stderr; it counts only what is really encoded.
+
+    Returns:
+        `ExtractedUnits`.
+
+    Raises:
+        DatasetError: not one recording can be used.
+    """
+    if "units" in dataset.column_names:
+        return ExtractedUnits(dataset, (), 0)
+    store = UnitStore(processor.fingerprint["digest"], cache_dir)
+    copies = [Copy(number, augmentation or Augmentation(), seed) for number in range(1, num_copies + 1)]
+    items = list(dataset["item"]) if "item" in dataset.column_names else [f"row {row}" for row in range(len(dataset))]
+    contents, skips = _hash_rows(dataset, items)
+    keys = {row: [content, *(copy.key(content) for copy in copies)] for row, content in contents.items()}
+    all_keys = [key for row_keys in keys.values() for key in row_keys]
+    known = set(store.get(all_keys)) | set(store.get_skips(all_keys))
+    pending = [row for row, row_keys in keys.items() if not known.issuperset(row_keys)]
+    with ProgressBar("units", total=len(pending), show=progress) as bar:
+        for start in range(0, len(pending), _WINDOW_ROWS):
+            window = pending[start : start + _WINDOW_ROWS]
+            _encode_window(dataset, {row: keys[row] for row in window}, copies, processor, store, known, items)
+            bar.advance(len(window))
+    return _assemble(dataset, keys, store, items, skips, len(pending))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One augmented copy of every recording."""
+
+    number: int
+    augmentation: Augmentation
+    seed: int
+
+    def key(self, content: str) -> str:
+        """The cache's key for this copy of a recording."""
+        text = f"{content}/{self.augmentation.digest}/{self.seed}/{self.number}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def make(self, waveform: np.ndarray, rate: int, content: str) -> np.ndarray:
+        """The changed samples; the same for the same recording, seed and number."""
+        generator = np.random.default_rng(int(self.key(content)[:16], 16))
+        return self.augmentation.apply(waveform, rate, generator)
+
+
+def content_hash(audio: Any) -> str:
+    """SHA-256 of a recording as it is stored: the file's bytes, or samples and rate.
+
+    Raises:
+        AudioDecodeError: there is no such file.
+    """
+    if isinstance(audio, Mapping) and audio.get("array") is not None:
+        array = np.ascontiguousarray(audio["array"], dtype=np.float32)
+        head = f"array {audio.get('sampling_rate')} ".encode()
+        return hashlib.sha256(head + array.tobytes()).hexdigest()
+    if isinstance(audio, Mapping):
+        audio = audio["bytes"] if audio.get("bytes") is not None else audio.get("path")
+    if isinstance(audio, bytes | bytearray):
+        return hashlib.sha256(audio).hexdigest()
+    if audio is None:
+        raise AudioDecodeError("the row has no recording")
+    try:
+        with open(audio, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioDecodeError(f"{audio} cannot be read: {error}") from error
+
+
+def _hash_rows(dataset: Dataset, items: Sequence[str]) -> tuple[dict[int, str], list[SkippedItem]]:
+    contents: dict[int, str] = {}
+    skips = []
+    for row, audio in enumerate(dataset["audio"]):
+        try:
+            contents[row] = content_hash(audio)
+        except SpeechPromptError as error:
+            skips.append(SkippedItem(items[row], type(error).__name__, str(error)))
+    return contents, skips
+
+
+def _encode_window(
+    dataset: Dataset,
+    keys: dict[int, list[str]],
+    copies: Sequence[Copy],
+    processor: Any,
+    store: UnitStore,
+    known: set[str],
+    items: Sequence[str],
+) -> None:
+    rate = int(processor.feature_extractor.sampling_rate)
+    waves: dict[str, np.ndarray] = {}
+    failed: dict[str, tuple[str, str]] = {}
+    for row, (content, *copy_keys) in keys.items():
+        try:
+            waveform = load_waveform(dataset[row]["audio"], target_rate=rate, name=items[row])
+            versions = {content: waveform}
+            if len(waveform):
+                versions |= {
+                    key: copy.make(waveform, rate, content) for key, copy in zip(copy_keys, copies, strict=True)
+                }
+        except SpeechPromptError as error:
+            failed |= dict.fromkeys([content, *copy_keys], (type(error).__name__, str(error)))
+            continue
+        waves |= {key: version for key, version in versions.items() if key not in known}
+    for batch in _batches(waves):
+        units, reasons = _encode_batch({key: waves[key] for key in batch}, processor, rate)
+        store.put(units, reasons)
+    store.put({}, failed)
+
+
+def _batches(waves: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
+    """Keys of similar lengths whose padded size stays bounded; a longer recording goes alone."""
+    batch: list[str] = []
+    for key in sorted(waves, key=lambda key: len(waves[key])):
+        if batch and (len(batch) + 1) * len(waves[key]) > _BATCH_SAMPLES:
+            yield batch
+            batch = []
+        batch.append(key)
+    if batch:
+        yield batch
+
+
+def _encode_batch(
+    waves: Mapping[str, np.ndarray], processor: Any, rate: int
+) -> tuple[dict[str, UnitSequence], dict[str, tuple[str, str]]]:
+    try:
+        return dict(zip(waves, processor.encode_units(list(waves.values()), sampling_rate=rate), strict=True)), {}
+    except SpeechPromptError:
+        pass
+    # One row is bad: find it.
+    units: dict[str, UnitSequence] = {}
+    reasons: dict[str, tuple[str, str]] = {}
+    for key, wave in waves.items():
+        try:
+            (units[key],) = processor.encode_units([wave], sampling_rate=rate)
+        except SpeechPromptError as error:
+            reasons[key] = (type(error).__name__, str(error))
+    return units, reasons
+
+
+def _assemble(
+    dataset: Dataset,
+    keys: dict[int, list[str]],
+    store: UnitStore,
+    items: Sequence[str],
+    skips: list[SkippedItem],
+    num_encoded: int,
+) -> ExtractedUnits:
+    all_keys = [key for row_keys in keys.values() for key in row_keys]
+    units = store.get(all_keys)
+    reasons = store.get_skips([key for key in all_keys if key not in units])
+    rows: list[tuple[int, str]] = []
+    num_versions = max((len(row_keys) for row_keys in keys.values()), default=1)
+    for version in range(num_versions):
+        for row, row_keys in keys.items():
+            key = row_keys[version]
+            if key in units:
+                rows.append((row, key))
+            elif version == 0:
+                error, message = reasons[key]
+                skips.append(SkippedItem(items[row], error, message))
+    if not rows:
+        first = f", first {skips[0].item!r}: {skips[0].message}" if skips else ""
+        raise DatasetError(f"not one of {len(dataset)} recordings can be used{first}")
+    result = dataset.remove_columns("audio").select([row for row, _ in rows])
+    columns = {
+        "units": ([units[key].units.tolist() for _, key in rows], List(Value("int32"))),
+        "durations": ([units[key].durations.tolist() for _, key in rows], List(Value("int32"))),
+        "content": ([key for _, key in rows], Value("string")),
+    }
+    for name, (values, feature) in columns.items():
+        result = result.add_column(name, values, feature=feature)
+    return ExtractedUnits(result, tuple(skips), num_encoded)

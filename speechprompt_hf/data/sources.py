@@ -1,0 +1,261 @@
+"""Where labelled recordings or units come from: folders, tables, Parquet, the Hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets import Audio, Dataset, DatasetDict, Features, Value, load_dataset
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from pyarrow.parquet import ParquetFile
+
+from ..core.errors import DatasetError
+
+__all__ = ["AUDIO_SUFFIXES", "SPLIT_NAMES", "read_source", "table_files"]
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+"""File name endings that are taken for recordings; all are read by libsndfile."""
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval"),
+}
+"""Our split names and how folders, files and data sets spell them."""
+
+_POOL = "pool"
+_FILE_COLUMNS = ("file_name", "file", "path", "audio")
+# <speaker>_nohash_<take>.wav: how the Speech Commands sets name their files.
+_NOHASH = re.compile(r"^(?P<speaker>[^_]+)_nohash_")
+
+AUDIO_FEATURE = {"bytes": Value("binary"), "path": Value("string")}
+
+
+def canonical_split(name: str) -> str | None:
+    """`train`, `validation` or `test` for any known spelling, else `None`."""
+    for canonical, spellings in SPLIT_NAMES.items():
+        if name.lower() in spellings:
+            return canonical
+    return None
+
+
+def read_source(
+    source: str | os.PathLike[str], *, config_name: str | None = None, revision: str | None = None
+) -> tuple[dict[str, Dataset], Path | None]:
+    """Read a data set as it is, without looking at labels.
+
+    Args:
+        source (`str | PathLike`): folder, Parquet, CSV or JSON-lines file, or Hub id.
+        config_name (`str`, *optional*): configuration of a Hub data set.
+        revision (`str`, *optional*): branch, tag or commit of a Hub data set.
+
+    Returns:
+        `tuple[dict[str, Dataset], Path | None]`: rows by split; the one key `"pool"` where there are no splits; and
+        the folder that relative paths start from.
+
+    Raises:
+        DatasetError: there is nothing to read.
+    """
+    text = os.fspath(source)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _read_folder(path), path
+    if path.is_file():
+        return _read_file(path), path.parent
+    if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1 or path.suffix:
+        raise DatasetError(f"there is no folder or file {text!r}", hint="give a folder of recordings or a Hub id")
+    return _read_hub(text, config_name, revision), None
+
+
+def _read_hub(name: str, config_name: str | None, revision: str | None) -> dict[str, Dataset]:
+    try:
+        loaded = load_dataset(name, config_name, revision=revision)
+    except ImportError as error:
+        raise DatasetError(
+            f"the data set {name!r} cannot be read: {error}",
+            hint=f"download it as a folder with `hf download --repo-type dataset {name}` and give that folder",
+        ) from error
+    except Exception as error:  # the client raises errors of many unrelated types
+        raise DatasetError(
+            f"{name!r} is neither a folder here nor a data set that could be loaded from the Hub: {error}",
+            hint="check the spelling and the connection",
+        ) from error
+    tables = dict(loaded) if isinstance(loaded, DatasetDict) else {_POOL: loaded}
+    return _with_canonical_names(tables)
+
+
+def _with_canonical_names(tables: dict[str, Dataset]) -> dict[str, Dataset]:
+    named = {canonical_split(str(name)): table for name, table in tables.items() if canonical_split(str(name))}
+    if not named:
+        if len(tables) == 1:
+            return {_POOL: next(iter(tables.values()))}
+        raise DatasetError(
+            f"the splits are called {sorted(map(str, tables))}", hint="call them train, validation and test"
+        )
+    if set(named) == {"train"}:
+        return {_POOL: named["train"]}
+    return {str(name): table for name, table in named.items()}
+
+
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if not path.name.startswith((".", "_")))
+
+
+def _read_folder(folder: Path) -> dict[str, Dataset]:
+    split_folders = {canonical_split(path.name): path for path in _visible(folder.iterdir()) if path.is_dir()}
+    split_folders.pop(None, None)
+    if "train" in split_folders:
+        parts = {str(name): _read_unsplit_folder(path) for name, path in split_folders.items()}
+        return _with_canonical_names(parts)
+    metadata = [folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()]
+    if metadata:
+        return _split_by_column(_read_metadata(metadata[0]))
+    parquet = [path for path in _visible(folder.iterdir()) if path.suffix == ".parquet"]
+    if parquet:
+        return _read_parquet_folder(parquet)
+    return {_POOL: _read_unsplit_folder(folder)}
+
+
+def _read_unsplit_folder(folder: Path) -> Dataset:
+    metadata = [folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()]
+    if metadata:
+        return _read_metadata(metadata[0])
+    parquet = [path for path in _visible(folder.iterdir()) if path.suffix == ".parquet"]
+    if parquet:
+        return _read_parquet(parquet)
+    return _read_label_folders(folder)
+
+
+def _read_label_folders(folder: Path) -> Dataset:
+    files: list[Path] = []
+    labels: list[str] = []
+    for label_folder in _visible(path for path in folder.iterdir() if path.is_dir()):
+        found = _visible(path for path in label_folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        files += found
+        labels += [label_folder.name] * len(found)
+    if not files:
+        raise DatasetError(
+            f"{folder} holds no recordings",
+            hint="put them into one sub-folder a label, or add metadata.csv with the columns file_name and label; "
+            f"read are {', '.join(AUDIO_SUFFIXES)}",
+        )
+    columns: dict[str, Any] = {"audio": [{"bytes": None, "path": str(path)} for path in files], "label": labels}
+    features: dict[str, Any] = {"audio": AUDIO_FEATURE, "label": Value("string")}
+    matches = [_NOHASH.match(path.name) for path in files]
+    if all(matches):
+        columns["speaker"] = [match["speaker"] for match in matches if match]
+        features["speaker"] = Value("string")
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def _metadata_rows(path: Path) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        if path.suffix == ".csv":
+            return [dict(row) for row in csv.DictReader(stream)]
+        try:
+            return [json.loads(line) for line in stream if line.strip()]
+        except json.JSONDecodeError as error:
+            raise DatasetError(f"{path} is not JSON lines: {error}", hint="one JSON object a line") from error
+
+
+def _read_metadata(path: Path) -> Dataset:
+    rows = _metadata_rows(path)
+    if not rows:
+        raise DatasetError(f"{path} has no rows")
+    columns = list(rows[0])
+    file_column = next((name for name in _FILE_COLUMNS if name in columns), None)
+    if file_column is None and "units" not in columns:
+        raise DatasetError(f"{path} has the columns {columns}", hint="name the column of file names file_name")
+    for number, row in enumerate(rows, start=1):
+        if set(row) != set(columns):
+            raise DatasetError(f"row {number} of {path} has the fields {list(row)}, the first row has {columns}")
+    table: dict[str, Any] = {name: [row[name] for row in rows] for name in columns if name != file_column}
+    if file_column is not None:
+        files = [path.parent / str(row[file_column]) for row in rows]
+        missing = [str(file) for file in files if not file.is_file()]
+        if missing:
+            raise DatasetError(
+                f"{path} names {len(missing)} file(s) that do not exist, first {missing[0]!r}",
+                hint="file names are relative to the folder of the metadata file",
+            )
+        table["audio"] = [{"bytes": None, "path": str(file)} for file in files]
+    dataset = Dataset.from_dict(table)
+    return dataset.cast_column("audio", AUDIO_FEATURE) if file_column is not None else dataset
+
+
+def _split_by_column(dataset: Dataset) -> dict[str, Dataset]:
+    """Honour a column `split` whose values are all known split names and more than one."""
+    if "split" not in dataset.column_names:
+        return {_POOL: dataset}
+    names = [canonical_split(str(value)) for value in dataset["split"]]
+    if None in names or len(set(names)) < 2 or "train" not in names:
+        return {_POOL: dataset}
+    return {
+        str(name): dataset.select([index for index, value in enumerate(names) if value == name])
+        for name in dict.fromkeys(names)
+    }
+
+
+def table_files(folder: Path) -> dict[str, list[Path]]:
+    """The Parquet files of a folder by split, from names such as `train.parquet` or `test-00000-of-00002.parquet`."""
+    return _files_by_split(path for path in _visible(folder.iterdir()) if path.suffix == ".parquet")
+
+
+def _files_by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        name = canonical_split(re.split(r"[-_.]", file.name)[0]) or _POOL
+        by_split.setdefault(name, []).append(file)
+    return by_split
+
+
+def _read_parquet_folder(files: list[Path]) -> dict[str, Dataset]:
+    by_split = _files_by_split(files)
+    if "train" in by_split:
+        # Files of other names, such as noise.parquet beside train.parquet, are no part of the splits.
+        by_split.pop(_POOL, None)
+        tables = {name: _read_parquet(paths) for name, paths in by_split.items()}
+        return _with_canonical_names(tables)
+    return _split_by_column(_read_parquet(files))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar for what takes less than a second."""
+    were_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            enable_progress_bars()
+
+
+def _read_parquet(files: list[Path]) -> Dataset:
+    try:
+        if not any(ParquetFile(file).metadata.num_rows for file in files):
+            raise DatasetError(f"{files[0]} is empty")
+        with _quiet():
+            dataset = Dataset.from_parquet([str(file) for file in files])
+    except DatasetError:
+        raise
+    except Exception as error:  # pyarrow and datasets wrap their errors in several layers
+        raise DatasetError(f"{files[0]} cannot be read as Parquet: {error}") from error
+    for name, feature in dataset.features.items():
+        if isinstance(feature, Audio):
+            dataset = dataset.cast_column(name, Audio(decode=False))
+    return dataset
+
+
+def _read_file(path: Path) -> dict[str, Dataset]:
+    if path.suffix == ".parquet":
+        return _split_by_column(_read_parquet([path]))
+    if path.suffix in (".csv", ".jsonl"):
+        return _split_by_column(_read_metadata(path))
+    raise DatasetError(f"{path} is no data set", hint="give a folder, or a .parquet, .csv or .jsonl file")

@@ -6,9 +6,23 @@ if not __name__.startswith("speechprompt_hf."):
 
 from .auto import register_auto_classes
 from .configuration_gslm import GSLMConfig
+from .configuration_speechprompt import SpeechPromptConfig
+from .modeling_for_audio_classification import SpeechPromptForAudioClassification
 from .modeling_gslm import GSLMForCausalLM, GSLMModel
+from .prompt_deep import DeepPrompt
+from .prompt_input import InputPrompt
 from .prompt_states import PromptStates
+from .verbalizers import VerbalizerHead
 
-__all__ = ["GSLMConfig", "GSLMForCausalLM", "GSLMModel", "PromptStates"]
-
-register_auto_classes()
+__all__ = [
+    "DeepPrompt",
+    "GSLMConfig",
+    "GSLMForCausalLM",
+    "GSLMModel",
+    "InputPrompt",
+    "PromptStates",
+    "SpeechPromptConfig",
+    "SpeechPromptForAudioClassification",
+    "VerbalizerHead",
+    "register_auto_classes",
+]

@@ -40,6 +40,8 @@ def make_attention_mask(
     cache: Cache | None,
     position_ids: Tensor | None,
     num_key_columns: int,
+    *,
+    may_be_implicit: bool = True,
 ) -> Tensor | None:
     """The causal mask in the form that the configured attention wants.
 
@@ -51,13 +53,19 @@ def make_attention_mask(
         position_ids (`LongTensor` of shape `(B, N)`, *optional*): explicit positions; where they restart, packed
             sequences do not see each other.
         num_key_columns (`int`): prompt columns in front, visible to every token.
+        may_be_implicit (`bool`, defaults to `True`): `None` may stand for plain causal attention.
 
     Returns:
         `Tensor` of shape `(B, 1, N, P + past + N)`, or `None` where plain causal attention is meant.
     """
     # Positional arguments: transformers 5.24 renamed the cache's keyword.
     mask = create_causal_mask(
-        config, hidden_states, attention_mask, cache, position_ids, allow_is_causal_skip=not num_key_columns
+        config,
+        hidden_states,
+        attention_mask,
+        cache,
+        position_ids,
+        allow_is_causal_skip=may_be_implicit and not num_key_columns,
     )
     if mask is None or not num_key_columns:
         return mask

@@ -29,8 +29,8 @@ class GSLMDecoderLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: GSLMConfig, layer_index: int) -> None:
         super().__init__()
-        self.dropout = config.dropout
-        self.activation_dropout = config.activation_dropout
+        self.dropout = nn.Dropout(config.dropout)
+        self.activation_dropout = nn.Dropout(config.activation_dropout)
         self.self_attn = GSLMAttention(config, layer_index)
         self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.activation = ACT2FN[config.activation_function]
@@ -58,10 +58,10 @@ class GSLMDecoderLayer(GradientCheckpointingLayer):
         )
         if positions_to_keep is not None:
             hidden_states = take_positions(hidden_states, positions_to_keep)
-        hidden_states = hidden_states + nn.functional.dropout(attended, self.dropout, self.training)
+        hidden_states = hidden_states + self.dropout(attended)
         inner = self.activation(self.fc1(self.final_layer_norm(hidden_states)))
-        inner = self.fc2(nn.functional.dropout(inner, self.activation_dropout, self.training))
-        return hidden_states + nn.functional.dropout(inner, self.dropout, self.training), weights
+        inner = self.fc2(self.activation_dropout(inner))
+        return hidden_states + self.dropout(inner), weights
 
 
 class GSLMPreTrainedModel(AdapterDoor, PreTrainedModel):
@@ -126,6 +126,7 @@ class GSLMModel(GSLMPreTrainedModel):
         )
         self.embed_positions = SinusoidalPositions(config.max_position_embeddings, config.hidden_size)
         self.layers = nn.ModuleList(GSLMDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.dropout = nn.Dropout(config.dropout)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()
@@ -150,7 +151,8 @@ class GSLMModel(GSLMPreTrainedModel):
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`, *optional*): token ids; or `inputs_embeds`.
-            attention_mask (`Tensor` of shape `(B, past + N)`, *optional*): 1 for real columns, padding on either side.
+            attention_mask (`Tensor` of shape `(B, past + N)`, *optional*): 1 for real columns, padding on either side;
+                columns of `prompt` are not among them, those of a prompt in a cache or in `inputs_embeds` are.
             position_ids (`LongTensor` of shape `(B, N)`, *optional*): explicit positions from 0. With a prompt in a cache they
                 count its columns too, as PEFT and transformers pass them. Without a mask and a cache, restarting positions
                 separate packed sequences.
@@ -187,8 +189,8 @@ class GSLMModel(GSLMPreTrainedModel):
         hidden_states, position_ids, explicit, num_inputs = self._embed(
             input_ids, inputs_embeds, position_ids, attention_mask, cache, prompt
         )
-        if num_inputs and attention_mask is not None:
-            attention_mask = nn.functional.pad(attention_mask, (num_inputs, 0), value=1)
+        if prompt is not None and prompt.num_input_columns and attention_mask is not None:
+            attention_mask = _show_inputs(attention_mask, prompt.num_input_columns, is_first=num_inputs > 0)
         mask = make_attention_mask(
             self.config,
             hidden_states,
@@ -196,12 +198,13 @@ class GSLMModel(GSLMPreTrainedModel):
             cache,
             position_ids if explicit else None,
             0 if prompt is None else prompt.num_key_columns,
+            may_be_implicit=positions_to_keep is None,
         )
         needed = (cache_length(cache) if cache is not None else 0) + hidden_states.shape[1]
         if explicit:
             needed = max(needed, int(position_ids.max()) + 1)
         hidden_states = hidden_states + self.embed_positions(position_ids, needed).to(hidden_states)
-        hidden_states = nn.functional.dropout(hidden_states, self.config.dropout, self.training)
+        hidden_states = self.dropout(hidden_states)
 
         wants_all = bool(output_hidden_states or output_attentions)
         hidden_states, all_states, all_weights = self._run_layers(
@@ -216,9 +219,10 @@ class GSLMModel(GSLMPreTrainedModel):
             hidden_states = take_positions(hidden_states, positions_to_keep + num_inputs)
         elif num_inputs and positions_to_keep is None:
             hidden_states = hidden_states[:, num_inputs:]
+        hidden_states = self.layer_norm(hidden_states)
         output = BaseModelOutputWithPast(
-            last_hidden_state=self.layer_norm(hidden_states),
-            hidden_states=all_states if output_hidden_states else None,
+            last_hidden_state=hidden_states,
+            hidden_states=(*all_states, hidden_states) if output_hidden_states else None,
             attentions=all_weights if output_attentions else None,
             **{CACHE_FIELD: cache if use_cache else None},
         )
@@ -255,26 +259,20 @@ class GSLMModel(GSLMPreTrainedModel):
             hidden_states = torch.cat([inputs, hidden_states], dim=1)
             prompt_columns_of_cache(cache, num_inputs)
 
-        batch_size, num_columns = hidden_states.shape[:2]
+        num_columns = hidden_states.shape[1]
         explicit = position_ids is not None
         if position_ids is not None:
-            if num_prompt_columns:
+            if num_prompt_columns and prompt is None:
                 position_ids = (position_ids - num_prompt_columns).clamp(min=NO_POSITION)
-        elif attention_mask is not None and attention_mask.dim() != 2:
-            position_ids = count_positions(
-                None,
-                batch_size=batch_size,
-                past_length=past,
-                num_tokens=num_columns - num_inputs,
-                num_prompt_columns=num_prompt_columns,
-            )
         else:
+            # The mask covers tokens only where the prompt is an argument, all columns where it came by itself.
+            countable = attention_mask is not None and attention_mask.dim() == 2
             position_ids = count_positions(
-                attention_mask,
-                batch_size=batch_size,
+                attention_mask if countable else None,
                 past_length=past,
                 num_tokens=num_columns - num_inputs,
                 num_prompt_columns=num_prompt_columns,
+                mask_covers_prompt=prompt is None,
             )
         position_ids = nn.functional.pad(position_ids, (num_inputs, 0), value=NO_POSITION)
         return hidden_states, position_ids, explicit, num_inputs
@@ -303,7 +301,7 @@ class GSLMModel(GSLMPreTrainedModel):
             hidden_states, weights = layer(hidden_states, mask, keys, values, keep, cache=cache)
             if wants_all:
                 all_weights += (weights,)
-        return hidden_states, (*all_states, hidden_states), all_weights
+        return hidden_states, all_states, all_weights
 
 
 class GSLMForCausalLM(GSLMPreTrainedModel, GenerationMixin):
@@ -396,6 +394,18 @@ class GSLMForCausalLM(GSLMPreTrainedModel, GenerationMixin):
         if inputs.get("cache") is not None:
             inputs["past_key_values"] = inputs.pop("cache")
         return inputs
+
+
+def _show_inputs(attention_mask: Tensor, num_columns: int, *, is_first: bool) -> Tensor:
+    """Put visible columns for input prompts before those of tokens; `is_first`: the prompts are being read now."""
+    if attention_mask.dim() == 2:
+        return nn.functional.pad(attention_mask, (num_columns, 0), value=1)
+    if is_first:
+        raise ConfigurationError(
+            f"a mask of shape {tuple(attention_mask.shape)} does not say what input prompts see",
+            hint="pass a mask of shape (B, N)",
+        )
+    return nn.functional.pad(attention_mask, (num_columns, 0), value=1 if attention_mask.dtype == torch.bool else 0)
 
 
 def _positions_to_keep(logits_to_keep: int | Tensor, source: Tensor) -> Tensor | None:

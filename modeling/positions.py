@@ -14,16 +14,22 @@ NO_POSITION = -1
 
 
 def count_positions(
-    attention_mask: Tensor | None, *, batch_size: int, past_length: int, num_tokens: int, num_prompt_columns: int
+    attention_mask: Tensor | None,
+    *,
+    past_length: int,
+    num_tokens: int,
+    num_prompt_columns: int = 0,
+    mask_covers_prompt: bool = True,
 ) -> Tensor:
     """Position of each new token: the number of real tokens before it.
 
     Args:
         attention_mask (`Tensor` of shape `(B, past + N)`, *optional*): 1 for real columns, 0 for padding; any dtype.
-        batch_size (`int`): B.
         past_length (`int`): columns in the cache.
         num_tokens (`int`): new columns N.
-        num_prompt_columns (`int`): leading columns that are prompts; they are not counted whatever the mask says.
+        num_prompt_columns (`int`, defaults to 0): leading columns that are prompts; they are not counted whatever the
+            mask says.
+        mask_covers_prompt (`bool`, defaults to `True`): the mask has columns for the prompt.
 
     Returns:
         `LongTensor` of shape `(B, N)` (or `(1, N)` without a mask): positions from 0, `NO_POSITION` for padding and prompts.
@@ -32,7 +38,7 @@ def count_positions(
         positions = torch.arange(past_length, past_length + num_tokens).unsqueeze(0) - num_prompt_columns
         return positions.clamp(min=NO_POSITION)
     real = attention_mask.ne(0).long()
-    if num_prompt_columns:
+    if num_prompt_columns and mask_covers_prompt:
         real[:, :num_prompt_columns] = 0
     positions = (real.cumsum(1) - 1).masked_fill(real == 0, NO_POSITION)
     return positions[:, -num_tokens:]

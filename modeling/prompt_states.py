@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -43,7 +43,3 @@ class PromptStates:
     def num_input_columns(self) -> int:
         """Columns P that the input vectors add to the sequence."""
         return 0 if self.inputs is None else self.inputs.shape[-2]
-
-    def without_inputs(self) -> PromptStates:
-        """The same prompt for later steps, when the cache already holds the input vectors."""
-        return replace(self, inputs=None)

@@ -1,0 +1,133 @@
+"""The files of an adapter folder: a stock PEFT adapter, the verbalizer, and optionally what training goes on from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers.utils import cached_file
+
+from ..core.errors import AdapterError
+from ..core.files import atomic_path
+from .modeling_gslm import GSLMForCausalLM
+from .prompt_base import PromptModule
+
+__all__ = [
+    "ADAPTER_WEIGHTS",
+    "HUB_KEYS",
+    "PROMPT_STATE",
+    "VERBALIZER",
+    "find_file",
+    "load_prompt",
+    "read_peft_config",
+    "read_tensors",
+    "save_prompt",
+    "save_tensors",
+]
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+VERBALIZER = "verbalizer.safetensors"
+PROMPT_STATE = "prompt_state.safetensors"
+
+HUB_KEYS = ("revision", "token", "cache_dir", "force_download", "local_files_only", "subfolder")
+"""Keywords that say where and how files are found."""
+
+_SEPARATOR = "base_model.model.embed_tokens.separator."
+_TABLE = "prompt_embeddings"
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def find_file(name: str | os.PathLike[str], file_name: str, **hub: Any) -> str | None:
+    """Path of a file in a folder or a Hub repository, or `None` where it has no such file."""
+    return cached_file(
+        os.fspath(name),
+        file_name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=True,
+        **hub,
+    )
+
+
+def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> dict[str, Tensor]:
+    """Tensors of a file that must be there.
+
+    Raises:
+        AdapterError: the file is missing.
+    """
+    path = find_file(name, file_name, **hub)
+    if path is None:
+        raise AdapterError(
+            f"{name} has no {file_name}",
+            hint="the adapter was not saved completely; save it again with save_pretrained",
+        )
+    return load_file(path)
+
+
+def read_peft_config(name: str | os.PathLike[str], **hub: Any) -> PeftConfig | None:
+    """The PEFT configuration of an adapter, or `None` where there is none."""
+    if find_file(name, ADAPTER_CONFIG, **hub) is None:
+        return None
+    return PeftConfig.from_pretrained(
+        os.fspath(name), **{key: value for key, value in hub.items() if value is not None}
+    )
+
+
+def save_prompt(
+    folder: Path, prompt: PromptModule, lm: GSLMForCausalLM, *, base: str | None, revision: str | None
+) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` as PEFT itself would.
+
+    Args:
+        folder (`Path`): where to write.
+        prompt (`PromptModule`): the prompt.
+        lm (`GSLMForCausalLM`): the base that it belongs to.
+        base (`str`, *optional*): how the adapter names the base.
+        revision (`str`, *optional*): the base's revision.
+    """
+    import torch
+
+    prompt.peft_config(lm, base_model_name_or_path=base, revision=revision).save_pretrained(str(folder))
+    save_tensors(
+        folder / ADAPTER_WEIGHTS,
+        {
+            f"{_SEPARATOR}num_prompt_columns": torch.tensor(prompt.num_input_columns),
+            f"{_SEPARATOR}offset": prompt.separator_offset.detach().float().cpu().contiguous(),
+            _TABLE: prompt.table(lm),
+        },
+    )
+
+
+def load_prompt(name: str | os.PathLike[str], prompt: PromptModule, **hub: Any) -> None:
+    """Fill a prompt from an adapter: its training state where there is one, else its PEFT table.
+
+    Raises:
+        AdapterError: a file is missing, or holds other tensors than the prompt has; nothing is dropped silently.
+    """
+    tensors = read_tensors(name, ADAPTER_WEIGHTS, **hub)
+    expected = {_TABLE, f"{_SEPARATOR}offset", f"{_SEPARATOR}num_prompt_columns"}
+    if set(tensors) != expected:
+        raise AdapterError(
+            f"{ADAPTER_WEIGHTS} of {name} holds {sorted(tensors)} instead of {sorted(expected)}",
+            hint="adapters without a trained separator are opened with peft.PeftModel.from_pretrained",
+        )
+    offset = tensors[f"{_SEPARATOR}offset"]
+    if offset.shape != prompt.separator_offset.shape:
+        raise AdapterError(
+            f"the separator of {name} has shape {tuple(offset.shape)} instead of {tuple(prompt.separator_offset.shape)}",
+            hint="the adapter belongs to a base of another size",
+        )
+    prompt.load_table(tensors[_TABLE])
+    prompt.separator_offset.data.copy_(offset)
+    state = find_file(name, PROMPT_STATE, **hub)
+    if state is not None:
+        prompt.load_training_state(load_file(state))

@@ -1,0 +1,128 @@
+"""Loading a base and making sure that it is the one an adapter was trained on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from ..core.digest import sha256_of_tensors
+from ..core.embedded import DEFAULT_BASE, resolve_base
+from ..core.errors import AdapterError, FingerprintMismatchError
+from .modeling_gslm import GSLMForCausalLM
+
+__all__ = ["base_fingerprint", "check_base", "load_base", "public_base_name"]
+
+_DIGEST = "_speechprompt_base_fingerprint"
+
+
+def load_base(
+    base: str | os.PathLike[str] | GSLMForCausalLM,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    trust_remote_code: bool | None = None,
+    **hub: Any,
+) -> GSLMForCausalLM:
+    """The frozen language model.
+
+    Args:
+        base (`str | PathLike | GSLMForCausalLM`): Hub id, folder, name of an embedded base, or the model itself.
+        revision (`str`, *optional*): revision on the Hub.
+        dtype (`torch.dtype | str`, *optional*): precision of the base; float32 by default. Its weights are identified
+            before they are rounded.
+        trust_remote_code (`bool`, *optional*): for bases with code of their own.
+        hub: further keywords of `from_pretrained`.
+
+    Returns:
+        `GSLMForCausalLM`: in evaluation mode, without gradients.
+
+    Raises:
+        AdapterError: the base is no unit language model of this package.
+    """
+    if isinstance(base, GSLMForCausalLM):
+        lm = base
+    else:
+        name = resolve_base(os.fspath(base))
+        options = {"revision": revision} if revision is not None else {}
+        lm = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **options, **hub
+        )
+    if not isinstance(lm, GSLMForCausalLM):
+        raise AdapterError(
+            f"the base {base} is a {type(lm).__name__}, not a GSLMForCausalLM",
+            hint="prompts need a language model whose model_type is 'gslm'",
+        )
+    lm.requires_grad_(False)
+    if isinstance(dtype, str):
+        dtype = None if dtype == "auto" else getattr(torch, dtype)
+    if dtype is not None and dtype != lm.dtype:
+        base_fingerprint(lm)
+        lm.to(dtype)
+        lm.model.embed_tokens.separator.float()
+    return lm.eval()
+
+
+def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:
+    """Identity of a base's weights, computed once for each model object.
+
+    Returns:
+        `dict`: `weights`, the sha256 over all weights as float32 without the separator, and `dtype`, the precision that
+        they had.
+    """
+    known = getattr(lm, _DIGEST, None)
+    if known is None:
+        known = {"weights": _digest(lm, lm.dtype), "dtype": str(lm.dtype).removeprefix("torch.")}
+        setattr(lm, _DIGEST, known)
+    return dict(known)
+
+
+def _digest(lm: GSLMForCausalLM, dtype: torch.dtype) -> str:
+    weights = {
+        name: tensor.to(dtype)
+        for name, tensor in lm.state_dict().items()
+        if ".separator." not in name and name != "lm_head.weight"
+    }
+    if not lm.config.tie_word_embeddings:
+        weights["lm_head.weight"] = lm.lm_head.weight.to(dtype)
+    return sha256_of_tensors(weights)
+
+
+def check_base(lm: GSLMForCausalLM, recorded: dict[str, Any] | None, name: str) -> None:
+    """Refuse a base with other weights than those that an adapter was trained on.
+
+    Args:
+        lm (`GSLMForCausalLM`): the base that was loaded.
+        recorded (`dict`, *optional*): the fingerprint in the adapter; nothing is checked without it.
+        name (`str`): how the error calls the base.
+
+    Raises:
+        FingerprintMismatchError: the weights differ.
+    """
+    if not recorded:
+        return
+    found = base_fingerprint(lm)
+    if found["weights"] != recorded["weights"] and found["dtype"] != recorded.get("dtype", found["dtype"]):
+        # The adapter was trained on a rounded base; round this one likewise before comparing.
+        found["weights"] = _digest(lm, getattr(torch, recorded["dtype"]))
+    if found["weights"] != recorded["weights"]:
+        raise FingerprintMismatchError(
+            f"the base {name} has weights {found['weights'][:16]}, the adapter was trained on {recorded['weights'][:16]}",
+            hint="load the adapter with the base, at the revision, that it was trained on",
+        )
+
+
+def public_base_name(base: str | os.PathLike[str] | nn.Module) -> str | None:
+    """How an adapter names its base: a Hub id as given, the stable name of an embedded base, or an absolute folder."""
+    name = getattr(base, "name_or_path", None) if isinstance(base, nn.Module) else os.fspath(base)
+    if not name:
+        return None
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    embedded = Path(resolve_base(DEFAULT_BASE))
+    return DEFAULT_BASE if folder.resolve() == embedded.resolve() else str(folder.resolve())

@@ -1,0 +1,145 @@
+"""Configuration of a prompted unit language model: the prompt, the verbalizer, and the base that they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from ..core.errors import ConfigurationError, LabelError
+
+__all__ = ["SpeechPromptConfig"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "method": ("prompt", "finetune", "probe"),
+    "prompt_type": ("deep", "input"),
+    "prompt_parametrization": ("projected", "table"),
+    "prompt_init": ("normal", "scaled", "vocabulary"),
+    "separator_init": ("start", "normal"),
+    "verbalizer": ("learnable", "frequency", "random"),
+    "readout": ("separator", "pooled", "hidden"),
+    "label_feedback": ("token", "mixture"),
+}
+
+
+class SpeechPromptConfig(PreTrainedConfig):
+    """Configuration of `SpeechPromptForAudioClassification`.
+
+    Args:
+        method (`str`, defaults to `"prompt"`): `"prompt"` trains a prompt on a frozen base; `"finetune"` trains the whole
+            language model, which is then saved with it; `"probe"` trains only the verbalizer on the base's hidden states.
+        prompt_type (`str`, defaults to `"deep"`): `"deep"`: keys and values in every layer; `"input"`: vectors before the
+            tokens.
+        num_virtual_tokens (`int`, defaults to 5): prompt columns P.
+        prompt_parametrization (`str`, defaults to `"projected"`): what a deep prompt trains: `"projected"`: vectors before
+            the frozen key and value projections (the paper's); `"table"`: keys and values themselves (PEFT's).
+        prompt_init (`str`, defaults to `"normal"`): `"normal"`: N(0, 1), the paper's; `"scaled"`: N(0, `prompt_init_std`²);
+            `"vocabulary"`: states of random real units.
+        prompt_init_std (`float`, defaults to 0.02): standard deviation of `"scaled"`.
+        prompt_dropout (`float`, defaults to 0.1): dropout on the trained prompt vectors, in training.
+        separator_init (`str`, defaults to `"start"`): `"start"`: the separator begins as the base's own row of `<s>`;
+            `"normal"`: N(0, 1), the paper's.
+        verbalizer (`str`, defaults to `"learnable"`): `"learnable"`: linear on the language model's logits; `"frequency"`:
+            i-th most frequent label, i-th most frequent unit; `"random"`: one random unit a label, without repetition.
+        readout (`str`, defaults to `"separator"`): `"separator"`: the position after the separator, the paper's;
+            `"pooled"`: maximum and mean over the utterance's positions; `"hidden"`: mean hidden state, without the output
+            head (what `"probe"` reads).
+        label_sequences (`list[list[int]]`, *optional*): M rows of k label-token ids; one label a class without it.
+        label_tokens (`list[str]`, *optional*): names of the label tokens.
+        label_feedback (`str`, defaults to `"token"`): what the language model sees of an earlier label of a sequence:
+            `"token"`: the unit that the label is mapped to; `"mixture"`: softmax(W_y / τ)·E, the journal's.
+        feedback_temperature (`float`, defaults to 1.0): τ of `"mixture"`.
+        verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores, in training; the paper's code has 0.1.
+        unit_dropout (`float`, defaults to 0.0): share of the utterance's units left out, drawn anew at each training step.
+        seed (`int`, defaults to 0): seed of all initialisations.
+        vocab_size, hidden_size (`int`): sizes V and D of the base.
+        base_model_name_or_path (`str`, *optional*): the base: a Hub id, a folder, or the stable name of an embedded base.
+        base_revision (`str`, *optional*): the base's revision on the Hub.
+        base_fingerprint (`dict`, *optional*): sha256 of the base's weights.
+        unit_fingerprint (`dict`, *optional*): identity of the units, as the processor states it.
+
+    Raises:
+        ConfigurationError: an option has a value that does not exist, or options contradict each other.
+        LabelError: label sequences do not fit the classes.
+    """
+
+    model_type = "speechprompt"
+
+    method: str = "prompt"
+    prompt_type: str = "deep"
+    num_virtual_tokens: int = 5
+    prompt_parametrization: str = "projected"
+    prompt_init: str = "normal"
+    prompt_init_std: float = 0.02
+    prompt_dropout: float = 0.1
+    separator_init: str = "start"
+    verbalizer: str = "learnable"
+    readout: str = "separator"
+    label_sequences: list[list[int]] | None = None
+    label_tokens: list[str] | None = None
+    label_feedback: str = "token"
+    feedback_temperature: float = 1.0
+    verbalizer_dropout: float = 0.0
+    unit_dropout: float = 0.0
+    seed: int = 0
+    vocab_size: int = 104
+    hidden_size: int = 1024
+    base_model_name_or_path: str | None = None
+    base_revision: str | None = None
+    base_fingerprint: dict[str, Any] | None = None
+    unit_fingerprint: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.label_sequences is not None:
+            self.label_sequences = [[int(token) for token in sequence] for sequence in self.label_sequences]
+        self.validate_options()
+
+    @property
+    def num_label_positions(self) -> int:
+        """Labels k that an utterance has."""
+        return len(self.label_sequences[0]) if self.label_sequences else 1
+
+    def validate_options(self) -> None:
+        """Check every option and how they go together.
+
+        Raises:
+            ConfigurationError: an option has a value that does not exist, or options contradict each other.
+            LabelError: label sequences do not fit the classes.
+        """
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigurationError(f"{name} is {value!r}", hint=f"one of {', '.join(map(repr, allowed))}")
+        if self.num_virtual_tokens < 1:
+            raise ConfigurationError(f"num_virtual_tokens is {self.num_virtual_tokens}", hint="at least 1")
+        for name in ("prompt_dropout", "verbalizer_dropout", "unit_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="a share in [0, 1)")
+        if self.feedback_temperature <= 0:
+            raise ConfigurationError(f"feedback_temperature is {self.feedback_temperature}", hint="above 0")
+        if self.verbalizer != "learnable":
+            if self.readout == "hidden":
+                raise ConfigurationError(
+                    f"readout 'hidden' needs a learnable verbalizer, not {self.verbalizer!r}",
+                    hint="a fixed verbalizer reads logits of units: choose readout 'separator' or 'pooled'",
+                )
+            if self.label_feedback == "mixture":
+                raise ConfigurationError(
+                    f"label_feedback 'mixture' needs a learnable verbalizer, not {self.verbalizer!r}",
+                    hint="a fixed verbalizer feeds its unit back: label_feedback='token'",
+                )
+        self._validate_label_sequences()
+
+    def _validate_label_sequences(self) -> None:
+        if self.label_sequences is None:
+            return
+        if len(self.label_sequences) != self.num_labels:
+            raise LabelError(
+                f"{len(self.label_sequences)} label sequences for {self.num_labels} classes", hint="one a class"
+            )
+        lengths = {len(sequence) for sequence in self.label_sequences}
+        if len(lengths) != 1 or 0 in lengths:
+            raise LabelError(f"label sequences have lengths {sorted(lengths)}", hint="all have the same, at least 1")
+        if len({tuple(sequence) for sequence in self.label_sequences}) != len(self.label_sequences):
+            raise LabelError("two classes have the same label sequence")

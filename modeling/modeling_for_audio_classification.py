@@ -1,0 +1,274 @@
+"""Classification of utterances by a prompted unit language model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from ..core.errors import AdapterError, ConfigurationError, LabelError
+from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from .base_loading import load_base
+from .configuration_speechprompt import SpeechPromptConfig
+from .label_decoding import LabelReader, last_real_column
+from .label_rows import LabelRows
+from .modeling_gslm import GSLMForCausalLM
+from .modeling_speechprompt import SpeechPromptPreTrainedModel
+from .prompt_states import PromptStates
+from .verbalizers import frequency_map
+
+__all__ = ["SpeechPromptForAudioClassification"]
+
+
+class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
+    """Class scores of utterances, from units or, with a processor attached, from audio.
+
+    A class is one label, or a sequence of k labels (intent: action, object, location) among those of
+    `config.label_sequences`; what goes in and comes out is always one class index a row. The output head is applied, and the
+    last layer computed, only where the verbalizer reads.
+
+    Example:
+        ```python
+        model = SpeechPromptForAudioClassification.from_base(base, id2label={0: "no", 1: "yes"})
+        model(input_ids=torch.tensor([[2, 9, 10, 0]])).logits
+        ```
+    """
+
+    @classmethod
+    def from_base(
+        cls,
+        base: str | os.PathLike[str] | GSLMForCausalLM,
+        id2label: Mapping[int, str] | Sequence[str],
+        *,
+        prompt: Literal["deep", "input"] = "deep",
+        num_virtual_tokens: int = 5,
+        verbalizer: Literal["learnable", "frequency", "random"] = "learnable",
+        readout: Literal["separator", "pooled", "hidden"] | None = None,
+        method: Literal["prompt", "finetune", "probe"] = "prompt",
+        label_sequences: Sequence[Sequence[int]] | None = None,
+        units_for_frequency: Iterable[Sequence[int]] | None = None,
+        labels_for_frequency: Iterable[int] | None = None,
+        vocabulary: UnitVocabulary | None = None,
+        processor: Any = None,
+        base_revision: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        attn_implementation: str | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Self:
+        """A new model on a base, ready to be trained.
+
+        Args:
+            base (`str | PathLike | GSLMForCausalLM`): Hub id, folder, name of an embedded base, or the model itself, which is
+                then kept, not copied.
+            id2label (`Mapping[int, str] | Sequence[str]`): class names.
+            prompt (`str`, defaults to `"deep"`): `"deep"` or `"input"`.
+            num_virtual_tokens (`int`, defaults to 5): prompt columns P.
+            verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
+            readout (`str`, *optional*): `"separator"`, `"pooled"` or `"hidden"`; `"hidden"` by default with method `"probe"`,
+                else `"separator"`.
+            method (`str`, defaults to `"prompt"`): `"prompt"`, `"finetune"` or `"probe"`.
+            label_sequences (`Sequence[Sequence[int]]`, *optional*): M rows of k label-token ids.
+            units_for_frequency (`Iterable[Sequence[int]]`, *optional*): units of the training rows, for `"frequency"`.
+            labels_for_frequency (`Iterable[int]`, *optional*): class indices of the training rows, for `"frequency"`;
+                classes are taken in their order without it.
+            vocabulary (`UnitVocabulary`, *optional*): maps `units_for_frequency` to token ids; the processor's by default,
+                else numeric order.
+            processor (`SpeechUnitProcessor`, *optional*): attached to the model.
+            base_revision (`str`, *optional*): the base's revision on the Hub; written into the adapter.
+            dtype (`torch.dtype | str`, *optional*): precision of the base; prompts are float32.
+            attn_implementation (`str`, *optional*): `"sdpa"` or `"eager"`, for a base that is loaded here.
+            seed (`int`, defaults to 0): of all initialisations.
+            options: further fields of `SpeechPromptConfig`.
+
+        Returns:
+            `SpeechPromptForAudioClassification`: in evaluation mode.
+
+        Raises:
+            ConfigurationError: options contradict each other.
+            LabelError: labels do not fit the verbalizer.
+            FingerprintMismatchError: the processor makes other units than the base was trained on.
+        """
+        loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        lm = load_base(base, revision=base_revision, dtype=dtype, **loading)
+        labels = dict(id2label) if isinstance(id2label, Mapping) else dict(enumerate(id2label))
+        if len(labels) < 2:
+            raise LabelError(f"{len(labels)} class(es): {labels}", hint="a classifier needs at least two")
+        config = SpeechPromptConfig(
+            method=method,
+            prompt_type=prompt,
+            num_virtual_tokens=num_virtual_tokens,
+            verbalizer=verbalizer,
+            readout=readout or ("hidden" if method == "probe" else "separator"),
+            label_sequences=None if label_sequences is None else [list(sequence) for sequence in label_sequences],
+            id2label=labels,
+            label2id={label: index for index, label in labels.items()},
+            seed=seed,
+            vocab_size=lm.config.vocab_size,
+            hidden_size=lm.config.hidden_size,
+            base_revision=base_revision,
+            **options,
+        )
+        if vocabulary is None:
+            vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None)
+        unit_tokens = None
+        if verbalizer == "frequency":
+            unit_tokens = _frequency_tokens(config, units_for_frequency, labels_for_frequency, vocabulary)
+        return cls._build(base, config, lm, unit_tokens, processor)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        input_values: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Class scores, and the loss where labels are given.
+
+        Args:
+            input_ids (`LongTensor` of shape `(B, N)`, *optional*): `</s>`, units, `<s>`; padding on either side.
+            attention_mask (`Tensor` of shape `(B, N)`, or `(B, S)` with `input_values`, *optional*): 1 for what is real.
+            labels (`LongTensor` of shape `(B,)`, *optional*): class indices.
+            input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor, instead of
+                `input_ids`.
+            return_dict (`bool`, *optional*): `False` returns a tuple.
+
+        Returns:
+            `SequenceClassifierOutput`: `logits` of shape `(B, M)`, float32: scores for one label an utterance, exact
+            log-probabilities of the label sequences for several. In training with several labels read after the separator
+            `logits` is `None`: only the labels' own places are computed. `loss` is a mean over rows.
+
+        Raises:
+            AdapterError: audio came and no processor is attached.
+            ConfigurationError: both or neither of `input_ids` and `input_values`.
+        """
+        if (input_ids is None) == (input_values is None):
+            raise ConfigurationError("give exactly one of input_ids and input_values")
+        if input_ids is None:
+            input_ids, attention_mask = self._units_of(input_values, attention_mask)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.training and self.config.unit_dropout:
+            input_ids, attention_mask = drop_units(
+                input_ids, attention_mask, self.config.unit_dropout, self.lm.config.pad_token_id or 0
+            )
+        states = None if self.prompt is None else self.prompt.states(self.lm)
+        loss = logits = None
+        if self.config.readout == "separator" and self.config.num_label_positions > 1:
+            reader = LabelReader(self.lm, self.verbalizer, states)
+            if labels is not None and self.training:
+                loss = reader.teacher_forced_loss(input_ids, attention_mask, labels)
+            else:
+                logits = reader.class_scores(input_ids, attention_mask)
+        else:
+            logits = self.verbalizer.class_scores(self._row_scores(input_ids, attention_mask, states))
+        if labels is not None and logits is not None:
+            # Scores of several labels are log-probabilities already, over more than the known sequences.
+            is_sequence = self.config.num_label_positions > 1
+            loss = (nn.functional.nll_loss if is_sequence else nn.functional.cross_entropy)(logits, labels)
+        output = SequenceClassifierOutput(loss=loss, logits=logits)
+        return output.to_tuple() if return_dict is False else output
+
+    @torch.no_grad()
+    def decode(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, mode: Literal["exact", "greedy"] = "exact"
+    ) -> Tensor:
+        """Class indices of utterances.
+
+        Args:
+            input_ids (`LongTensor` of shape `(B, N)`): `</s>`, units, `<s>`.
+            attention_mask (`Tensor` of shape `(B, N)`, *optional*): 1 for what is real.
+            mode (`str`, defaults to `"exact"`): `"exact"`: the class of highest probability; `"greedy"`: label by label, each
+                the best that continues a known sequence, as the paper decodes; equal for one label.
+
+        Returns:
+            `LongTensor` of shape `(B,)`.
+
+        Raises:
+            ConfigurationError: an unknown mode.
+        """
+        if mode not in ("exact", "greedy"):
+            raise ConfigurationError(f"mode is {mode!r}", hint="'exact' or 'greedy'")
+        if mode == "exact" or self.config.num_label_positions == 1 or self.config.readout != "separator":
+            return self(input_ids=input_ids, attention_mask=attention_mask).logits.argmax(-1)
+        states = None if self.prompt is None else self.prompt.states(self.lm)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return LabelReader(self.lm, self.verbalizer, states).greedy(input_ids, mask)
+
+    def _row_scores(self, input_ids: Tensor, attention_mask: Tensor, states: PromptStates | None) -> Tensor:
+        """Scores `(B, R)` of all verbalizer rows, read in one place of the utterance."""
+        at_separator = self.config.readout == "separator"
+        hidden_states = self.lm.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            prompt=states,
+            positions_to_keep=last_real_column(attention_mask).unsqueeze(1) if at_separator else None,
+            use_cache=False,
+        ).last_hidden_state
+        if at_separator:
+            return self.verbalizer.scores_at(self.lm.lm_head(hidden_states)[:, 0], 0)
+        if self.config.readout == "pooled":
+            features = self.verbalizer.pool(self.lm.lm_head(hidden_states), attention_mask)
+        else:
+            real = attention_mask.ne(0).unsqueeze(-1)
+            features = (hidden_states.float() * real).sum(1) / real.sum(1)
+        return self.verbalizer.scores_of_features(features)
+
+    def _units_of(self, input_values: Tensor | None, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        processor = self.processor
+        if processor is None:
+            raise AdapterError(
+                "audio was given, and no processor is attached that turns it into units",
+                hint="model.attach_processor(AutoProcessor.from_pretrained(…)), or pass input_ids",
+            )
+        device = self.lm.device
+        processor.to(device)
+        sequences = processor.units_from_values(input_values, attention_mask)
+        batch = processor.prepare_units([sequence.units for sequence in sequences], return_tensors="pt")
+        return batch["input_ids"].to(device), batch["attention_mask"].to(device)
+
+
+def drop_units(input_ids: Tensor, attention_mask: Tensor, share: float, pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Leave out a random share of the units; start token and separator stay.
+
+    Args:
+        input_ids (`LongTensor` of shape `(B, N)`): utterances.
+        attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
+        share (`float`): probability of each unit to be left out; drawn from torch's global generator.
+        pad_token_id (`int`): fills the end.
+
+    Returns:
+        `tuple[LongTensor, LongTensor]` of shape `(B, N')`: what is left, padded on the right.
+    """
+    real = attention_mask.ne(0)
+    dropped = (torch.rand(input_ids.shape, device=input_ids.device) < share) & (input_ids >= len(SPECIAL_TOKENS))
+    kept = real & ~dropped
+    order = (~kept).long().argsort(dim=1, stable=True)
+    length = int(kept.sum(1).max())
+    kept, order = kept.gather(1, order)[:, :length], order[:, :length]
+    return input_ids.gather(1, order).masked_fill(~kept, pad_token_id), kept.long()
+
+
+def _frequency_tokens(
+    config: SpeechPromptConfig,
+    units: Iterable[Sequence[int]] | None,
+    classes: Iterable[int] | None,
+    vocabulary: UnitVocabulary | None,
+) -> Tensor:
+    """Unit tokens of the distinct label tokens by frequency rank."""
+    if units is None:
+        raise ConfigurationError(
+            "verbalizer 'frequency' needs the units of the training rows", hint="pass units_for_frequency"
+        )
+    if vocabulary is None:
+        vocabulary = UnitVocabulary.from_num_units(config.vocab_size - len(SPECIAL_TOKENS))
+    rows = LabelRows(config.num_labels, config.label_sequences)
+    sequences = config.label_sequences or [[index] for index in range(config.num_labels)]
+    labels = [token for index in (classes if classes is not None else ()) for token in sequences[int(index)]]
+    token_rows = (vocabulary.encode(row) for row in units)
+    return frequency_map(labels, token_rows, rows.label_tokens, config.vocab_size)

@@ -1,0 +1,323 @@
+"""Prompted unit language models: how they are put together, saved and opened."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoProcessor, PreTrainedModel
+
+from ..core.errors import AdapterError, FingerprintMismatchError
+from .adapter_card import write_card
+from .adapter_files import (
+    HUB_KEYS,
+    PROMPT_STATE,
+    VERBALIZER,
+    find_file,
+    load_prompt,
+    read_peft_config,
+    read_tensors,
+    save_prompt,
+    save_tensors,
+)
+from .base_loading import base_fingerprint, check_base, load_base, public_base_name
+from .configuration_speechprompt import SpeechPromptConfig
+from .modeling_gslm import GSLMForCausalLM
+from .prompt_base import PromptModule
+from .prompt_deep import DeepPrompt
+from .prompt_input import InputPrompt
+from .verbalizers import VerbalizerHead
+
+__all__ = ["LANGUAGE_MODEL_FOLDER", "SpeechPromptPreTrainedModel"]
+
+LANGUAGE_MODEL_FOLDER = "language_model"
+"""Where the method `"finetune"` saves its language model, inside the folder of the model."""
+
+
+class SpeechPromptPreTrainedModel(PreTrainedModel):
+    """A frozen unit language model with a prompt and a verbalizer.
+
+    Only the prompt, the separator and the verbalizer have gradients (with the method `"finetune"` the language model has
+    them, too). Saving writes a stock PEFT adapter, the verbalizer and the configuration, never the base.
+
+    Args:
+        config (`SpeechPromptConfig`): what is built.
+        lm (`GSLMForCausalLM`): the language model; kept, not copied.
+        unit_tokens (`LongTensor` of shape `(T,)`, *optional*): unit tokens of a fixed verbalizer.
+    """
+
+    config_class = SpeechPromptConfig
+    config: SpeechPromptConfig
+    base_model_prefix = "lm"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    # The loss is a mean over rows: gradient accumulation must average it, which Trainer does unless forward takes **kwargs.
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+
+    def __init__(self, config: SpeechPromptConfig, lm: GSLMForCausalLM, unit_tokens: Tensor | None = None) -> None:
+        super().__init__(config)
+        generator = torch.Generator().manual_seed(config.seed)
+        self.prompt: PromptModule | None = None
+        if config.method == "prompt":
+            kind = DeepPrompt if config.prompt_type == "deep" else InputPrompt
+            self.prompt = kind(config, lm, generator)
+        self.verbalizer = VerbalizerHead(config, unit_tokens)
+        # Before the language model is attached: post_init initialises every weight that it can see.
+        self.post_init()
+        self.lm = lm
+        self.lm.requires_grad_(config.method == "finetune")
+        self.lm.model.embed_tokens.separator.requires_grad_(False)
+        self._processor: Any = None
+        self._processor_source: tuple[str, dict[str, Any]] | None = None
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Nothing: prompts and verbalizers draw their own seeded values."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for prompt and verbalizer; the frozen language model stays without dropout, as the paper has it."""
+        super().train(mode)
+        if self.config.method != "finetune":
+            self.lm.eval()
+            # Layers checkpoint gradients only in training mode; their dropouts are modules of their own and stay off.
+            for module in (self.lm.model, *self.lm.model.layers):
+                module.training = mode
+        return self
+
+    def num_trained_parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    # Processor
+
+    def attach_processor(self, processor: Any) -> Self:
+        """Let the model take audio: the processor turns it into units inside `forward`, on the model's device.
+
+        Args:
+            processor (`SpeechUnitProcessor`): with `units_from_values` and `prepare_units`.
+
+        Raises:
+            FingerprintMismatchError: it makes other units than those that the model was trained on.
+        """
+        recorded, given = self.config.unit_fingerprint, getattr(processor, "fingerprint", None)
+        if recorded and given and recorded.get("digest") != given.get("digest"):
+            raise FingerprintMismatchError(
+                f"the processor makes units {str(given.get('digest'))[:16]}, the model was trained on "
+                f"{str(recorded.get('digest'))[:16]}",
+                hint="use the processor that was saved with the model, or make the units again",
+            )
+        self._processor = processor
+        return self
+
+    @property
+    def processor(self) -> Any:
+        """The attached processor, or the one saved beside the model; `None` where there is neither."""
+        if self._processor is None and self._processor_source is not None:
+            name, hub = self._processor_source
+            if find_file(name, "processor_config.json", **hub) is not None:
+                self.attach_processor(AutoProcessor.from_pretrained(name, **hub))
+        return self._processor
+
+    # Saving
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        *,
+        save_training_state: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the adapter folder: `config.json`, the PEFT adapter, `verbalizer.safetensors`, `README.md`; not the base.
+
+        With the method `"finetune"` the language model is written too, with `"probe"` there is no adapter.
+
+        Args:
+            save_directory (`str | PathLike`): the folder.
+            is_main_process (`bool`, defaults to `True`): other processes write nothing.
+            state_dict (`dict`, *optional*): ignored; Trainer passes the whole state, base included.
+            push_to_hub (`bool`, defaults to `False`): upload the folder afterwards.
+            save_training_state (`bool`, defaults to `False`): also write the prompt's own vectors, from which training goes
+                on exactly; for checkpoints.
+            kwargs: `repo_id`, `commit_message`, `private`, `token`, `revision`, `create_pr` for the upload; others are
+                ignored.
+        """
+        if not is_main_process:
+            return
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.architectures = [type(self).__name__]
+        self.config.save_pretrained(folder)
+        if self.prompt is not None:
+            save_prompt(
+                folder,
+                self.prompt,
+                self.lm,
+                base=self.config.base_model_name_or_path,
+                revision=self.config.base_revision,
+            )
+            if save_training_state:
+                save_tensors(folder / PROMPT_STATE, self.prompt.training_state())
+            else:
+                (folder / PROMPT_STATE).unlink(missing_ok=True)
+        if self.config.method == "finetune":
+            self.lm.save_pretrained(folder / LANGUAGE_MODEL_FOLDER)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.verbalizer.state_dict().items()}
+        save_tensors(folder / VERBALIZER, tensors)
+        if not (folder / "README.md").exists():
+            self.create_or_update_model_card(folder)
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **_upload_options(kwargs))
+
+    def create_or_update_model_card(self, output_dir: str | os.PathLike[str]) -> None:
+        """Write a short `README.md`; Trainer calls this before it publishes."""
+        write_card(Path(output_dir), self.config, self.num_trained_parameters())
+
+    def to_peft(self) -> PeftModel:
+        """The same prompted language model as a stock `PeftModelForCausalLM` over a copy of the base.
+
+        Raises:
+            AdapterError: the model has no prompt.
+        """
+        if self.prompt is None:
+            raise AdapterError(
+                f"the method {self.config.method!r} has no prompt", hint="only method 'prompt' is an adapter"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            save_prompt(Path(folder), self.prompt, self.lm, base=None, revision=None)
+            return PeftModel.from_pretrained(deepcopy(self.lm), folder).eval()
+
+    # Loading
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *args: Any,
+        config: Any = None,
+        base: str | os.PathLike[str] | GSLMForCausalLM | None = None,
+        dtype: torch.dtype | str | None = None,
+        trust_remote_code: bool | None = None,
+        output_loading_info: bool = False,
+        attn_implementation: str | None = None,
+        adapter_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Open a saved adapter together with its base.
+
+        The base is named in the adapter; an embedded base is read from the installed package. The model comes in
+        evaluation mode and can be trained on: its prompt has gradients whatever `inference_mode` in `adapter_config.json`
+        says, and goes on as a table unless the folder is a checkpoint with the prompt's own vectors.
+
+        Args:
+            pretrained_model_name_or_path (`str | PathLike`): folder or Hub id of the adapter.
+            config (`SpeechPromptConfig`, *optional*): instead of the saved one; another class's is ignored.
+            base (`str | GSLMForCausalLM`, *optional*): instead of the base that the adapter names; must be the same weights.
+            dtype (`torch.dtype | str`, *optional*): precision of the base, float32 by default; prompts stay in float32.
+            trust_remote_code (`bool`, *optional*): for bases with code of their own.
+            output_loading_info (`bool`, defaults to `False`): return `(model, info)`.
+            attn_implementation (`str`, *optional*): `"sdpa"` or `"eager"`.
+            adapter_kwargs (`dict`, *optional*): what the Auto classes know about the adapter: its id and revision.
+            kwargs: `revision`, `subfolder`, `token`, `cache_dir`, `force_download`, `local_files_only`.
+
+        Raises:
+            AdapterError: a file is missing or does not fit.
+            FingerprintMismatchError: the base has other weights than those that the adapter was trained on.
+        """
+        adapter_kwargs = dict(adapter_kwargs or {})
+        name = os.fspath(adapter_kwargs.get("_adapter_model_path") or pretrained_model_name_or_path)
+        hub = {
+            key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
+        }
+        if not isinstance(config, SpeechPromptConfig):
+            config = _read_config(name, **hub)
+        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        if attn_implementation is not None:
+            options["attn_implementation"] = attn_implementation
+        if base is None and config.method == "finetune":
+            lm = _load_language_model(name, hub, options)
+        else:
+            lm = cls._load_base_of(name, config, base, hub, options)
+        model = cls(config, lm)
+        if model.prompt is not None:
+            load_prompt(name, model.prompt, **hub)
+        model.verbalizer.load_tensors(read_tensors(name, VERBALIZER, **hub))
+        model.config._name_or_path = name
+        model._processor_source = (name, hub)
+        model.to(lm.device).eval()
+        info = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+        return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _load_base_of(
+        cls,
+        name: str,
+        config: SpeechPromptConfig,
+        base: str | os.PathLike[str] | GSLMForCausalLM | None,
+        hub: dict[str, Any],
+        options: dict[str, Any],
+    ) -> GSLMForCausalLM:
+        peft_config = read_peft_config(name, **hub) if config.method == "prompt" else None
+        revision = config.base_revision
+        if base is None and peft_config is not None:
+            base, revision = peft_config.base_model_name_or_path, peft_config.revision
+        elif base is None:
+            base = config.base_model_name_or_path
+        if base is None:
+            raise AdapterError(
+                f"{name} does not name its base, because the base had no name when the adapter was trained",
+                hint="pass it: from_pretrained(adapter, base=language_model)",
+            )
+        base_hub = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
+        lm = load_base(base, revision=revision, **options, **base_hub)
+        check_base(lm, config.base_fingerprint, str(getattr(base, "name_or_path", base)))
+        return lm
+
+    @classmethod
+    def _build(
+        cls, base: Any, config: SpeechPromptConfig, lm: GSLMForCausalLM, unit_tokens: Tensor | None, processor: Any
+    ) -> Self:
+        """A new model, with what its configuration must say about the base."""
+        config.base_model_name_or_path = public_base_name(base)
+        config.base_fingerprint = base_fingerprint(lm)
+        config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
+        model = cls(config, lm, unit_tokens)
+        model.to(lm.device)
+        return model.eval() if processor is None else model.attach_processor(processor).eval()
+
+
+def _read_config(name: str, **hub: Any) -> SpeechPromptConfig:
+    path = find_file(name, "config.json", **hub)
+    if path is None:
+        raise AdapterError(
+            f"{name} has no config.json", hint="a plain PEFT adapter is opened with peft.PeftModel.from_pretrained"
+        )
+    values, _ = SpeechPromptConfig.get_config_dict(name, **hub)
+    if values.get("model_type") != SpeechPromptConfig.model_type:
+        raise AdapterError(
+            f"{name} holds a model of type {values.get('model_type')!r}, not {SpeechPromptConfig.model_type!r}",
+            hint="train an adapter on it first: speechprompt train --base …",
+        )
+    return SpeechPromptConfig.from_dict(values)
+
+
+def _load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> GSLMForCausalLM:
+    dtype = options.pop("dtype")
+    options.pop("trust_remote_code")
+    subfolder = "/".join(part for part in (hub.get("subfolder"), LANGUAGE_MODEL_FOLDER) if part)
+    return GSLMForCausalLM.from_pretrained(
+        name, dtype=dtype or torch.float32, **{**hub, "subfolder": subfolder}, **options
+    )
+
+
+def _upload_options(given: dict[str, Any]) -> dict[str, Any]:
+    known = ("commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
+    return {key: value for key, value in given.items() if key in known and value is not None}

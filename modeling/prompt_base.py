@@ -1,0 +1,129 @@
+"""What deep and input prompts share: the separator, dropout, and the fields of their PEFT configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from torch import Tensor, nn
+
+from ..core.errors import AdapterError
+from ..core.vocabulary import EOS_TOKEN_ID, SEPARATOR_TOKEN_ID, SPECIAL_TOKENS
+from .configuration_speechprompt import SpeechPromptConfig
+from .modeling_gslm import GSLMForCausalLM
+from .prompt_states import PromptStates
+
+__all__ = ["PromptModule", "token_states"]
+
+
+class PromptModule(nn.Module):
+    """A prompt in float32, apart from the language model that it prompts.
+
+    Args:
+        config (`SpeechPromptConfig`): prompt length, initialisation, dropout.
+        lm (`GSLMForCausalLM`): the frozen language model; read, not kept.
+        generator (`torch.Generator`, *optional*): randomness of the initialisation.
+    """
+
+    file_names: tuple[str, ...] = ()
+    """Names of the trained vectors, without the separator."""
+
+    def __init__(
+        self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        offset = torch.zeros(1, lm.config.hidden_size)
+        if config.separator_init == "normal":
+            start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach().float().cpu()
+            offset = torch.randn(offset.shape, generator=generator) - start
+        self.separator_offset = nn.Parameter(offset)
+
+    def drop(self, vectors: Tensor) -> Tensor:
+        """Prompt dropout, in training only."""
+        return nn.functional.dropout(vectors, self.config.prompt_dropout, self.training)
+
+    def separator_vector(self, lm: GSLMForCausalLM) -> Tensor:
+        """The separator's unscaled input embedding, of shape `(D,)`."""
+        start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach()
+        return start.float() + self.separator_offset[0]
+
+    def states(self, lm: GSLMForCausalLM) -> PromptStates:
+        """What `lm` needs for a forward pass."""
+        raise NotImplementedError
+
+    def table(self, lm: GSLMForCausalLM) -> Tensor:
+        """The prompt as PEFT stores it."""
+        raise NotImplementedError
+
+    def load_table(self, table: Tensor) -> None:
+        """Take over a prompt as PEFT stores it."""
+        raise NotImplementedError
+
+    def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PeftConfig:
+        """The stock PEFT configuration of this prompt."""
+        raise NotImplementedError
+
+    @property
+    def num_input_columns(self) -> int:
+        """Columns that this prompt puts before the tokens."""
+        return 0
+
+    def common_peft_fields(self, lm: GSLMForCausalLM) -> dict[str, Any]:
+        """Fields of the PEFT configuration that do not depend on the kind of prompt."""
+        return {
+            "task_type": "CAUSAL_LM",
+            "num_virtual_tokens": self.config.num_virtual_tokens,
+            "token_dim": lm.config.hidden_size,
+            "num_transformer_submodules": 1,
+            "modules_to_save": ["separator"],
+            "inference_mode": True,
+        }
+
+    def training_state(self) -> dict[str, Tensor]:
+        """The trained vectors themselves, float32 on the CPU, for an exact continuation."""
+        return {name: parameter.detach().float().cpu().contiguous() for name, parameter in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_training_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `training_state` returned.
+
+        Raises:
+            AdapterError: names or shapes differ.
+        """
+        own = dict(self.named_parameters())
+        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != {
+            name: tuple(parameter.shape) for name, parameter in own.items()
+        }:
+            raise AdapterError(
+                f"the prompt's training state holds {sorted(tensors)}; this prompt has {sorted(own)} of other shapes or names",
+                hint="resume with the options of the first run",
+            )
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+@torch.no_grad()
+def token_states(lm: GSLMForCausalLM, num_tokens: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Hidden states of random units, to start prompts from what the layers usually see.
+
+    Args:
+        lm (`GSLMForCausalLM`): the language model.
+        num_tokens (`int`): how many states P.
+        generator (`torch.Generator`, *optional*): draws the units.
+
+    Returns:
+        `list` of L + 1 `Tensor`s of shape `(P, D)`, float32 on the CPU: the input of every layer, and the output. The first
+        holds scaled embeddings without positions, since prompts have none.
+    """
+    device = lm.get_input_embeddings().weight.device
+    units = torch.randint(len(SPECIAL_TOKENS), lm.config.vocab_size, (num_tokens,), generator=generator)
+    input_ids = torch.cat([torch.tensor([EOS_TOKEN_ID]), units]).unsqueeze(0).to(device)
+    was_training = lm.training
+    lm.eval()
+    hidden_states = lm.model(input_ids=input_ids, output_hidden_states=True, use_cache=False).hidden_states
+    lm.train(was_training)
+    states = [state[0, 1:].float().cpu() for state in hidden_states]
+    states[0] = lm.get_input_embeddings()(units.unsqueeze(0).to(device))[0].float().cpu()
+    return states

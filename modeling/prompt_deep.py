@@ -1,0 +1,135 @@
+"""Deep prompts: trained keys and values in front of every layer's own. On disk they are PEFT's prefix tuning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PrefixTuningConfig
+from torch import Tensor, nn
+
+from ..core.errors import AdapterError
+from .configuration_speechprompt import SpeechPromptConfig
+from .modeling_gslm import GSLMForCausalLM
+from .prompt_base import PromptModule, token_states
+from .prompt_states import PromptStates
+
+__all__ = ["DeepPrompt"]
+
+
+class DeepPrompt(PromptModule):
+    """Key and value vectors of P prompt columns in each of L layers, and the separator.
+
+    With the parametrisation `"projected"` (the paper's) the trained vectors stand where normalised hidden states would and
+    pass the frozen key and value projections with their biases; with `"table"` (PEFT's) they are the keys and values.
+    Dropout acts on the trained vectors, so before the projections, one draw for the whole batch.
+
+    Args:
+        config (`SpeechPromptConfig`): prompt length, parametrisation, initialisation, dropout.
+        lm (`GSLMForCausalLM`): the frozen language model; read, not kept.
+        generator (`torch.Generator`, *optional*): randomness of the initialisation.
+
+    Source:
+        SpeechPrompt v2 `transformer_prompt_decoder.py`: key and value inputs of the first P columns are overwritten after
+        the layer norm. The input vectors that the original also allocates never influence a logit and are left out.
+    """
+
+    file_names = ("keys", "values")
+
+    def __init__(
+        self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(config, lm, generator)
+        self.projected = config.prompt_parametrization == "projected"
+        shape = (len(lm.model.layers), config.num_virtual_tokens, lm.config.hidden_size)
+        self.keys = nn.Parameter(torch.empty(shape))
+        self.values = nn.Parameter(torch.empty(shape))
+        with torch.no_grad():
+            self._initialize(config, lm, generator)
+
+    def _initialize(self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None) -> None:
+        if config.prompt_init != "vocabulary":
+            std = 1.0 if config.prompt_init == "normal" else config.prompt_init_std
+            for vectors in (self.keys, self.values):
+                vectors.copy_(torch.randn(vectors.shape, generator=generator) * std)
+            return
+        hidden_states = token_states(lm, config.num_virtual_tokens, generator)
+        for index, layer in enumerate(lm.model.layers):
+            states = layer.self_attn_layer_norm(hidden_states[index].to(layer.fc1.weight.dtype)).float()
+            attention = layer.self_attn
+            self.keys[index] = states if self.projected else project(attention.k_proj, states)
+            self.values[index] = states if self.projected else project(attention.v_proj, states)
+
+    def states(self, lm: GSLMForCausalLM) -> PromptStates:
+        """Keys and values for a forward pass through `lm`, with dropout in training."""
+        keys, values = self.drop(self.keys), self.drop(self.values)
+        if self.projected:
+            with torch.autocast(keys.device.type, enabled=False):
+                attentions = [layer.self_attn for layer in lm.model.layers]
+                projected_keys = [
+                    project(module.k_proj, vectors) for module, vectors in zip(attentions, keys, strict=True)
+                ]
+                projected_values = [
+                    project(module.v_proj, vectors) for module, vectors in zip(attentions, values, strict=True)
+                ]
+        else:
+            projected_keys, projected_values = list(keys), list(values)
+        heads = (lm.config.num_attention_heads, lm.config.hidden_size // lm.config.num_attention_heads)
+        return PromptStates(
+            separator=self.separator_vector(lm),
+            keys=tuple(vectors.unflatten(-1, heads) for vectors in projected_keys),
+            values=tuple(vectors.unflatten(-1, heads) for vectors in projected_values),
+        )
+
+    @torch.no_grad()
+    def table(self, lm: GSLMForCausalLM) -> Tensor:
+        """PEFT's table: float32 of shape `(P, 2·L·D)`, for each column the keys and values of each layer in turn."""
+        was_training = self.training
+        self.eval()
+        states = self.states(lm)
+        self.train(was_training)
+        assert states.keys is not None and states.values is not None
+        layers = [vectors.flatten(1) for pair in zip(states.keys, states.values, strict=True) for vectors in pair]
+        return torch.cat(layers, dim=1).float().cpu().contiguous()
+
+    @torch.no_grad()
+    def load_table(self, table: Tensor) -> None:
+        """Take over a table; the prompt goes on as `"table"`, because projections cannot be undone exactly.
+
+        Args:
+            table (`Tensor` of shape `(P, 2·L·D)`): from `table` or from PEFT.
+
+        Raises:
+            AdapterError: another shape.
+        """
+        num_layers, length, width = self.keys.shape
+        if tuple(table.shape) != (length, 2 * num_layers * width):
+            raise AdapterError(
+                f"the prompt table has shape {tuple(table.shape)}; a deep prompt of {length} columns for {num_layers} "
+                f"layers of width {width} has {(length, 2 * num_layers * width)}",
+                hint="the adapter belongs to a base of another size",
+            )
+        per_layer = table.view(length, num_layers, 2, width).permute(2, 1, 0, 3)
+        self.keys.copy_(per_layer[0])
+        self.values.copy_(per_layer[1])
+        self.projected = False
+
+    def load_training_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the trained vectors themselves, as they were under the configured parametrisation."""
+        super().load_training_state(tensors)
+        self.projected = self.config.prompt_parametrization == "projected"
+
+    def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PrefixTuningConfig:
+        """The stock PEFT configuration under which the table is saved."""
+        return PrefixTuningConfig(
+            num_layers=lm.config.num_hidden_layers,
+            num_attention_heads=lm.config.num_attention_heads,
+            **self.common_peft_fields(lm),
+            **fields,
+        )
+
+
+def project(projection: nn.Linear, vectors: Tensor) -> Tensor:
+    """`vectors` `(P, D)` through a frozen projection and its bias, in float32 whatever the model's precision."""
+    bias = None if projection.bias is None else projection.bias.float()
+    return nn.functional.linear(vectors.float(), projection.weight.float(), bias)

@@ -1,0 +1,243 @@
+"""From language model states to label scores: fixed unit maps and the learnable verbalizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import AdapterError, LabelError
+from ..core.vocabulary import SPECIAL_TOKENS
+from .configuration_speechprompt import SpeechPromptConfig
+from .label_rows import LabelRows
+
+__all__ = ["VerbalizerHead", "frequency_map", "random_map"]
+
+
+def _check_room(num_labels: int, num_units: int) -> None:
+    if num_labels > num_units:
+        raise LabelError(
+            f"{num_labels} labels cannot each have a unit of their own among {num_units}",
+            hint="choose the learnable verbalizer, which takes any number of labels; for several labels an utterance also "
+            "label_feedback='mixture' or readout='pooled'",
+        )
+
+
+def random_map(num_labels: int, vocab_size: int, generator: torch.Generator | None = None) -> Tensor:
+    """A random unit token for every label, none twice.
+
+    Args:
+        num_labels (`int`): labels.
+        vocab_size (`int`): vocabulary V; its special tokens are not used.
+        generator (`torch.Generator`, *optional*): the randomness.
+
+    Returns:
+        `LongTensor` of shape `(num_labels,)`: token ids.
+
+    Raises:
+        LabelError: more labels than units.
+    """
+    num_units = vocab_size - len(SPECIAL_TOKENS)
+    _check_room(num_labels, num_units)
+    return torch.randperm(num_units, generator=generator)[:num_labels] + len(SPECIAL_TOKENS)
+
+
+def frequency_map(
+    labels: Iterable[int], token_rows: Iterable[Sequence[int]], label_tokens: Sequence[int], vocab_size: int
+) -> Tensor:
+    """The i-th most frequent unit token for the i-th most frequent label; ties by first occurrence.
+
+    Args:
+        labels (`Iterable[int]`): label tokens of the training rows, every label of every row; labels that do not occur
+            come last, in the order of `label_tokens`.
+        token_rows (`Iterable[Sequence[int]]`): unit token ids of the training rows; units that do not occur come last.
+        label_tokens (`Sequence[int]`): the labels to map.
+        vocab_size (`int`): vocabulary V.
+
+    Returns:
+        `LongTensor` of shape `(len(label_tokens),)`: token ids in the order of `label_tokens`.
+
+    Raises:
+        LabelError: more labels than units, or a token that is no unit's.
+
+    Source:
+        SpeechPrompt v1 and v2, verbalizer `freq`.
+    """
+    _check_room(len(label_tokens), vocab_size - len(SPECIAL_TOKENS))
+    units = Counter(int(token) for row in token_rows for token in row)
+    strangers = [token for token in units if not len(SPECIAL_TOKENS) <= token < vocab_size]
+    if strangers:
+        raise LabelError(
+            f"token id {strangers[0]} is no unit of a vocabulary of {vocab_size}",
+            hint="pass token ids of units, without the start token and the separator",
+        )
+    ranked_units = [token for token, _ in units.most_common()]
+    seen = set(ranked_units)
+    ranked_units += [token for token in range(len(SPECIAL_TOKENS), vocab_size) if token not in seen]
+    counted = Counter(int(label) for label in labels)
+    ranked_labels = [label for label, _ in counted.most_common() if label in set(label_tokens)]
+    ranked_labels += [label for label in label_tokens if label not in counted]
+    unit_of_label = dict(zip(ranked_labels, ranked_units, strict=False))
+    return torch.tensor([unit_of_label[label] for label in label_tokens])
+
+
+class VerbalizerHead(nn.Module):
+    """Scores of labels from what the language model says at the places where the verbalizer reads.
+
+    Rows of scores are those of `LabelRows`. A learnable verbalizer is a linear map of the logits (not of probabilities)
+    without a bias; readout `"hidden"` is a linear map of the mean hidden state with one. A fixed verbalizer takes the logit
+    of the label's unit. Dropout on the scores acts in training only.
+
+    Args:
+        config (`SpeechPromptConfig`): kind, readout, labels, sizes.
+        unit_tokens (`LongTensor` of shape `(T,)`, *optional*): the unit token of each distinct label token, ascending, for
+            fixed verbalizers and for label feedback; drawn from `config.seed` where it is needed and not given.
+
+    Raises:
+        LabelError: more labels than units where every label needs a unit.
+
+    Source:
+        SpeechPrompt v2 `--linear_verbalizer`: scores are `W·logits`, then dropout.
+    """
+
+    unit_token_of_row: Tensor
+
+    def __init__(self, config: SpeechPromptConfig, unit_tokens: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.rows = LabelRows(config.num_labels, config.label_sequences)
+        self.weight: nn.Parameter | None = None
+        self.bias: nn.Parameter | None = None
+        if config.verbalizer == "learnable":
+            generator = torch.Generator().manual_seed(config.seed)
+            num_features = {"separator": 1, "pooled": 2}.get(config.readout, 0) * config.vocab_size
+            num_features = num_features or config.hidden_size
+            bound = num_features**-0.5
+            weight = torch.empty(len(self.rows), num_features).uniform_(-bound, bound, generator=generator)
+            self.weight = nn.Parameter(weight)
+            if config.readout == "hidden":
+                self.bias = nn.Parameter(torch.zeros(len(self.rows)))
+        self.register_buffer("unit_token_of_row", self._unit_tokens_of_rows(unit_tokens))
+
+    @property
+    def needs_units(self) -> bool:
+        """Whether every label needs a unit of its own: in a fixed map, or to be fed back as a token."""
+        return self.config.verbalizer != "learnable" or self.feeds_tokens
+
+    @property
+    def feeds_tokens(self) -> bool:
+        """Whether earlier labels are fed back as unit tokens."""
+        config = self.config
+        return config.num_label_positions > 1 and config.readout == "separator" and config.label_feedback == "token"
+
+    def _unit_tokens_of_rows(self, unit_tokens: Tensor | None) -> Tensor:
+        label_tokens = self.rows.label_tokens
+        if not self.needs_units:
+            return torch.zeros(len(self.rows), dtype=torch.long)
+        if unit_tokens is None:
+            if self.config.verbalizer == "learnable":
+                # The public code feeds label i back as token 4 + i.
+                _check_room(len(label_tokens), self.config.vocab_size - len(SPECIAL_TOKENS))
+                unit_tokens = torch.arange(len(label_tokens)) + len(SPECIAL_TOKENS)
+            else:
+                generator = torch.Generator().manual_seed(self.config.seed)
+                unit_tokens = random_map(len(label_tokens), self.config.vocab_size, generator)
+        unit_of_label = dict(zip(label_tokens, unit_tokens.tolist(), strict=True))
+        return torch.tensor([unit_of_label[token] for _, token in self.rows.labels])
+
+    def scores_at(self, logits: Tensor, position: int) -> Tensor:
+        """Scores of a label position's labels where the language model is about to say it.
+
+        Args:
+            logits (`Tensor` of shape `(…, V)`): the language model's logits there.
+            position (`int`): label position, 0 … k - 1.
+
+        Returns:
+            `Tensor` of shape `(…, R_position)`, float32.
+        """
+        rows = self.rows.slices[position]
+        return self._drop(self._score(logits.float(), rows))
+
+    def scores_of_features(self, features: Tensor) -> Tensor:
+        """Scores of all rows from features of the whole utterance, for the readouts `"pooled"` and `"hidden"`.
+
+        Args:
+            features (`Tensor` of shape `(B, 2V)` or `(B, D)`): from `pool`, or the mean hidden state.
+
+        Returns:
+            `Tensor` of shape `(B, R)`, float32.
+        """
+        return self._drop(self._score(features.float(), slice(0, len(self.rows))))
+
+    def _score(self, features: Tensor, rows: slice) -> Tensor:
+        if self.weight is None:
+            return features[..., self.unit_token_of_row[rows]]
+        bias = None if self.bias is None else self.bias[rows].float()
+        return nn.functional.linear(features, self.weight[rows].float(), bias)
+
+    def _drop(self, scores: Tensor) -> Tensor:
+        return nn.functional.dropout(scores, self.config.verbalizer_dropout, self.training)
+
+    @staticmethod
+    def pool(logits: Tensor, mask: Tensor) -> Tensor:
+        """Maximum of the logits and mean of their softmax over the real positions of each row.
+
+        Args:
+            logits (`Tensor` of shape `(B, N, V)`): the language model's logits.
+            mask (`Tensor` of shape `(B, N)`): 1 for real positions; at least one a row.
+
+        Returns:
+            `Tensor` of shape `(B, 2V)`, float32: the maxima, which a fixed verbalizer reads, then the means.
+        """
+        logits = logits.float()
+        real = mask.ne(0).unsqueeze(-1)
+        highest = logits.masked_fill(~real, torch.finfo(logits.dtype).min).amax(1)
+        mean = (logits.softmax(-1) * real).sum(1) / real.sum(1)
+        return torch.cat([highest, mean], dim=-1)
+
+    def class_scores(self, row_scores: Tensor) -> Tensor:
+        """Class scores from scores of all rows.
+
+        Args:
+            row_scores (`Tensor` of shape `(B, R)`): scores.
+
+        Returns:
+            `Tensor` of shape `(B, M)`: the scores themselves for one label position; for several the sum of each position's
+            log-softmax, as k independent heads.
+        """
+        if self.rows.num_positions == 1:
+            return row_scores[:, self.rows.row_of_class[:, 0].to(row_scores.device)]
+        log_probabilities = torch.cat([row_scores[:, rows].log_softmax(-1) for rows in self.rows.slices], dim=-1)
+        return log_probabilities[:, self.rows.row_of_class.to(row_scores.device)].sum(-1)
+
+    def feedback(self, embedding: nn.Embedding) -> Tensor:
+        """What the language model sees of each row's label once it is said.
+
+        Args:
+            embedding (`nn.Embedding`): the language model's scaled unit embedding.
+
+        Returns:
+            `Tensor` of shape `(R, D)`.
+        """
+        if self.config.label_feedback == "mixture" and self.weight is not None:
+            shares = (self.weight.float() / self.config.feedback_temperature).softmax(-1)
+            scale = getattr(embedding, "scale", 1.0)
+            return (shares @ embedding.weight.float()) * scale
+        return embedding(self.unit_token_of_row.unsqueeze(0))[0]
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take over saved tensors, comparing names and shapes.
+
+        Raises:
+            AdapterError: they differ.
+        """
+        own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if own != given:
+            raise AdapterError(
+                f"the verbalizer file holds {given}, its configuration needs {own}",
+                hint="config.json and verbalizer.safetensors come from different runs; save the adapter again",
+            )
+        self.load_state_dict(tensors)

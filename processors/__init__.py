@@ -3,3 +3,19 @@
 if not __name__.startswith("speechprompt_hf."):
     # A second import path would make a second copy of every class, which transformers' registries tell apart.
     raise ImportError(f"import speechprompt_hf.{__name__}, not {__name__}")
+
+from .feature_extraction_speech_units import SpeechUnitFeatureExtractor, normalize_waveform
+from .processing_speech_units import SpeechUnitProcessor
+from .quantizer import Quantizer
+from .tokenization_units import UnitTokenizer
+from .unit_encoder import UnitEncoder, UnitEncoderDescription
+
+__all__ = [
+    "Quantizer",
+    "SpeechUnitFeatureExtractor",
+    "SpeechUnitProcessor",
+    "UnitEncoder",
+    "UnitEncoderDescription",
+    "UnitTokenizer",
+    "normalize_waveform",
+]

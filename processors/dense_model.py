@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 
 from ..core.digest import sha256_of_json, sha256_of_tensors
 from ..core.errors import ConfigurationError
+from .conv_stack import conv_features
 from .frame_geometry import FrameGeometry
-from .masked_group_norm import MaskedGroupNorm
+from .positional_conv import FftPositionalConv
 
-__all__ = ["DenseModel", "WaveDenseModel"]
+__all__ = ["DenseModel", "WaveDenseModel", "check_layer", "without_progress_bar"]
 
 # What changes features although the weights stay the same.
 _ARCHITECTURE_KEYS = (
@@ -72,12 +74,12 @@ class DenseModel(nn.Module, ABC):
         return next(self.parameters()).device
 
     @abstractmethod
-    def extract(self, values: Tensor, num_samples: Sequence[int]) -> list[Tensor]:
-        """Hidden states of every row.
+    def extract(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Hidden states of every row, each equal to those of the row alone.
 
         Args:
-            values (`Tensor` of shape `(B, S)`, float32): samples, zero-padded on the right.
-            num_samples (`Sequence[int]` of length B): real samples, each at least one frame.
+            rows (`Sequence[Tensor]`, each of shape `(S,)`, float32): real samples, at least one frame each, on the
+                weights' device.
 
         Returns:
             `list[Tensor]`: per row, float32 of shape `(T, F)`.
@@ -101,6 +103,20 @@ class DenseModel(nn.Module, ABC):
         architecture = {key: getattr(self.config, key, None) for key in _ARCHITECTURE_KEYS}
         architecture = {key: list(value) if isinstance(value, tuple) else value for key, value in architecture.items()}
         return sha256_of_json([architecture, sha256_of_tensors(self.used_tensors())])
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """No bar for reading and writing a small encoder: it would hide the user's own."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def check_layer(layer: int, num_layers: int) -> None:
@@ -139,52 +155,53 @@ class WaveDenseModel(DenseModel):
         self.geometry = FrameGeometry.from_config(model.config)
         model.encoder.layers = model.encoder.layers[:layer]
         model.config.num_hidden_layers = layer
-        self.has_final_norm = bool(getattr(model.config, "do_stable_layer_norm", False))
-        first = model.feature_extractor.conv_layers[0]
-        self.group_norm: MaskedGroupNorm | None = None
-        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
-            self.group_norm = MaskedGroupNorm(first.layer_norm)
-            first.layer_norm = self.group_norm
         self.model = model.float().eval().requires_grad_(False)
+        # What is put aside is used again for saving and hashing.
+        self.set_aside: dict[str, nn.Module] = {}
+        if getattr(model.config, "do_stable_layer_norm", False):
+            self.set_aside["layer_norm"] = model.encoder.layer_norm
+            model.encoder.layer_norm = nn.Identity()
+        positional: Any = getattr(model.encoder, "pos_conv_embed", None)
+        if FftPositionalConv.supports(positional):
+            self.set_aside["pos_conv_embed"] = positional
+            model.encoder.pos_conv_embed = FftPositionalConv(positional)
 
     @property
     def feature_size(self) -> int:
         """Width F of a hidden state."""
         return int(self.config.hidden_size)
 
-    def extract(self, values: Tensor, num_samples: Sequence[int]) -> list[Tensor]:
+    def extract(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Hidden states of every row, each equal to those of the row alone."""
-        num_frames = [self.geometry.num_frames(samples) for samples in num_samples]
-        if self.group_norm is not None:
-            self.group_norm.num_frames = [self.geometry.frames_after(samples, 1) for samples in num_samples]
-        frames = self.model.feature_extractor(values).transpose(1, 2)
+        layers = self.model.feature_extractor.conv_layers
+        convolved = [conv_features(layers, self.geometry, row) for row in rows]
+        num_frames = [len(row) for row in convolved]
+        frames = nn.utils.rnn.pad_sequence(convolved, batch_first=True)
         projected = self.model.feature_projection(frames)
         if isinstance(projected, tuple):  # wav2vec 2.0 and WavLM also return what their quantizer reads
             projected = projected[0]
         mask = None
-        if any(count != projected.shape[1] for count in num_frames):
+        if min(num_frames) != projected.shape[1]:
             positions = torch.arange(projected.shape[1], device=projected.device)
             mask = positions < torch.tensor(num_frames, device=projected.device)[:, None]
-        hidden_states = self._encode(projected, mask)
+        hidden_states = self.model.encoder(projected, attention_mask=mask)[0]
         return [hidden_states[row, :count] for row, count in enumerate(num_frames)]
 
-    def _encode(self, projected: Tensor, mask: Tensor | None) -> Tensor:
-        encoder = self.model.encoder
-        if not self.has_final_norm:
-            return encoder(projected, attention_mask=mask)[0]
-        final_norm = encoder.layer_norm
-        encoder.layer_norm = nn.Identity()
-        try:
-            return encoder(projected, attention_mask=mask)[0]
-        finally:
-            encoder.layer_norm = final_norm
+    def _state_dict(self) -> dict[str, Tensor]:
+        tensors = dict(self.model.state_dict())
+        for name, module in self.set_aside.items():
+            tensors.update({f"encoder.{name}.{key}": value for key, value in module.state_dict().items()})
+        return tensors
 
     def used_tensors(self) -> dict[str, Tensor]:
         """The weights that the features depend on."""
-        unused = ("masked_spec_embed", "encoder.layer_norm.") if self.has_final_norm else ("masked_spec_embed",)
-        return {name: tensor for name, tensor in self.model.state_dict().items() if not name.startswith(unused)}
+        unused = ["masked_spec_embed"]
+        if "layer_norm" in self.set_aside:
+            unused.append("encoder.layer_norm.")
+        return {name: tensor for name, tensor in self._state_dict().items() if not name.startswith(tuple(unused))}
 
     def save(self, folder: str | Path) -> None:
         """Write the cut encoder for `AutoModel`."""
         os.makedirs(folder, exist_ok=True)
-        self.model.save_pretrained(folder)
+        with without_progress_bar():
+            self.model.save_pretrained(folder, state_dict=self._state_dict())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .dense_model import DenseModel, check_layer
+from .dense_model import DenseModel, check_layer, without_progress_bar
 from .frame_geometry import FrameGeometry
 
 __all__ = ["WhisperDenseModel"]
@@ -65,13 +65,13 @@ class WhisperDenseModel(DenseModel):
         """Samples of one window."""
         return int(self.window_samples)
 
-    def extract(self, values: Tensor, num_samples: Sequence[int]) -> list[Tensor]:
-        """Hidden states of every row; padding plays no part, because every row is padded to a whole window."""
-        rows = [values[row, : min(count, self.window_samples)].cpu().numpy() for row, count in enumerate(num_samples)]
-        mel = self.mel(rows, sampling_rate=self.mel.sampling_rate, return_tensors="pt").input_features
+    def extract(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Hidden states of every row; batches are exact, because every row is filled up to a whole window."""
+        waveforms = [row[: self.window_samples].cpu().numpy() for row in rows]
+        mel = self.mel(waveforms, sampling_rate=self.mel.sampling_rate, return_tensors="pt").input_features
         steps = self.window_samples // self.mel.hop_length
         hidden_states = self._encode(mel[:, :, :steps].to(self.device, torch.float32))
-        counts = [min(self.geometry.num_frames(count), hidden_states.shape[1]) for count in num_samples]
+        counts = [self.geometry.num_frames(len(waveform)) for waveform in waveforms]
         return [hidden_states[row, :count] for row, count in enumerate(counts)]
 
     def _encode(self, mel: Tensor) -> Tensor:
@@ -95,4 +95,5 @@ class WhisperDenseModel(DenseModel):
     def save(self, folder: str | Path) -> None:
         """Write the cut encoder for `WhisperEncoder.from_pretrained`."""
         encoder: Any = self.encoder
-        encoder.save_pretrained(folder)
+        with without_progress_bar():
+            encoder.save_pretrained(folder)

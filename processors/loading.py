@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..core.errors import ConfigurationError
-from .dense_model import DenseModel, WaveDenseModel
+from .dense_model import DenseModel, WaveDenseModel, without_progress_bar
 from .dense_whisper import WhisperDenseModel
 from .quantizer import Quantizer
 
@@ -62,23 +60,9 @@ def load_dense_model(location: str, subfolder: str, layer: int, options: dict[st
         model_class: Any = WhisperEncoder
     else:
         model_class = MODEL_MAPPING[type(config)]
-    with _without_progress_bar():
+    with without_progress_bar():
         model = model_class.from_pretrained(name, config=config, dtype=torch.float32, **options)
     return dense_model_from(model, layer)
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    # A bar for each of a base's three small files would hide the user's own.
-    from transformers.utils import logging
-
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
 
 
 def load_quantizer(location: str, file_name: str, options: dict[str, Any]) -> Quantizer:

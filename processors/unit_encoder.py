@@ -345,12 +345,12 @@ class UnitEncoder:
         lengths = [stop - start for _, start, stop in chunks]
         budget = self.batch_samples or (320_000 if self._device.type == "cpu" else 8_000_000)
         for group in group_by_length(lengths, max_padded_samples=budget):
-            values = torch.zeros(len(group), lengths[group[0]], device=self._device)
-            for position, index in enumerate(group):
+            batch = []
+            for index in group:
                 row, start, stop = chunks[index]
-                values[position, : stop - start] = rows[row][start:stop]
+                batch.append(rows[row][start:stop].to(self._device, torch.float32))
             with torch.inference_mode():
-                features = dense_model.extract(values, [lengths[index] for index in group])
+                features = dense_model.extract(batch)
             for index, states in zip(group, features, strict=True):
                 yield chunks[index][0], chunks[index][1], states
 

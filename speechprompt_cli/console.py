@@ -44,11 +44,16 @@ def working() -> Iterator[None]:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     _results.append(sys.stdout)
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            from transformers.utils.logging import disable_progress_bar
+
+            # Bars that fill in a tenth of a second hide the one that matters.
+            disable_progress_bar()
             yield
     finally:
         _results.pop()

@@ -10,6 +10,7 @@ import typer
 __all__ = [
     "DEFAULT_BASE",
     "BaseOption",
+    "CorpusOption",
     "DatasetOption",
     "DeviceOption",
     "JsonOption",
@@ -32,19 +33,35 @@ DatasetOption = Annotated[
         show_default=False,
     ),
 ]
+CorpusOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Recordings; labels are not needed. A folder of recordings at any depth, or whatever train takes.",
+        show_default=False,
+    ),
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the result is written.", show_default=False)]
 BaseOption = Annotated[
     str, typer.Option("--base", help="The frozen backbone: a folder, a Hub id, or the one inside this package.")
 ]
 LabelColumnOption = Annotated[
-    str, typer.Option("--label-column", help="The column that holds the label, where there are columns.")
+    str | None,
+    typer.Option(
+        "--label-column",
+        help="The column that holds the label, label by default; several columns with commas between them make one "
+        "label.",
+        show_default=False,
+    ),
 ]
 SpeakerColumnOption = Annotated[
     str | None,
     typer.Option(
         "--speaker-column",
-        help="The column that names the speaker: no speaker is then in two parts, and the accuracy is one on "
-        "unseen speakers.",
+        help="The column that names the speaker, speaker or speaker_id by default: no speaker is then in two parts, "
+        "and the accuracy is one on unseen speakers.",
+        show_default=False,
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every draw: the same seed gives the same result.")]

@@ -1,8 +1,111 @@
-"""`speechprompt pretrain`."""
+"""`speechprompt pretrain`: a unit language model."""
 
-from ..options import JsonOption
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..console import note, print_json, print_line, working
+from ..corpora import read_corpus
+from ..options import DatasetOption, JsonOption, OutputOption, SeedOption
 
 
-def run(as_json: JsonOption = False) -> None:
-    """Not there yet."""
-    raise NotImplementedError
+def run(
+    dataset: DatasetOption,
+    output: OutputOption,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What made the units: the folder of quantize; its files are copied into the output."),
+    ] = None,
+    num_units: Annotated[
+        int | None, typer.Option("--num-units", min=1, help="Instead of --base: how many different units there are.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 1500,
+    tokens_per_step: Annotated[int, typer.Option(min=16, help="Units in one update, padding included.")] = 6144,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the model.")] = 4,
+    width: Annotated[int, typer.Option(min=8, help="Width of the model; four times as wide inside the layers.")] = 256,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 2e-3,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a unit language model on a corpus of units: the last step to a backbone of your own.
+
+    The corpus is what units --dataset wrote, or any Parquet with a column units. With --base the output is a whole
+    backbone that train takes as --base. A run that was stopped goes on from its checkpoint.
+    """
+    if (base is None) == (num_units is None):
+        raise typer.BadParameter("give either --base or --num-units")
+    if width % heads:
+        raise typer.BadParameter(f"a width of {width} cannot be shared by {heads} heads")
+    sizes = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }
+    options = {"num_steps": steps, "tokens_per_step": tokens_per_step, "learning_rate": learning_rate, "seed": seed}
+    with working():
+        result = _pretrain(dataset, output, base, num_units, {**options, "model": sizes})
+    if as_json:
+        print_json(result)
+    else:
+        loss = result["last_report"].get("validation_loss", result["last_report"].get("loss"))
+        print_line(f"{output}\t{result['parameters']} parameters\tloss {loss} nats a unit")
+
+
+def _pretrain(
+    dataset: str, output: Path, base: str | None, num_units: int | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    from speechprompt_hf import SpeechUnitProcessor, UnitVocabulary
+    from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
+
+    processor = SpeechUnitProcessor.from_pretrained(base) if base is not None else None
+    vocabulary = processor.tokenizer.vocabulary if processor else UnitVocabulary.from_num_units(num_units or 1)
+    fingerprint = processor.fingerprint if processor else None
+    corpus = read_corpus(dataset)
+    _check_units(corpus, dataset, fingerprint)
+    train = corpus.get("train") or next(iter(corpus.values()))
+    validation = corpus["validation"]["units"] if "validation" in corpus else ()
+    reports: list[dict[str, float]] = []
+    note(f"{len(train)} utterances, {sum(map(len, train['units']))} units")
+    model = pretrain_gslm(
+        list(train["units"]),
+        output,
+        PretrainingConfig(**options),
+        vocabulary=vocabulary,
+        validation=list(validation),
+        fingerprint=fingerprint,
+        on_report=reports.append,
+    )
+    if processor is not None:
+        processor.save_pretrained(output, save_encoder=True)
+    return {
+        "output": str(output),
+        "parameters": model.num_parameters(),
+        "seed": options["seed"],
+        "last_report": reports[-1] if reports else {},
+    }
+
+
+def _check_units(corpus: dict[str, Any], dataset: str, fingerprint: dict[str, Any] | None) -> None:
+    from speechprompt_hf.core.errors import DatasetError, FingerprintMismatchError
+    from speechprompt_hf.core.files import read_json
+
+    for name, table in corpus.items():
+        if "units" not in table.column_names:
+            raise DatasetError(
+                f"part {name} of {dataset!r} has no column units",
+                hint=f"speechprompt units --dataset {dataset} --output DIR makes it",
+            )
+    summary = Path(dataset).expanduser() / "units.json"
+    if fingerprint is None or not summary.is_file():
+        return
+    made = read_json(summary).get("fingerprint") or {}
+    if made.get("digest") != fingerprint["digest"]:
+        raise FingerprintMismatchError(
+            f"the units in {dataset!r} were made by {made.get('digest')!r}, --base makes {fingerprint['digest']!r}",
+            hint="give the --base that made these units",
+        )

@@ -1,0 +1,100 @@
+"""Speech without labels: what distill, quantize, units and pretrain read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+
+__all__ = ["ALL", "device_or_best", "read_corpus", "waveforms_of"]
+
+#: Name of the only part of a corpus that has no parts.
+ALL = "all"
+
+
+def read_corpus(source: str) -> dict[str, Dataset]:
+    """Rows by part, with the column `audio` or `units`; labels are not needed.
+
+    Args:
+        source (`str`): whatever train takes, and a folder of recordings at any depth.
+
+    Raises:
+        DatasetError: there is nothing to read.
+    """
+    from datasets import Dataset, Features, Value
+
+    from speechprompt_hf.core.errors import DatasetError
+    from speechprompt_hf.data.sources import AUDIO_FEATURE, AUDIO_SUFFIXES, read_source
+
+    try:
+        tables, _ = read_source(source)
+        return {ALL if name == "pool" else name: table for name, table in tables.items()}
+    except DatasetError:
+        folder = Path(source).expanduser()
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        if not files:
+            raise
+    rows = {"audio": [{"bytes": None, "path": str(path)} for path in files], "item": [str(path) for path in files]}
+    features = Features({"audio": AUDIO_FEATURE, "item": Value("string")})
+    return {ALL: Dataset.from_dict(rows, features=features)}
+
+
+def waveforms_of(
+    rows: Dataset, *, max_seconds: float | None, seed: int, target_rate: int = 16_000
+) -> list[np.ndarray]:
+    """Samples of recordings in a random order, until there is enough speech; unreadable ones are reported.
+
+    Args:
+        rows (`Dataset`): with the column `audio`.
+        max_seconds (`float`, *optional*): enough; everything by default.
+        seed (`int`): of the order.
+        target_rate (`int`, *optional*, defaults to 16000): sampling rate in Hz.
+
+    Returns:
+        `list[np.ndarray]`: float32 vectors of shape `(S,)`.
+
+    Raises:
+        DatasetError: no recording can be used, or the rows hold units.
+    """
+    from speechprompt_hf.core.errors import DatasetError
+
+    if "audio" not in rows.column_names:
+        raise DatasetError("this corpus holds no recordings", hint="give the recordings, not their units")
+    waves, seconds = [], 0.0
+    for wave in _readable(rows.shuffle(seed=seed), target_rate):
+        waves.append(wave)
+        seconds += len(wave) / target_rate
+        if max_seconds is not None and seconds >= max_seconds:
+            break
+    if not waves:
+        raise DatasetError("not one recording of this corpus can be used")
+    return waves
+
+
+def _readable(rows: Dataset, target_rate: int) -> Iterator[np.ndarray]:
+    from speechprompt_hf.core.audio_io import check_waveform, load_waveform
+    from speechprompt_hf.core.errors import AudioError
+
+    from .console import print_error
+
+    for index, row in enumerate(rows):
+        audio: Any = row["audio"]
+        name = str((audio.get("path") if isinstance(audio, dict) else None) or f"recording {index}")
+        try:
+            wave = load_waveform(audio, target_rate=target_rate, name=name)
+            check_waveform(wave, name=name, min_samples=target_rate // 20)
+        except AudioError as error:
+            print_error(f"left out: {error}")
+            continue
+        yield wave
+
+
+def device_or_best(device: str | None) -> str:
+    """The named device, or a GPU where there is one."""
+    import torch
+
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -54,7 +54,7 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
     text = _TEXT.format(
         what=what,
         trained=f"{num_trained_parameters:,}",
-        labels=", ".join(str(config.id2label[index]) for index in range(config.num_labels)),
+        labels=", ".join(config.class_names),
     )
     card = ModelCard(f"---\n{ModelCardData(**metadata).to_yaml()}\n---\n{text}")
     write_text(folder / "README.md", str(card))

@@ -123,7 +123,8 @@ def load_prompt(name: str | os.PathLike[str], prompt: PromptModule, **hub: Any) 
     offset = tensors[f"{_SEPARATOR}offset"]
     if offset.shape != prompt.separator_offset.shape:
         raise AdapterError(
-            f"the separator of {name} has shape {tuple(offset.shape)} instead of {tuple(prompt.separator_offset.shape)}",
+            f"the separator of {name} has shape {tuple(offset.shape)} instead of "
+            f"{tuple(prompt.separator_offset.shape)}",
             hint="the adapter belongs to a base of another size",
         )
     prompt.load_table(tensors[_TABLE])

@@ -131,13 +131,14 @@ class GSLMAttention(nn.Module):
         Args:
             hidden_states (`Tensor` of shape `(B, N, D)`): normalised states.
             attention_mask (`Tensor` of shape `(B, 1, N or K, P + past + N)`, *optional*): from `make_attention_mask`.
-            prompt_keys, prompt_values (`Tensor` of shape `(P, H, D/H)` or `(B, P, H, D/H)`, *optional*): the prompt.
+            prompt_keys (`Tensor` of shape `(P, H, D/H)` or `(B, P, H, D/H)`, *optional*): keys of the prompt.
+            prompt_values (`Tensor` of the same shape, *optional*): values of the prompt.
             cache (`Cache`, *optional*): past keys and values of tokens; extended in place.
             positions_to_keep (`LongTensor` of shape `(B, K)`, *optional*): only these queries are computed.
 
         Returns:
-            `tuple[Tensor, Tensor | None]`: states of shape `(B, N or K, D)`, and attention weights where the implementation
-            gives them.
+            `tuple[Tensor, Tensor | None]`: states of shape `(B, N or K, D)`, and attention weights where the
+            implementation gives them.
         """
         keys = self.split_heads(self.k_proj(hidden_states)).transpose(1, 2)
         values = self.split_heads(self.v_proj(hidden_states)).transpose(1, 2)

@@ -10,10 +10,10 @@ __all__ = ["AdapterDoor"]
 class AdapterDoor:
     """Mixin of every class that is registered for a base's configuration.
 
-    For a Hub id with an `adapter_config.json` the Auto classes replace the id by the base's, take the class of the *base's*
-    configuration and call its `from_pretrained(base, adapter_kwargs={"_adapter_model_path": adapter id, …})`. The stock
-    method then fails, because prompts cannot be injected into modules. So the call is handed over to the class that is
-    registered as `opens` before any weight is read.
+    For a Hub id with an `adapter_config.json` the Auto classes replace the id by the base's, take the class of the
+    *base's* configuration and call its `from_pretrained(base, adapter_kwargs={"_adapter_model_path": adapter id, …})`.
+    The stock method then fails, because prompts cannot be injected into modules. So the call is handed over to the
+    class that is registered as `opens` before any weight is read.
 
     Source:
         transformers `models/auto/auto_factory.py`, `_BaseAutoModelClass.from_pretrained`.

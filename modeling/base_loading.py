@@ -45,7 +45,7 @@ def load_base(
         AdapterError: the base is no unit language model of this package.
     """
     if isinstance(base, GSLMForCausalLM):
-        lm = base
+        lm: Any = base
     else:
         name = resolve_base(os.fspath(base))
         options = {"revision": revision} if revision is not None else {}
@@ -62,7 +62,7 @@ def load_base(
         dtype = None if dtype == "auto" else getattr(torch, dtype)
     if dtype is not None and dtype != lm.dtype:
         base_fingerprint(lm)
-        lm.to(dtype)
+        lm.to(dtype)  # type: ignore[arg-type]
         lm.model.embed_tokens.separator.float()
     return lm.eval()
 
@@ -71,8 +71,8 @@ def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:
     """Identity of a base's weights, computed once for each model object.
 
     Returns:
-        `dict`: `weights`, the sha256 over all weights as float32 without the separator, and `dtype`, the precision that
-        they had.
+        `dict`: `weights`, the sha256 over all weights as float32 without the separator, and `dtype`, the precision
+        that they had.
     """
     known = getattr(lm, _DIGEST, None)
     if known is None:
@@ -111,7 +111,8 @@ def check_base(lm: GSLMForCausalLM, recorded: dict[str, Any] | None, name: str) 
         found["weights"] = _digest(lm, getattr(torch, recorded["dtype"]))
     if found["weights"] != recorded["weights"]:
         raise FingerprintMismatchError(
-            f"the base {name} has weights {found['weights'][:16]}, the adapter was trained on {recorded['weights'][:16]}",
+            f"the base {name} has weights {found['weights'][:16]}, the adapter was trained on "
+            f"{recorded['weights'][:16]}",
             hint="load the adapter with the base, at the revision, that it was trained on",
         )
 

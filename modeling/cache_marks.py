@@ -36,8 +36,9 @@ def cache_length(cache: Cache) -> int:
 def prompt_columns_of_cache(cache: Cache | None, columns_to_come: int = 0) -> int:
     """Leading columns of a cache that are prompts.
 
-    On first sight of a cache its length is remembered on it: columns that were there before the model wrote any can only be
-    a prompt, as PEFT's prefix tuning makes them. An empty cache has none, unless the model is about to write input prompts.
+    On first sight of a cache its length is remembered on it: columns that were there before the model wrote any can
+    only be a prompt, as PEFT's prefix tuning makes them. An empty cache has none, unless the model is about to write
+    input prompts.
 
     Args:
         cache (`Cache`, *optional*): the cache of this forward pass, before it is extended.

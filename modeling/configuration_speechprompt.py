@@ -26,34 +26,39 @@ class SpeechPromptConfig(PreTrainedConfig):
     """Configuration of `SpeechPromptForAudioClassification`.
 
     Args:
-        method (`str`, defaults to `"prompt"`): `"prompt"` trains a prompt on a frozen base; `"finetune"` trains the whole
-            language model, which is then saved with it; `"probe"` trains only the verbalizer on the base's hidden states.
-        prompt_type (`str`, defaults to `"deep"`): `"deep"`: keys and values in every layer; `"input"`: vectors before the
-            tokens.
+        method (`str`, defaults to `"prompt"`): `"prompt"` trains a prompt on a frozen base; `"finetune"` trains the
+            whole language model, which is then saved with it; `"probe"` trains only the verbalizer on the base's
+            hidden states.
+        prompt_type (`str`, defaults to `"deep"`): `"deep"`: keys and values in every layer; `"input"`: vectors before
+            the tokens.
         num_virtual_tokens (`int`, defaults to 5): prompt columns P.
-        prompt_parametrization (`str`, defaults to `"projected"`): what a deep prompt trains: `"projected"`: vectors before
-            the frozen key and value projections (the paper's); `"table"`: keys and values themselves (PEFT's).
-        prompt_init (`str`, defaults to `"normal"`): `"normal"`: N(0, 1), the paper's; `"scaled"`: N(0, `prompt_init_std`²);
+        prompt_parametrization (`str`, defaults to `"projected"`): what a deep prompt trains: `"projected"`: vectors
+            before the frozen key and value projections (the paper's); `"table"`: keys and values themselves (PEFT's).
+        prompt_init (`str`, defaults to `"normal"`): `"normal"`: N(0, 1), the paper's; `"scaled"`: N(0,
+            `prompt_init_std`²);
             `"vocabulary"`: states of random real units.
         prompt_init_std (`float`, defaults to 0.02): standard deviation of `"scaled"`.
         prompt_dropout (`float`, defaults to 0.1): dropout on the trained prompt vectors, in training.
         separator_init (`str`, defaults to `"start"`): `"start"`: the separator begins as the base's own row of `<s>`;
             `"normal"`: N(0, 1), the paper's.
-        verbalizer (`str`, defaults to `"learnable"`): `"learnable"`: linear on the language model's logits; `"frequency"`:
-            i-th most frequent label, i-th most frequent unit; `"random"`: one random unit a label, without repetition.
+        verbalizer (`str`, defaults to `"learnable"`): `"learnable"`: linear on the language model's logits;
+            `"frequency"`: i-th most frequent label, i-th most frequent unit; `"random"`: one random unit a label,
+            without repetition.
         readout (`str`, defaults to `"separator"`): `"separator"`: the position after the separator, the paper's;
-            `"pooled"`: maximum and mean over the utterance's positions; `"hidden"`: mean hidden state, without the output
-            head (what `"probe"` reads).
+            `"pooled"`: maximum and mean over the utterance's positions; `"hidden"`: mean hidden state, without the
+            output head (what `"probe"` reads).
         label_sequences (`list[list[int]]`, *optional*): M rows of k label-token ids; one label a class without it.
         label_tokens (`list[str]`, *optional*): names of the label tokens.
         label_feedback (`str`, defaults to `"token"`): what the language model sees of an earlier label of a sequence:
             `"token"`: the unit that the label is mapped to; `"mixture"`: softmax(W_y / τ)·E, the journal's.
         feedback_temperature (`float`, defaults to 1.0): τ of `"mixture"`.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores, in training; the paper's code has 0.1.
-        unit_dropout (`float`, defaults to 0.0): share of the utterance's units left out, drawn anew at each training step.
+        unit_dropout (`float`, defaults to 0.0): share of the utterance's units left out, drawn anew at each training
+            step.
         seed (`int`, defaults to 0): seed of all initialisations.
         vocab_size, hidden_size (`int`): sizes V and D of the base.
-        base_model_name_or_path (`str`, *optional*): the base: a Hub id, a folder, or the stable name of an embedded base.
+        base_model_name_or_path (`str`, *optional*): the base: a Hub id, a folder, or the stable name of an embedded
+            base.
         base_revision (`str`, *optional*): the base's revision on the Hub.
         base_fingerprint (`dict`, *optional*): sha256 of the base's weights.
         unit_fingerprint (`dict`, *optional*): identity of the units, as the processor states it.
@@ -94,6 +99,17 @@ class SpeechPromptConfig(PreTrainedConfig):
         if self.label_sequences is not None:
             self.label_sequences = [[int(token) for token in sequence] for sequence in self.label_sequences]
         self.validate_options()
+
+    @property
+    def num_classes(self) -> int:
+        """Classes M."""
+        return int(self.num_labels or 0)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, by class index."""
+        names = {int(index): str(name) for index, name in (self.id2label or {}).items()}
+        return [names[index] for index in range(self.num_classes)]
 
     @property
     def num_label_positions(self) -> int:

@@ -61,9 +61,9 @@ class UnitEmbedding(nn.Embedding):
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`): token ids.
-            separator (`Tensor` of shape `(D,)` or `(B, D)`, or `bool`, defaults to `True`): the vector of `<s>`, unscaled;
-                `True` takes the own trained separator, `False` the row of `<s>`. `True` is the default because PEFT's
-                prompt tuning calls the embedding itself; on a base the two are equal.
+            separator (`Tensor` of shape `(D,)` or `(B, D)`, or `bool`, defaults to `True`): the vector of `<s>`,
+                unscaled; `True` takes the own trained separator, `False` the row of `<s>`. `True` is the default
+                because PEFT's prompt tuning calls the embedding itself; on a base the two are equal.
 
         Returns:
             `Tensor` of shape `(B, N, D)`.

@@ -53,7 +53,7 @@ class LabelReader:
         return self.lm.model.embed_tokens(input_ids, separator=separator)
 
     def teacher_forced_loss(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-        """Negative log-probability of the labels' sequences, the mean over rows; equals `-class_scores` of the classes.
+        """Negative log-probability of label sequences, the mean over rows; equals `-class_scores` there.
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`): utterances with their separator.
@@ -88,8 +88,8 @@ class LabelReader:
     def class_scores(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Exact log-probabilities of all label sequences: the sum over positions of each position's log-softmax.
 
-        The utterance is read once; then all prefixes of label sequences are read in one further pass, in which a prefix
-        sees the utterance and its own labels.
+        The utterance is read once; then all prefixes of label sequences are read in one further pass, in which a
+        prefix sees the utterance and its own labels.
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`): utterances with their separator.

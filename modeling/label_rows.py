@@ -41,8 +41,8 @@ class PrefixTree:
 class LabelRows:
     """Verbalizer rows of classes: one row for each label that occurs at a position.
 
-    Rows of a position are contiguous and in ascending order of their label tokens; with one position and no label sequences
-    row and class are the same number.
+    Rows of a position are contiguous and in ascending order of their label tokens; with one position and no label
+    sequences row and class are the same number.
 
     Args:
         num_classes (`int`): M.

@@ -28,8 +28,8 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
     """Class scores of utterances, from units or, with a processor attached, from audio.
 
     A class is one label, or a sequence of k labels (intent: action, object, location) among those of
-    `config.label_sequences`; what goes in and comes out is always one class index a row. The output head is applied, and the
-    last layer computed, only where the verbalizer reads.
+    `config.label_sequences`; what goes in and comes out is always one class index a row. The output head is applied,
+    and the last layer computed, only where the verbalizer reads.
 
     Example:
         ```python
@@ -63,21 +63,21 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
         """A new model on a base, ready to be trained.
 
         Args:
-            base (`str | PathLike | GSLMForCausalLM`): Hub id, folder, name of an embedded base, or the model itself, which is
-                then kept, not copied.
+            base (`str | PathLike | GSLMForCausalLM`): Hub id, folder, name of an embedded base, or the model itself,
+                which is then kept, not copied.
             id2label (`Mapping[int, str] | Sequence[str]`): class names.
             prompt (`str`, defaults to `"deep"`): `"deep"` or `"input"`.
             num_virtual_tokens (`int`, defaults to 5): prompt columns P.
             verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
-            readout (`str`, *optional*): `"separator"`, `"pooled"` or `"hidden"`; `"hidden"` by default with method `"probe"`,
-                else `"separator"`.
+            readout (`str`, *optional*): `"separator"`, `"pooled"` or `"hidden"`; `"hidden"` by default with method
+                `"probe"`, else `"separator"`.
             method (`str`, defaults to `"prompt"`): `"prompt"`, `"finetune"` or `"probe"`.
             label_sequences (`Sequence[Sequence[int]]`, *optional*): M rows of k label-token ids.
             units_for_frequency (`Iterable[Sequence[int]]`, *optional*): units of the training rows, for `"frequency"`.
             labels_for_frequency (`Iterable[int]`, *optional*): class indices of the training rows, for `"frequency"`;
                 classes are taken in their order without it.
-            vocabulary (`UnitVocabulary`, *optional*): maps `units_for_frequency` to token ids; the processor's by default,
-                else numeric order.
+            vocabulary (`UnitVocabulary`, *optional*): maps `units_for_frequency` to token ids; the processor's by
+                default, else numeric order.
             processor (`SpeechUnitProcessor`, *optional*): attached to the model.
             base_revision (`str`, *optional*): the base's revision on the Hub; written into the adapter.
             dtype (`torch.dtype | str`, *optional*): precision of the base; prompts are float32.
@@ -93,7 +93,7 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
             LabelError: labels do not fit the verbalizer.
             FingerprintMismatchError: the processor makes other units than the base was trained on.
         """
-        loading = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        loading: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         lm = load_base(base, revision=base_revision, dtype=dtype, **loading)
         labels = dict(id2label) if isinstance(id2label, Mapping) else dict(enumerate(id2label))
         if len(labels) < 2:
@@ -132,16 +132,17 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`, *optional*): `</s>`, units, `<s>`; padding on either side.
-            attention_mask (`Tensor` of shape `(B, N)`, or `(B, S)` with `input_values`, *optional*): 1 for what is real.
+            attention_mask (`Tensor` of shape `(B, N)`, or `(B, S)` with `input_values`, *optional*): 1 for what is
+                real.
             labels (`LongTensor` of shape `(B,)`, *optional*): class indices.
-            input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor, instead of
-                `input_ids`.
+            input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor,
+                instead of `input_ids`.
             return_dict (`bool`, *optional*): `False` returns a tuple.
 
         Returns:
             `SequenceClassifierOutput`: `logits` of shape `(B, M)`, float32: scores for one label an utterance, exact
-            log-probabilities of the label sequences for several. In training with several labels read after the separator
-            `logits` is `None`: only the labels' own places are computed. `loss` is a mean over rows.
+            log-probabilities of the label sequences for several. In training with several labels read after the
+            separator `logits` is `None`: only the labels' own places are computed. `loss` is a mean over rows.
 
         Raises:
             AdapterError: audio came and no processor is attached.
@@ -183,8 +184,8 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
         Args:
             input_ids (`LongTensor` of shape `(B, N)`): `</s>`, units, `<s>`.
             attention_mask (`Tensor` of shape `(B, N)`, *optional*): 1 for what is real.
-            mode (`str`, defaults to `"exact"`): `"exact"`: the class of highest probability; `"greedy"`: label by label, each
-                the best that continues a known sequence, as the paper decodes; equal for one label.
+            mode (`str`, defaults to `"exact"`): `"exact"`: the class of highest probability; `"greedy"`: label by
+                label, each the best that continues a known sequence, as the paper decodes; equal for one label.
 
         Returns:
             `LongTensor` of shape `(B,)`.
@@ -267,8 +268,8 @@ def _frequency_tokens(
         )
     if vocabulary is None:
         vocabulary = UnitVocabulary.from_num_units(config.vocab_size - len(SPECIAL_TOKENS))
-    rows = LabelRows(config.num_labels, config.label_sequences)
-    sequences = config.label_sequences or [[index] for index in range(config.num_labels)]
+    rows = LabelRows(config.num_classes, config.label_sequences)
+    sequences = config.label_sequences or [[index] for index in range(config.num_classes)]
     labels = [token for index in (classes if classes is not None else ()) for token in sequences[int(index)]]
     token_rows = (vocabulary.encode(row) for row in units)
     return frequency_map(labels, token_rows, rows.label_tokens, config.vocab_size)

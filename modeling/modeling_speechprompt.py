@@ -43,8 +43,8 @@ LANGUAGE_MODEL_FOLDER = "language_model"
 class SpeechPromptPreTrainedModel(PreTrainedModel):
     """A frozen unit language model with a prompt and a verbalizer.
 
-    Only the prompt, the separator and the verbalizer have gradients (with the method `"finetune"` the language model has
-    them, too). Saving writes a stock PEFT adapter, the verbalizer and the configuration, never the base.
+    Only the prompt, the separator and the verbalizer have gradients (with the method `"finetune"` the language model
+    has them, too). Saving writes a stock PEFT adapter, the verbalizer and the configuration, never the base.
 
     Args:
         config (`SpeechPromptConfig`): what is built.
@@ -57,7 +57,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
     base_model_prefix = "lm"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    # The loss is a mean over rows: gradient accumulation must average it, which Trainer does unless forward takes **kwargs.
+    # The loss is a mean over rows: gradient accumulation must average it, which Trainer does unless forward takes
+    # **kwargs.
     accepts_loss_kwargs = False
     _supports_sdpa = True
 
@@ -81,7 +82,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         """Nothing: prompts and verbalizers draw their own seeded values."""
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for prompt and verbalizer; the frozen language model stays without dropout, as the paper has it."""
+        """Training mode for prompt and verbalizer; a frozen language model stays without dropout, as in the paper."""
         super().train(mode)
         if self.config.method != "finetune":
             self.lm.eval()
@@ -136,7 +137,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         save_training_state: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Write the adapter folder: `config.json`, the PEFT adapter, `verbalizer.safetensors`, `README.md`; not the base.
+        """Write `config.json`, the PEFT adapter, `verbalizer.safetensors` and `README.md`; never the base.
 
         With the method `"finetune"` the language model is written too, with `"probe"` there is no adapter.
 
@@ -145,8 +146,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             is_main_process (`bool`, defaults to `True`): other processes write nothing.
             state_dict (`dict`, *optional*): ignored; Trainer passes the whole state, base included.
             push_to_hub (`bool`, defaults to `False`): upload the folder afterwards.
-            save_training_state (`bool`, defaults to `False`): also write the prompt's own vectors, from which training goes
-                on exactly; for checkpoints.
+            save_training_state (`bool`, defaults to `False`): also write the prompt's own vectors, from which training
+                goes on exactly; for checkpoints.
             kwargs: `repo_id`, `commit_message`, `private`, `token`, `revision`, `create_pr` for the upload; others are
                 ignored.
         """
@@ -214,14 +215,18 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         """Open a saved adapter together with its base.
 
         The base is named in the adapter; an embedded base is read from the installed package. The model comes in
-        evaluation mode and can be trained on: its prompt has gradients whatever `inference_mode` in `adapter_config.json`
-        says, and goes on as a table unless the folder is a checkpoint with the prompt's own vectors.
+        evaluation mode and can be trained on: its prompt has gradients whatever `inference_mode` in
+        `adapter_config.json` says, and goes on as a table unless the folder is a checkpoint with the prompt's own
+        vectors.
 
         Args:
             pretrained_model_name_or_path (`str | PathLike`): folder or Hub id of the adapter.
+            args: ignored.
             config (`SpeechPromptConfig`, *optional*): instead of the saved one; another class's is ignored.
-            base (`str | GSLMForCausalLM`, *optional*): instead of the base that the adapter names; must be the same weights.
-            dtype (`torch.dtype | str`, *optional*): precision of the base, float32 by default; prompts stay in float32.
+            base (`str | GSLMForCausalLM`, *optional*): instead of the base that the adapter names; must be the same
+                weights.
+            dtype (`torch.dtype | str`, *optional*): precision of the base, float32 by default; prompts stay in
+                float32.
             trust_remote_code (`bool`, *optional*): for bases with code of their own.
             output_loading_info (`bool`, defaults to `False`): return `(model, info)`.
             attn_implementation (`str`, *optional*): `"sdpa"` or `"eager"`.
@@ -252,8 +257,14 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         model.verbalizer.load_tensors(read_tensors(name, VERBALIZER, **hub))
         model.config._name_or_path = name
         model._processor_source = (name, hub)
-        model.to(lm.device).eval()
-        info = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+        model.to(lm.device)  # type: ignore[arg-type]
+        model.eval()
+        info: dict[str, Any] = {
+            "missing_keys": set(),
+            "unexpected_keys": set(),
+            "mismatched_keys": set(),
+            "error_msgs": [],
+        }
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -290,7 +301,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         config.base_fingerprint = base_fingerprint(lm)
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
         model = cls(config, lm, unit_tokens)
-        model.to(lm.device)
+        model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()
 
 

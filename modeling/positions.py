@@ -32,7 +32,8 @@ def count_positions(
         mask_covers_prompt (`bool`, defaults to `True`): the mask has columns for the prompt.
 
     Returns:
-        `LongTensor` of shape `(B, N)` (or `(1, N)` without a mask): positions from 0, `NO_POSITION` for padding and prompts.
+        `LongTensor` of shape `(B, N)` (or `(1, N)` without a mask): positions from 0, `NO_POSITION` for padding and
+        prompts.
     """
     if attention_mask is None:
         positions = torch.arange(past_length, past_length + num_tokens).unsqueeze(0) - num_prompt_columns
@@ -52,8 +53,8 @@ class SinusoidalPositions(nn.Module):
         hidden_size (`int`): width D, even.
 
     Source:
-        fairseq `modules/sinusoidal_positional_embedding.py`: sines in the first half, cosines in the second, frequencies
-        10000^(-i / (D/2 - 1)); `padding_idx=1`.
+        fairseq `modules/sinusoidal_positional_embedding.py`: sines in the first half, cosines in the second,
+        frequencies 10000^(-i / (D/2 - 1)); `padding_idx=1`.
     """
 
     offset = 2

@@ -97,7 +97,7 @@ class PromptModule(nn.Module):
             name: tuple(parameter.shape) for name, parameter in own.items()
         }:
             raise AdapterError(
-                f"the prompt's training state holds {sorted(tensors)}; this prompt has {sorted(own)} of other shapes or names",
+                f"the prompt's training state holds {sorted(tensors)}; this prompt has {sorted(own)}, or other shapes",
                 hint="resume with the options of the first run",
             )
         for name, parameter in own.items():
@@ -114,8 +114,8 @@ def token_states(lm: GSLMForCausalLM, num_tokens: int, generator: torch.Generato
         generator (`torch.Generator`, *optional*): draws the units.
 
     Returns:
-        `list` of L + 1 `Tensor`s of shape `(P, D)`, float32 on the CPU: the input of every layer, and the output. The first
-        holds scaled embeddings without positions, since prompts have none.
+        `list` of L + 1 `Tensor`s of shape `(P, D)`, float32 on the CPU: the input of every layer, and the output. The
+        first holds scaled embeddings without positions, since prompts have none.
     """
     device = lm.get_input_embeddings().weight.device
     units = torch.randint(len(SPECIAL_TOKENS), lm.config.vocab_size, (num_tokens,), generator=generator)

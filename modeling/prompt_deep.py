@@ -20,9 +20,9 @@ __all__ = ["DeepPrompt"]
 class DeepPrompt(PromptModule):
     """Key and value vectors of P prompt columns in each of L layers, and the separator.
 
-    With the parametrisation `"projected"` (the paper's) the trained vectors stand where normalised hidden states would and
-    pass the frozen key and value projections with their biases; with `"table"` (PEFT's) they are the keys and values.
-    Dropout acts on the trained vectors, so before the projections, one draw for the whole batch.
+    With the parametrisation `"projected"` (the paper's) the trained vectors stand where normalised hidden states would
+    and pass the frozen key and value projections with their biases; with `"table"` (PEFT's) they are the keys and
+    values. Dropout acts on the trained vectors, so before the projections, one draw for the whole batch.
 
     Args:
         config (`SpeechPromptConfig`): prompt length, parametrisation, initialisation, dropout.
@@ -30,8 +30,9 @@ class DeepPrompt(PromptModule):
         generator (`torch.Generator`, *optional*): randomness of the initialisation.
 
     Source:
-        SpeechPrompt v2 `transformer_prompt_decoder.py`: key and value inputs of the first P columns are overwritten after
-        the layer norm. The input vectors that the original also allocates never influence a logit and are left out.
+        SpeechPrompt v2 `transformer_prompt_decoder.py`: key and value inputs of the first P columns are overwritten
+        after the layer norm. The input vectors that the original also allocates never influence a logit and are left
+        out.
     """
 
     file_names = ("keys", "values")
@@ -122,6 +123,7 @@ class DeepPrompt(PromptModule):
     def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PrefixTuningConfig:
         """The stock PEFT configuration under which the table is saved."""
         return PrefixTuningConfig(
+            encoder_hidden_size=lm.config.hidden_size,
             num_layers=lm.config.num_hidden_layers,
             num_attention_heads=lm.config.num_attention_heads,
             **self.common_peft_fields(lm),

@@ -61,7 +61,7 @@ class InputPrompt(PromptModule):
         """
         if table.shape != self.vectors.shape:
             raise AdapterError(
-                f"the prompt table has shape {tuple(table.shape)}; an input prompt here has {tuple(self.vectors.shape)}",
+                f"the prompt table has shape {tuple(table.shape)}; this input prompt has {tuple(self.vectors.shape)}",
                 hint="the adapter belongs to a base of another size",
             )
         self.vectors.copy_(table)

@@ -19,8 +19,8 @@ class PromptStates:
     Attributes:
         separator (`Tensor` of shape `(D,)` or `(B, D)`, *optional*): the unscaled input embedding of `<s>`.
         inputs (`Tensor` of shape `(P, D)` or `(B, P, D)`, *optional*): vectors before the tokens, not scaled.
-        keys, values (`tuple` of L `Tensor`s of shape `(P, H, D/H)` or `(B, P, H, D/H)`, *optional*): attention keys and
-            values before those of the tokens, one tensor a layer.
+        keys, values (`tuple` of L `Tensor`s of shape `(P, H, D/H)` or `(B, P, H, D/H)`, *optional*): attention keys
+            and values before those of the tokens, one tensor a layer.
     """
 
     separator: Tensor | None = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..core.errors import AdapterError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_speechprompt import SpeechPromptConfig
+from .embeddings import UnitEmbedding
 from .label_rows import LabelRows
 
 __all__ = ["VerbalizerHead", "frequency_map", "random_map"]
@@ -20,8 +21,8 @@ def _check_room(num_labels: int, num_units: int) -> None:
     if num_labels > num_units:
         raise LabelError(
             f"{num_labels} labels cannot each have a unit of their own among {num_units}",
-            hint="choose the learnable verbalizer, which takes any number of labels; for several labels an utterance also "
-            "label_feedback='mixture' or readout='pooled'",
+            hint="choose the learnable verbalizer, which takes any number of labels; for several labels an utterance "
+            "also label_feedback='mixture' or readout='pooled'",
         )
 
 
@@ -86,14 +87,14 @@ def frequency_map(
 class VerbalizerHead(nn.Module):
     """Scores of labels from what the language model says at the places where the verbalizer reads.
 
-    Rows of scores are those of `LabelRows`. A learnable verbalizer is a linear map of the logits (not of probabilities)
-    without a bias; readout `"hidden"` is a linear map of the mean hidden state with one. A fixed verbalizer takes the logit
-    of the label's unit. Dropout on the scores acts in training only.
+    Rows of scores are those of `LabelRows`. A learnable verbalizer is a linear map of the logits (not of
+    probabilities) without a bias; readout `"hidden"` is a linear map of the mean hidden state with one. A fixed
+    verbalizer takes the logit of the label's unit. Dropout on the scores acts in training only.
 
     Args:
         config (`SpeechPromptConfig`): kind, readout, labels, sizes.
-        unit_tokens (`LongTensor` of shape `(T,)`, *optional*): the unit token of each distinct label token, ascending, for
-            fixed verbalizers and for label feedback; drawn from `config.seed` where it is needed and not given.
+        unit_tokens (`LongTensor` of shape `(T,)`, *optional*): the unit token of each distinct label token, ascending,
+            for fixed verbalizers and for label feedback; drawn from `config.seed` where it is needed and not given.
 
     Raises:
         LabelError: more labels than units where every label needs a unit.
@@ -107,7 +108,7 @@ class VerbalizerHead(nn.Module):
     def __init__(self, config: SpeechPromptConfig, unit_tokens: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
-        self.rows = LabelRows(config.num_labels, config.label_sequences)
+        self.rows = LabelRows(config.num_classes, config.label_sequences)
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
         if config.verbalizer == "learnable":
@@ -204,27 +205,26 @@ class VerbalizerHead(nn.Module):
             row_scores (`Tensor` of shape `(B, R)`): scores.
 
         Returns:
-            `Tensor` of shape `(B, M)`: the scores themselves for one label position; for several the sum of each position's
-            log-softmax, as k independent heads.
+            `Tensor` of shape `(B, M)`: the scores themselves for one label position; for several the sum of each
+            position's log-softmax, as k independent heads.
         """
         if self.rows.num_positions == 1:
             return row_scores[:, self.rows.row_of_class[:, 0].to(row_scores.device)]
         log_probabilities = torch.cat([row_scores[:, rows].log_softmax(-1) for rows in self.rows.slices], dim=-1)
         return log_probabilities[:, self.rows.row_of_class.to(row_scores.device)].sum(-1)
 
-    def feedback(self, embedding: nn.Embedding) -> Tensor:
+    def feedback(self, embedding: UnitEmbedding) -> Tensor:
         """What the language model sees of each row's label once it is said.
 
         Args:
-            embedding (`nn.Embedding`): the language model's scaled unit embedding.
+            embedding (`UnitEmbedding`): the language model's scaled unit embedding.
 
         Returns:
             `Tensor` of shape `(R, D)`.
         """
         if self.config.label_feedback == "mixture" and self.weight is not None:
             shares = (self.weight.float() / self.config.feedback_temperature).softmax(-1)
-            scale = getattr(embedding, "scale", 1.0)
-            return (shares @ embedding.weight.float()) * scale
+            return (shares @ embedding.weight.float()) * embedding.scale
         return embedding(self.unit_token_of_row.unsqueeze(0))[0]
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:

@@ -71,7 +71,9 @@ def augment(
         10 ** (-generator.uniform(*config.noise_decibels, size=num_rows) / 20),
         0.0,
     ).astype(np.float32)
-    noisy = unit_variance(clean + torch.from_numpy(noise_gain)[:, None] * _coloured_noise(clean.shape, generator, rate_hz))
+    noisy = unit_variance(
+        clean + torch.from_numpy(noise_gain)[:, None] * _coloured_noise(clean.shape, generator, rate_hz)
+    )
     level = 10 ** (generator.normal(0, config.level_decibels, size=(num_rows, 1)) / 20)
     return noisy * torch.from_numpy(level.astype(np.float32))
 

@@ -103,9 +103,7 @@ def make_rows(
     return rows
 
 
-def make_batches(
-    rows: Sequence[np.ndarray], tokens_per_step: int, generator: np.random.Generator
-) -> list[np.ndarray]:
+def make_batches(rows: Sequence[np.ndarray], tokens_per_step: int, generator: np.random.Generator) -> list[np.ndarray]:
     """Row indices of an epoch's batches: rows of like length together, batches in random order."""
     lengths = np.array([len(row) for row in rows]) + generator.uniform(0, 4, size=len(rows))
     batches: list[np.ndarray] = []

@@ -75,9 +75,7 @@ def pack_clips(
     return spans
 
 
-def lay_out(
-    clips: Sequence[np.ndarray], spans: Sequence[Span], *, window_samples: int = WINDOW_SAMPLES
-) -> np.ndarray:
+def lay_out(clips: Sequence[np.ndarray], spans: Sequence[Span], *, window_samples: int = WINDOW_SAMPLES) -> np.ndarray:
     """Writes the clips into their windows.
 
     Args:
@@ -98,9 +96,7 @@ def lay_out(
     return windows
 
 
-def speech_frames(
-    spans: Sequence[Span], num_windows: int, num_frames: int, *, hop_samples: int = 320
-) -> np.ndarray:
+def speech_frames(spans: Sequence[Span], num_windows: int, num_frames: int, *, hop_samples: int = 320) -> np.ndarray:
     """Marks the teacher's frames whose centre (sample `hop_samples` x index) lies inside a clip.
 
     Returns:

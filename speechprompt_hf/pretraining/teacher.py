@@ -52,9 +52,7 @@ class WhisperTeacher:
     hop_samples = 320
     window_samples = 30 * SAMPLING_RATE
 
-    def __init__(
-        self, folder: str | Path | None = None, *, compute_type: str = "int8", threads: int = 1
-    ) -> None:
+    def __init__(self, folder: str | Path | None = None, *, compute_type: str = "int8", threads: int = 1) -> None:
         try:
             import ctranslate2
         except ImportError as error:
@@ -83,9 +81,7 @@ class WhisperTeacher:
         if windows.dtype == np.int16:
             waves /= 32768.0
         mel = self._mel(list(waves), sampling_rate=SAMPLING_RATE, return_tensors="np").input_features
-        encoded = self._model.encode(
-            self._storage_view.from_array(np.ascontiguousarray(mel, dtype=np.float32))
-        )
+        encoded = self._model.encode(self._storage_view.from_array(np.ascontiguousarray(mel, dtype=np.float32)))
         return np.asarray(encoded).astype(np.float16)
 
 

@@ -22,15 +22,11 @@ def load_engine():
     import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate = library.espeak_Initialize(
-        AUDIO_OUTPUT_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0
-    )
+    rate = library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
     if rate <= 0:
         raise RuntimeError(f"eSpeak NG did not start (code {rate})")
     blocks = []
-    callback_type = ctypes.CFUNCTYPE(
-        ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-    )
+    callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
     def receive(wave, num_samples, _events):
         if wave and num_samples > 0:
@@ -45,7 +41,9 @@ def load_engine():
 
 def speak(library, blocks, request):
     """Returns the int16 bytes of one request."""
-    name = VOICE_FILES.get(request["voice"], request["voice"]) + ("+" + request["variant"] if request.get("variant") else "")
+    name = VOICE_FILES.get(request["voice"], request["voice"])
+    if request.get("variant"):
+        name += "+" + request["variant"]
     if library.espeak_SetVoiceByName(name.encode()) != 0:
         raise ValueError(f"eSpeak NG has no voice {name!r}")
     for parameter, key in (

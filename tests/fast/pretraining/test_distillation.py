@@ -1,0 +1,160 @@
+"""Distillation on a made-up teacher: its features are running band energies of made-up sounds."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from transformers import HubertModel
+
+from speechprompt_hf.core.errors import ConfigurationError
+from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
+from speechprompt_hf.pretraining.frames import Batch, TaughtShards
+from speechprompt_hf.pretraining.packing import lay_out, pack_clips
+from speechprompt_hf.pretraining.student import distillation_loss
+
+STUDENT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def made_up_bands(waves, num_frames):
+    """Log energies of 12 bands of 400 samples, every 320: float64 of shape (B, num_frames, 12)."""
+    frames = np.lib.stride_tricks.sliding_window_view(waves, 400, axis=1)[:, ::320][:, :num_frames]
+    power = np.abs(np.fft.rfft(frames * np.hanning(400))) ** 2
+    return np.log(np.stack([part.sum(-1) for part in np.array_split(power, 12, axis=-1)], axis=-1) + 1e-4)
+
+
+def write_made_up_shard(folder, seed, num_clips=6):
+    """Tones of changing pitch; the teacher says log energies of 12 bands around each frame's centre."""
+    generator = np.random.default_rng(seed)
+    clips = []
+    for _ in range(num_clips):
+        hertz = np.repeat(generator.uniform(100, 6000, size=6), 1600)
+        clips.append((0.3 * np.sin(2 * np.pi * np.cumsum(hertz) / 16_000)).astype(np.float32))
+    spans = pack_clips([len(clip) for clip in clips], window_samples=32_000)
+    windows = lay_out(clips, spans, window_samples=32_000)
+    padded = np.pad(windows.astype(np.float32) / 32768, ((0, 0), (200, 200)))
+    bands = made_up_bands(padded, 100)
+    folder.mkdir()
+    np.save(folder / "audio.npy", windows)
+    np.save(folder / "features.npy", bands.astype(np.float16))
+    (folder / "spans.json").write_text(json.dumps([asdict(span) for span in spans]))
+    return folder
+
+
+def settings(**changes):
+    values = {
+        "cycles": ((6, 2e-3), (6, 1e-3)),
+        "crop_frames": (20, 40),
+        "frames_per_step": 160,
+        "warm_up_steps": 2,
+        "checkpoint_every": 4,
+        "validate_every": 6,
+        "bf16": False,
+        "student": STUDENT,
+    }
+    return DistillationConfig(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    return write_made_up_shard(tmp_path_factory.mktemp("taught") / "shard", seed=0)
+
+
+def test_targets_are_standardised_and_lie_under_their_samples(shard):
+    data = TaughtShards([shard], num_clusters=8)
+    batch = data.draw(np.random.default_rng(0), batch_size=40, num_frames=30)
+    speech = batch.targets[batch.weights == 1]
+    assert speech.mean().abs() < 0.3 and abs(float(speech.std()) - 1) < 0.4
+    assert batch.weights.unique().tolist() == pytest.approx([0.1, 1.0])
+    # The made-up teacher's formula on the 400 samples around the centre of each student frame (320 j + 360).
+    heard = made_up_bands(batch.waves.numpy()[:, 160:].copy(), 30)
+    said = batch.targets.numpy() * data.scale
+    assert np.corrcoef(heard.ravel(), said.ravel())[0, 1] > 0.9
+    late = np.corrcoef(heard[:, :-3].ravel(), said[:, 3:].ravel())[0, 1]
+    assert late < 0.8
+
+
+def test_a_warped_crop_takes_the_teacher_frames_along(shard):
+    data = TaughtShards([shard], num_clusters=8)
+    wave, places = data._crop(0, 0, 720 + 320 * 19, 20, 1.25, np.random.default_rng(1))
+    assert len(wave) == 720 + 320 * 19
+    assert places[-1] - places[0] == pytest.approx(19 * 1.25, abs=1)
+
+
+def test_loss_is_zero_cosine_term_for_the_right_answer():
+    targets = torch.randn(2, 5, 3)
+    batch = Batch(torch.zeros(2, 8), targets, torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5))
+    logits = torch.zeros(2, 5, 4)
+    logits[..., 0] = 50
+    loss, parts = distillation_loss(targets, logits, batch, cluster_weight=0.3)
+    assert float(loss) == pytest.approx(0, abs=1e-5)
+    assert float(parts["accuracy"]) == pytest.approx(1)
+    worse, _ = distillation_loss(-targets, logits, batch, cluster_weight=0.3)
+    assert float(worse) > 2
+
+
+def test_gap_frames_count_a_tenth():
+    targets = torch.zeros(1, 2, 3)
+    weights = torch.tensor([[1.0, 0.1]])
+    batch = Batch(torch.zeros(1, 8), targets, torch.zeros(1, 2, dtype=torch.long), weights)
+    predicted = torch.tensor([[[0.0] * 3, [1.0] * 3]])
+    _, parts = distillation_loss(predicted, torch.zeros(1, 2, 4), batch, cluster_weight=0.0)
+    assert float(parts["l1"]) == pytest.approx(0.1 / 1.1)
+
+
+def test_training_learns_and_exports_what_transformers_loads(shard, tmp_path):
+    reports = []
+    encoder = distill(
+        [shard],
+        tmp_path / "run",
+        settings(cycles=((40, 3e-3),), validate_every=20),
+        validation=[shard],
+        show_progress=False,
+        on_report=reports.append,
+    )
+    losses = [report["validation_loss"] for report in reports if "validation_loss" in report]
+    assert losses[-1] < losses[0]
+    loaded = HubertModel.from_pretrained(tmp_path / "run" / "encoder", dtype=torch.float32)
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), atol=0, rtol=0)
+
+
+def test_resumed_run_equals_an_uninterrupted_one(shard, tmp_path):
+    whole = distill([shard], tmp_path / "whole", settings(), show_progress=False)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_at_six(report):
+        if report["step"] == 6:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        distill([shard], tmp_path / "cut", settings(), validation=[shard], show_progress=False, on_report=stop_at_six)
+    resumed = distill([shard], tmp_path / "cut", settings(), show_progress=False)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(shard, tmp_path):
+    distill([shard], tmp_path, settings(), show_progress=False)
+    with pytest.raises(ConfigurationError, match="other settings"):
+        distill([shard], tmp_path, settings(seed=1), show_progress=False)
+
+
+def test_learning_rate_warms_up_and_falls_in_each_cycle():
+    config = settings(cycles=((100, 1.0), (50, 0.5)), warm_up_steps=10)
+    rates = [config.learning_rate(step)[0] for step in range(150)]
+    assert rates[9] == pytest.approx(1.0) and max(rates) == pytest.approx(1.0)
+    assert rates[99] < 0.03 and rates[109] == pytest.approx(0.5) and rates[149] < 0.02
+    assert [config.learning_rate(step)[1] for step in (99, 100)] == [0, 1]
+
+
+def test_an_unfinished_shard_is_refused(shard, tmp_path):
+    folder = write_made_up_shard(tmp_path / "other", seed=1)
+    features = np.load(folder / "features.npy")
+    features[-1] = 0
+    np.save(folder / "features.npy", features)
+    with pytest.raises(ConfigurationError, match="not taught to its end"):
+        TaughtShards([folder])

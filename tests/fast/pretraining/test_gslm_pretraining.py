@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+import torch
+
+from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
+from speechprompt_hf.pretraining.gslm_pretraining import (
+    PretrainingConfig,
+    collate_rows,
+    evaluate_loss,
+    make_batches,
+    make_rows,
+    pretrain_gslm,
+)
+
+VOCABULARY = UnitVocabulary.from_num_units(10)
+
+
+def counting(num_rows=60, seed=0):
+    """Units that count upwards: the next one is certain after the first."""
+    generator = np.random.default_rng(seed)
+    return [((generator.integers(10) + np.arange(generator.integers(4, 15))) % 10).tolist() for _ in range(num_rows)]
+
+
+def settings(**changes):
+    model = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    values = {"num_steps": 12, "tokens_per_step": 200, "warm_up_steps": 3, "checkpoint_every": 5, "bf16": False}
+    return PretrainingConfig(**{**values, "validate_every": 100, "model": model, **changes})
+
+
+def test_rows_follow_fairseq():
+    assert [row.tolist() for row in make_rows([[5, 1], [3]], VOCABULARY, max_tokens=8)] == [[2, 9, 5, 2], [2, 7, 2]]
+
+
+def test_long_utterances_are_cut_without_loss():
+    units = [index % 10 for index in range(23)]
+    rows = make_rows([units], VOCABULARY, max_tokens=8)
+    assert all(len(row) <= 8 and row[0] == 2 for row in rows)
+    assert [token for row in rows for token in row[1:]] == [*VOCABULARY.encode(units), 2]
+
+
+def test_stream_rows_join_utterances():
+    rows = make_rows([[1, 2, 3], [4, 5], [6]], VOCABULARY, max_tokens=5, break_mode="stream")
+    assert [row.tolist() for row in rows] == [[2, 5, 6, 7, 2], [2, 8, 9, 2, 10]]
+
+
+def test_stream_keeps_every_predicted_token_but_a_lone_last_one():
+    sequences = counting(7)
+    rows = make_rows(sequences, VOCABULARY, max_tokens=6, break_mode="stream")
+    stream = [token for units in sequences for token in [*VOCABULARY.encode(units), 2]]
+    predicted = [int(token) for row in rows for token in row[1:]]
+    assert predicted == stream[: len(predicted)] and len(stream) - len(predicted) <= 1
+
+
+def test_an_empty_corpus_is_refused():
+    with pytest.raises(DatasetError):
+        make_rows([[], []], VOCABULARY, max_tokens=8)
+
+
+def test_batches_cover_every_row_once_within_the_bound():
+    rows = make_rows(counting(100), VOCABULARY, max_tokens=50)
+    batches = make_batches(rows, 120, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(rows)))
+    for batch in batches:
+        longest = max(len(rows[index]) for index in batch)
+        assert longest * len(batch) <= 120 + 4 * len(batch)
+
+
+def test_padding_carries_no_label():
+    batch = collate_rows([np.array([2, 4, 2]), np.array([2, 4, 5, 6, 2])])
+    assert batch["labels"].tolist()[0] == [2, 4, 2, -100, -100]
+    assert batch["attention_mask"].sum(1).tolist() == [3, 5]
+
+
+def test_loss_is_the_mean_over_tokens_whatever_the_batches():
+    torch.manual_seed(0)
+    model = pretrain_gslm_model()
+    rows = make_rows(counting(20), VOCABULARY, max_tokens=50)
+    together = evaluate_loss(model, rows, tokens_per_batch=10_000)
+    alone = evaluate_loss(model, rows, tokens_per_batch=1)
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+def pretrain_gslm_model():
+    from speechprompt_hf.modeling.configuration_gslm import GSLMConfig
+
+    return GSLMForCausalLM(GSLMConfig(vocab_size=len(VOCABULARY), **settings().model))
+
+
+def test_it_learns_saves_and_carries_the_fingerprint(tmp_path):
+    reports = []
+    model = pretrain_gslm(
+        counting(),
+        tmp_path,
+        settings(num_steps=80, learning_rate=1e-2, validate_every=20),
+        vocabulary=VOCABULARY,
+        validation=counting(seed=1),
+        fingerprint={"digest": "abc"},
+        show_progress=False,
+        on_report=reports.append,
+    )
+    losses = [report["validation_loss"] for report in reports if "validation_loss" in report]
+    assert losses[0] > 1.3 * losses[-1] and losses[-1] < 1.2  # uniform over ten units: 2.3
+    loaded = GSLMForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert loaded.config.fingerprint == {"digest": "abc"}
+    rows = make_rows(counting(seed=1), VOCABULARY, max_tokens=50)
+    assert evaluate_loss(loaded, rows) == pytest.approx(evaluate_loss(model, rows), abs=0.01)
+
+
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    whole = pretrain_gslm(counting(), tmp_path / "whole", settings(), vocabulary=VOCABULARY, show_progress=False)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(report):
+        if "validation_loss" in report and report["step"] == 7:
+            raise StoppedError
+
+    arguments = {"vocabulary": VOCABULARY, "show_progress": False}
+    with pytest.raises(StoppedError):
+        pretrain_gslm(
+            counting(),
+            tmp_path / "cut",
+            settings(validate_every=7),
+            validation=counting(seed=1),
+            on_report=stop,
+            **arguments,
+        )
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+    resumed = pretrain_gslm(counting(), tmp_path / "cut", settings(validate_every=7), **arguments)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    pretrain_gslm(counting(), tmp_path, settings(), vocabulary=VOCABULARY, show_progress=False)
+    with pytest.raises(ConfigurationError, match="other settings"):
+        pretrain_gslm(counting(), tmp_path, settings(seed=5), vocabulary=VOCABULARY, show_progress=False)

@@ -181,9 +181,10 @@ class VerbalizerHead(nn.Module):
     def _drop(self, scores: Tensor) -> Tensor:
         return nn.functional.dropout(scores, self.config.verbalizer_dropout, self.training)
 
-    @staticmethod
-    def pool(logits: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Maximum of the logits and mean of their softmax over the real positions of each row.
+
+        Both halves are normalised over the tokens if the configuration says so.
 
         Args:
             logits (`Tensor` of shape `(B, N, V)`): the language model's logits.
@@ -196,6 +197,8 @@ class VerbalizerHead(nn.Module):
         real = mask.ne(0).unsqueeze(-1)
         highest = logits.masked_fill(~real, torch.finfo(logits.dtype).min).amax(1)
         mean = (logits.softmax(-1) * real).sum(1) / real.sum(1)
+        if self.config.normalize_pooled:
+            highest, mean = (nn.functional.layer_norm(half, half.shape[-1:]) for half in (highest, mean))
         return torch.cat([highest, mean], dim=-1)
 
     def class_scores(self, row_scores: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class SpeechPromptForCausalLM(SpeechPromptForAudioClassification):
 
 
 class GSLMForAudioClassification(GSLMModel):
-    """What the Auto class for audio classification finds for a base: the door to its adapters, no classifier itself."""
+    """What the Auto class for audio classification finds for a base: a door to its adapters, no classifier."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,193 @@
+"""Keyword spotting and intent classification on the papers' own units: prompts, verbalizers, and TF-IDF beside them.
+
+The genuine HuBERT-100 units of Speech Commands v0.01 (12 classes) and Fluent Speech Commands (31 intents). The
+unit language model is pretrained here, on units of the training parts and of LJSpeech and VCTK, never on validation or test.
+Every cell is kept in the work folder, so that a stopped run goes on where it stopped. Settings are the package's
+defaults; the epoch is chosen on validation, the test part is read once.
+
+    python benchmarks/keyword_and_intent.py --data-root DATA --work WORK
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+import speechprompt_hf  # noqa: F401 - registers the models
+from speechprompt_hf.core.files import read_json, write_json, write_text
+from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.data.loading import Splits, load_splits
+from speechprompt_hf.evaluation.baselines import tfidf_baseline
+from speechprompt_hf.evaluation.intervals import accuracy_interval
+from speechprompt_hf.evaluation.prediction import class_probabilities
+from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
+from speechprompt_hf.tasks import Task, intent_classification, keyword_spotting
+from speechprompt_hf.training import TrainingSettings, train
+
+TASKS = {
+    "KS": (keyword_spotting, "units/speech_commands_v1/hubert100", "label"),
+    "IC": (intent_classification, "units/fluent_speech_commands/hubert100", ["action_id", "object_id", "location_id"]),
+}
+FURTHER_UNITS = ("units/ljspeech/hubert100/validation.parquet", "units/vctk/hubert100/validation.parquet")
+
+
+def read_task(data_root: Path, key: str) -> tuple[Task, Splits]:
+    """Units of a task; rows that the source repeats are left out of the training and validation parts."""
+    task, folder, columns = TASKS[key]
+    splits = load_splits(data_root / folder, label_column=columns)
+
+    def without_repeats(name: str, rows: Dataset) -> Dataset:
+        if name == "test":
+            return rows
+        first: dict[tuple[int, ...], int] = {}
+        for index, units in enumerate(rows["units"]):
+            first.setdefault(tuple(units), index)
+        return rows.select(sorted(first.values()))
+
+    return task, splits.map_parts(without_repeats)
+
+
+def language_model(data_root: Path, work: Path, steps: int, tokens_per_step: int) -> str:
+    """Folder of the unit language model, pretrained if it is not there yet."""
+    folder = work / "gslm"
+    if not (folder / "model.safetensors").exists():
+        parts = [read_task(data_root, key)[1].train.select_columns("units") for key in TASKS]
+        parts += [Dataset.from_parquet(str(data_root / path)).select_columns("units") for path in FURTHER_UNITS]
+        corpus = concatenate_datasets([part.cast(parts[0].features) for part in parts]).shuffle(seed=0)
+        held_out = len(corpus) // 40
+        pretrain_gslm(
+            list(corpus.select(range(held_out, len(corpus)))["units"]),
+            folder,
+            PretrainingConfig(num_steps=steps, tokens_per_step=tokens_per_step),
+            vocabulary=UnitVocabulary.from_num_units(100),
+            validation=list(corpus.select(range(held_out))["units"]),
+        )
+    return str(folder)
+
+
+def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and settings of each row of the table."""
+    for prompt, tokens in (("input", 20), ("deep", 20)):
+        for verbalizer in ("random", "frequency", "learnable"):
+            for readout in ("separator", "pooled"):
+                if verbalizer != "learnable" and readout == "pooled":
+                    continue
+                yield (
+                    f"{prompt} prompt, {verbalizer} verbalizer, {readout}",
+                    {"prompt": prompt, "num_virtual_tokens": tokens, "verbalizer": verbalizer, "readout": readout},
+                )
+
+
+def run_cell(
+    task: Task, splits: Splits, base: str, settings: TrainingSettings, output: Path, seed: int
+) -> dict[str, Any]:
+    """Train one cell and read the test part once."""
+    result = train(task, splits, base, settings, output_dir=output, seed=seed, progress=False)
+    predicted = class_probabilities(result.model, splits.test, result.vocabulary).argmax(-1)
+    expected = np.array([task.index_of(label) for label in splits.test["label"]])
+    interval = accuracy_interval(predicted == expected, splits.test["speaker"])
+    return {
+        "validation": result.validation_metric,
+        "test": float((predicted == expected).mean()),
+        "interval": [interval.low, interval.high],
+        "trained_parameters": result.trained_parameters,
+        "epochs": result.num_epochs,
+        "seconds_per_epoch": result.seconds_per_epoch,
+        "train_rows": len(splits.train),
+    }
+
+
+def tfidf_cell(task: Task, splits: Splits) -> dict[str, Any]:
+    """TF-IDF of 1-3-grams and a linear SVM on the same rows."""
+    start = time.perf_counter()
+    result = tfidf_baseline(splits.train, splits.test)
+    interval = accuracy_interval(
+        np.asarray(result.predicted) == np.asarray(splits.test["label"]), splits.test["speaker"]
+    )
+    return {
+        "validation": tfidf_baseline(splits.train, splits.validation).accuracy,
+        "test": result.accuracy,
+        "interval": [interval.low, interval.high],
+        "trained_parameters": result.num_parameters,
+        "epochs": 1,
+        "seconds_per_epoch": time.perf_counter() - start,
+        "train_rows": len(splits.train),
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown table."""
+    lines = [
+        "| task | rows | method | trained | validation | test | 95 % | epochs | s/epoch |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results:
+        low, high = row["interval"]
+        lines.append(
+            f"| {row['task']} | {row['train_rows']} | {row['method']} | {row['trained_parameters']:,} "
+            f"| {row['validation']:.4f} | {row['test']:.4f} | {low:.3f}–{high:.3f} "
+            f"| {row['epochs']:.0f} | {row['seconds_per_epoch']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True, help="folder that holds units/")
+    parser.add_argument("--work", type=Path, required=True, help="language model and finished cells are kept here")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--pretraining-steps", type=int, default=600)
+    parser.add_argument("--tokens-per-step", type=int, default=4096)
+    parser.add_argument("--rows", type=int, default=None, help="training rows of each task; all by default")
+    parser.add_argument("--validation-rows", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="a part of the names of the cells to run")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    base = language_model(arguments.data_root, arguments.work, arguments.pretraining_steps, arguments.tokens_per_step)
+    settings = TrainingSettings(num_epochs=arguments.epochs, batch_size=arguments.batch_size)
+    results = []
+    for key in TASKS:
+        task, splits = read_task(arguments.data_root, key)
+        validation = splits.validation.shuffle(seed=0)
+        train_rows = splits.train.shuffle(seed=0)
+        splits = replace(
+            splits,
+            train=train_rows.select(range(min(arguments.rows or len(train_rows), len(train_rows)))),
+            validation=validation.select(range(min(arguments.validation_rows, len(validation)))),
+        )
+        todo: list[tuple[str, dict[str, Any] | None]] = [("TF-IDF 1-3-grams + linear SVM", None), *cells(key)]
+        for name, options in todo:
+            shape = f"{len(splits.train)}-{arguments.epochs}-{arguments.batch_size}-{arguments.seed}"
+            slug = f"{key}-{name}-{shape}".lower().replace(" ", "_").replace(",", "")
+            path = arguments.work / "cells" / f"{slug}.json"
+            if arguments.only in name and not path.exists():
+                if options is None:
+                    cell = tfidf_cell(task, splits)
+                else:
+                    output = arguments.work / "adapters" / slug
+                    cell = run_cell(task, splits, base, replace(settings, **options), output, arguments.seed)
+                write_json(path, {"task": key, "method": name, **cell})
+                print(json.dumps(read_json(path)), flush=True)
+            if path.exists():
+                results.append(read_json(path))
+    write_text(arguments.output / "keyword_and_intent.md", table(results))
+    write_json(arguments.output / "keyword_and_intent.json", results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

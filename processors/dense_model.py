@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,9 @@ from .conv_stack import conv_features
 from .frame_geometry import FrameGeometry
 from .positional_conv import FftPositionalConv
 
-__all__ = ["DenseModel", "WaveDenseModel", "check_layer", "without_progress_bar"]
+__all__ = ["WAVE_MODEL_TYPES", "DenseModel", "WaveDenseModel", "check_layer", "with_children", "without_progress_bar"]
+
+WAVE_MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 
 # What changes features although the weights stay the same.
 _ARCHITECTURE_KEYS = (
@@ -119,6 +123,13 @@ def without_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def with_children(module: Any, **children: nn.Module) -> Any:
+    """A copy of a module that shares everything with it but the named children."""
+    clone = copy.copy(module)
+    clone.__dict__["_modules"] = {**module._modules, **children}
+    return clone
+
+
 def check_layer(layer: int, num_layers: int) -> None:
     """Refuse a hidden layer that the encoder lacks."""
     if not 0 <= layer <= num_layers:
@@ -135,7 +146,8 @@ class WaveDenseModel(DenseModel):
     with a final layer norm (`do_stable_layer_norm`) that is the state before it, as fairseq's `output_layer` has it.
 
     Args:
-        model (`PreTrainedModel`): the encoder; it is changed in place (cut, in float32, in evaluation mode).
+        model (`PreTrainedModel`): the encoder. Its weights are shared, converted to float32 and put in evaluation
+            mode; its layers stay as they are.
         layer (`int`): index into `hidden_states`.
 
     Raises:
@@ -144,37 +156,50 @@ class WaveDenseModel(DenseModel):
 
     def __init__(self, model: Any, layer: int) -> None:
         super().__init__()
-        if not all(hasattr(model, name) for name in ("feature_extractor", "feature_projection", "encoder")):
+        parts = ("feature_extractor", "feature_projection", "encoder")
+        if model.config.model_type not in WAVE_MODEL_TYPES or not all(hasattr(model, name) for name in parts):
             raise ConfigurationError(
-                f"{type(model).__name__} is no encoder of waveforms like HuBERT",
-                hint="HuBERT, wav2vec 2.0, WavLM, UniSpeech, data2vec-audio and Whisper encoders are known",
+                f"{type(model).__name__} of type {model.config.model_type!r} is no known speech encoder",
+                hint=f"known are {', '.join(WAVE_MODEL_TYPES)} and whisper",
             )
         check_layer(layer, len(model.encoder.layers))
-        self.config = model.config
         self.layer = layer
+        self.config = copy.deepcopy(model.config)
+        self.config.num_hidden_layers = layer
         self.geometry = FrameGeometry.from_config(model.config)
-        model.encoder.layers = model.encoder.layers[:layer]
-        model.config.num_hidden_layers = layer
-        self.model = model.float().eval().requires_grad_(False)
-        # What is put aside is used again for saving and hashing.
-        self.set_aside: dict[str, nn.Module] = {}
-        if getattr(model.config, "do_stable_layer_norm", False):
-            self.set_aside["layer_norm"] = model.encoder.layer_norm
-            model.encoder.layer_norm = nn.Identity()
+        self.has_final_norm = bool(getattr(model.config, "do_stable_layer_norm", False))
+        model.float().eval()
+        kept = with_children(model.encoder, layers=model.encoder.layers[:layer])
+        # What is saved, and what runs: they share every weight.
+        self.model = with_children(model, encoder=kept)
+        self.model.config = self.config
+        replaced: dict[str, nn.Module] = {}
+        if self.has_final_norm:
+            replaced["layer_norm"] = nn.Identity()
         positional: Any = getattr(model.encoder, "pos_conv_embed", None)
+        # A batch norm, or a second convolution as in data2vec, makes something of the zeros in the padding, which the
+        # next convolution then reads at the end of the row.
+        one_conv = isinstance(getattr(positional, "conv", None), nn.Conv1d)
+        self.padding_is_harmless = one_conv and getattr(positional, "batch_norm", None) is None
         if FftPositionalConv.supports(positional):
-            self.set_aside["pos_conv_embed"] = positional
-            model.encoder.pos_conv_embed = FftPositionalConv(positional)
+            replaced["pos_conv_embed"] = FftPositionalConv(positional)
+        self.encoder = with_children(kept, **replaced)
 
     @property
     def feature_size(self) -> int:
         """Width F of a hidden state."""
         return int(self.config.hidden_size)
 
+    @torch.no_grad()
     def extract(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Hidden states of every row, each equal to those of the row alone."""
         layers = self.model.feature_extractor.conv_layers
         convolved = [conv_features(layers, self.geometry, row) for row in rows]
+        if not self.padding_is_harmless:
+            return [self._encode([row])[0] for row in convolved]
+        return self._encode(convolved)
+
+    def _encode(self, convolved: list[Tensor]) -> list[Tensor]:
         num_frames = [len(row) for row in convolved]
         frames = nn.utils.rnn.pad_sequence(convolved, batch_first=True)
         projected = self.model.feature_projection(frames)
@@ -184,24 +209,21 @@ class WaveDenseModel(DenseModel):
         if min(num_frames) != projected.shape[1]:
             positions = torch.arange(projected.shape[1], device=projected.device)
             mask = positions < torch.tensor(num_frames, device=projected.device)[:, None]
-        hidden_states = self.model.encoder(projected, attention_mask=mask)[0]
+        with warnings.catch_warnings():
+            # transformers 5.24's WavLM gives torch a mask and a bias of different types; the result is right.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
+            hidden_states = self.encoder(projected, attention_mask=mask)[0]
         return [hidden_states[row, :count] for row, count in enumerate(num_frames)]
-
-    def _state_dict(self) -> dict[str, Tensor]:
-        tensors = dict(self.model.state_dict())
-        for name, module in self.set_aside.items():
-            tensors.update({f"encoder.{name}.{key}": value for key, value in module.state_dict().items()})
-        return tensors
 
     def used_tensors(self) -> dict[str, Tensor]:
         """The weights that the features depend on."""
         unused = ["masked_spec_embed"]
-        if "layer_norm" in self.set_aside:
+        if self.has_final_norm:
             unused.append("encoder.layer_norm.")
-        return {name: tensor for name, tensor in self._state_dict().items() if not name.startswith(tuple(unused))}
+        return {name: value for name, value in self.model.state_dict().items() if not name.startswith(tuple(unused))}
 
     def save(self, folder: str | Path) -> None:
         """Write the cut encoder for `AutoModel`."""
         os.makedirs(folder, exist_ok=True)
         with without_progress_bar():
-            self.model.save_pretrained(folder, state_dict=self._state_dict())
+            self.model.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .dense_model import DenseModel, check_layer, without_progress_bar
+from .dense_model import DenseModel, check_layer, with_children, without_progress_bar
 from .frame_geometry import FrameGeometry
 
 __all__ = ["WhisperDenseModel"]
@@ -24,7 +25,7 @@ class WhisperDenseModel(DenseModel):
     final layer norm, all others are before it.
 
     Args:
-        encoder (`WhisperEncoder`): in place converted to float32 and evaluation mode.
+        encoder (`WhisperEncoder`): its weights are shared, converted to float32 and put in evaluation mode.
         layer (`int`): index into `hidden_states`.
 
     Raises:
@@ -36,13 +37,14 @@ class WhisperDenseModel(DenseModel):
         from transformers import WhisperFeatureExtractor
 
         check_layer(layer, len(encoder.layers))
-        self.config = encoder.config
         self.layer = layer
         self.is_last = layer == len(encoder.layers)
+        encoder.float().eval()
         # One layer more than is needed stays: hidden_states[layer] of a saved encoder is then still before the norm.
-        encoder.layers = encoder.layers[: layer + 1]
-        encoder.config.encoder_layers = len(encoder.layers)
-        self.encoder = encoder.float().eval().requires_grad_(False)
+        self.encoder = with_children(encoder, layers=encoder.layers[: layer + 1])
+        self.config = copy.deepcopy(encoder.config)
+        self.config.encoder_layers = len(self.encoder.layers)
+        self.encoder.config = self.config
         mel_hop, rate = 160, 16000
         hop = mel_hop * encoder.conv1.stride[0] * encoder.conv2.stride[0]
         self.window_samples = encoder.config.max_source_positions * hop
@@ -65,6 +67,7 @@ class WhisperDenseModel(DenseModel):
         """Samples of one window."""
         return int(self.window_samples)
 
+    @torch.no_grad()
     def extract(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Hidden states of every row; batches are exact, because every row is filled up to a whole window."""
         waveforms = [row[: self.window_samples].cpu().numpy() for row in rows]

@@ -20,9 +20,17 @@ def dense_model_from(model: Any, layer: int) -> DenseModel:
     """The dense model of a transformers model.
 
     Args:
-        model (`PreTrainedModel | str`): an encoder, a model that contains one, or a name that `AutoModel` loads.
+        model (`PreTrainedModel | DenseModel | str`): an encoder, a model that contains one, or a name that `AutoModel`
+            loads.
         layer (`int`): index into `hidden_states`.
+
+    Raises:
+        ConfigurationError: the layer does not exist, or the model is no known encoder.
     """
+    if isinstance(model, DenseModel):
+        if model.layer != layer:
+            raise ConfigurationError(f"layer {layer} of a dense model that ends at layer {model.layer}")
+        return model
     if isinstance(model, str | os.PathLike):
         from transformers import AutoModel
 

@@ -136,8 +136,8 @@ class UnitEncoder:
         """A unit encoder of a model in memory.
 
         Args:
-            model (`PreTrainedModel | str`): a speech encoder of transformers, or a name that `AutoModel` loads. The
-                model is cut above `layer` in place.
+            model (`PreTrainedModel | DenseModel | str`): a speech encoder of transformers, or a name that `AutoModel`
+                loads. Its weights are shared, not copied.
             centroids (`Tensor | ndarray | Quantizer` of shape `(K, F)`): k-means centres of that layer's features.
             layer (`int`): index into `hidden_states`.
             normalization (`str`): how its input was scaled in training.
@@ -349,8 +349,7 @@ class UnitEncoder:
             for index in group:
                 row, start, stop = chunks[index]
                 batch.append(rows[row][start:stop].to(self._device, torch.float32))
-            with torch.inference_mode():
-                features = dense_model.extract(batch)
+            features = dense_model.extract(batch)
             for index, states in zip(group, features, strict=True):
                 yield chunks[index][0], chunks[index][1], states
 

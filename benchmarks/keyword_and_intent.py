@@ -1,9 +1,9 @@
 """Keyword spotting and intent classification on the papers' own units: prompts, verbalizers, and TF-IDF beside them.
 
-The genuine HuBERT-100 units of Speech Commands v0.01 (12 classes) and Fluent Speech Commands (31 intents). The
-unit language model is pretrained here, on units of the training parts and of LJSpeech and VCTK, never on validation or test.
-Every cell is kept in the work folder, so that a stopped run goes on where it stopped. Settings are the package's
-defaults; the epoch is chosen on validation, the test part is read once.
+The genuine HuBERT-100 units of Speech Commands v0.01 (12 classes) and Fluent Speech Commands (31 intents). The unit
+language model is pretrained here, on units of the training parts and of LJSpeech and VCTK, never on validation or
+test. Every cell is kept in the work folder, so that a stopped run goes on where it stopped. Settings are the
+package's defaults; the epoch is chosen on validation, the test part is read once.
 
     python benchmarks/keyword_and_intent.py --data-root DATA --work WORK
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .audio_pipeline import register_pipeline
 from .modeling.auto import register_auto_classes as register_models
 from .modeling.configuration_gslm import GSLMConfig
 from .modeling.configuration_speechprompt import SpeechPromptConfig

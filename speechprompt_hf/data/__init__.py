@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .extraction import ExtractedUnits, SkippedItem, extract_units, units_of
     from .fingerprint import data_fingerprint
     from .loading import Splits, load_rows, load_splits
+    from .unit_splits import unit_rows, unit_splits
     from .unit_store import UnitStore, default_cache_dir
 
 _HOME = {
@@ -27,6 +28,8 @@ _HOME = {
     "labelled_units": "collators",
     "load_rows": "loading",
     "load_splits": "loading",
+    "unit_rows": "unit_splits",
+    "unit_splits": "unit_splits",
     "units_of": "extraction",
 }
 
@@ -44,6 +47,8 @@ __all__ = [
     "labelled_units",
     "load_rows",
     "load_splits",
+    "unit_rows",
+    "unit_splits",
     "units_of",
 ]
 

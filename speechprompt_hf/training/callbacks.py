@@ -1,0 +1,98 @@
+"""What happens between epochs: the progress bar and the record of the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+__all__ = ["History", "TrainingProgress"]
+
+
+class History(TrainerCallback):
+    """Collects one entry an epoch: loss, validation loss and metrics."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take over the validation metrics, and the loss that was logged before them."""
+        wanted = ("loss", "accuracy", "macro_f1")
+        entry = {"epoch": float(state.epoch or 0), "step": float(state.global_step)}
+        for name in wanted:
+            if metrics and f"eval_{name}" in metrics:
+                entry[f"validation_{name}"] = metrics[f"eval_{name}"]
+        losses = [log["loss"] for log in state.log_history if "loss" in log]
+        if losses:
+            entry["train_loss"] = float(losses[-1])
+        self.epochs.append(entry)
+
+
+class TrainingProgress(TrainerCallback):
+    """One bar on stderr: updates, rate, time left, and the best validation accuracy so far.
+
+    Trainer's own bar and its printed dictionaries go to stdout, which belongs to results.
+    """
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draw the bar on the first process."""
+        if not state.is_world_process_zero:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[best]}"),
+            console=Console(stderr=True),
+        )
+        self._first = state.global_step
+        self._task = self._progress.add_task("", total=state.max_steps, completed=self._first, rate="", best="")
+        self._progress.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            seconds = self._progress.tasks[0].elapsed or 0.0
+            rate = f", {(state.global_step - self._first) / seconds:.1f}/s" if seconds else ""
+            self._progress.update(self._task, completed=state.global_step, rate=rate)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the validation accuracy."""
+        if self._progress is not None and metrics and "eval_accuracy" in metrics:
+            now, best = metrics["eval_accuracy"], max(metrics["eval_accuracy"], state.best_metric or 0.0)
+            self._progress.update(self._task, best=f"validation {now:.3f} (best {best:.3f})")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,239 @@
+"""`train`: a task, its units and a base to a saved adapter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+from ..core.embedded import DEFAULT_BASE
+from ..core.errors import ConfigurationError, UnitError
+from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from ..data.collators import UnitCollator, labelled_units
+from ..data.loading import Splits
+from ..modeling.base_loading import load_base
+from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
+from ..tasks import Task
+from .callbacks import History, TrainingProgress
+from .settings import Method, TrainingSettings
+from .trainer import PromptTrainer
+
+__all__ = ["TrainingResult", "compute_metrics", "train"]
+
+CHECKPOINT_FOLDER = "checkpoints"
+"""Where checkpoints are kept inside the output folder while training runs."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained model and how it came about.
+
+    Attributes:
+        model (`SpeechPromptForAudioClassification`): of the best epoch, in evaluation mode.
+        vocabulary (`UnitVocabulary`): units → token ids.
+        method (`str`): `"prompt"`, `"finetune"` or `"probe"`.
+        trained_parameters (`int`): numbers that training changed.
+        validation_metric (`float`): the task's metric on the validation rows at the best epoch.
+        num_epochs (`float`): passes over the training rows.
+        seconds (`float`): of training, validation included; of the last process only after a resume.
+        history (`list[dict[str, float]]`): an entry an epoch.
+        settings (`dict`): what the run was trained with.
+        is_first_process (`bool`): whether this is the process that writes files.
+    """
+
+    model: SpeechPromptForAudioClassification
+    vocabulary: UnitVocabulary
+    method: Method
+    trained_parameters: int
+    validation_metric: float
+    num_epochs: float
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_first_process: bool = True
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean time of a pass over the training rows."""
+        return self.seconds / max(self.num_epochs, 1e-9)
+
+
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Accuracy and macro-F1 for `Trainer`, from logits `(R, M)` and class indices `(R,)`."""
+    predicted = np.asarray(prediction.predictions).argmax(-1)
+    expected = np.asarray(prediction.label_ids)
+    return {
+        "accuracy": float(accuracy_score(expected, predicted)),
+        "macro_f1": float(f1_score(expected, predicted, average="macro", zero_division=0)),
+    }
+
+
+def train(
+    task: Task,
+    splits: Splits,
+    base: Any = DEFAULT_BASE,
+    settings: TrainingSettings | None = None,
+    *,
+    output_dir: str | os.PathLike[str],
+    seed: int = 0,
+    method: Method = "prompt",
+    processor: Any = None,
+    resume: bool = False,
+    progress: bool = True,
+    **trainer_arguments: Any,
+) -> TrainingResult:
+    """Train a classifier on a base and save it.
+
+    Only prompt, separator and verbalizer are trained (with `method="finetune"` the language model too, with `"probe"`
+    the verbalizer alone). The epoch with the best validation metric is kept.
+
+    Args:
+        task (`Task`): the classes.
+        splits (`Splits`): rows with units, from `extract_units` or a data set of units.
+        base (`str | PathLike | GSLMForCausalLM`, defaults to the embedded base): the language model.
+        settings (`TrainingSettings`, *optional*): the defaults of all tasks.
+        output_dir (`str | PathLike`): receives the adapter; checkpoints while training runs.
+        seed (`int`, defaults to 0): of initialisation, order and dropout.
+        method (`str`, defaults to `"prompt"`): `"prompt"`, `"finetune"` or `"probe"`.
+        processor (`SpeechUnitProcessor`, *optional*): made the units; attached to the model and saved with it.
+        resume (`bool`, defaults to `False`): go on from the last checkpoint in `output_dir`, exactly.
+        progress (`bool`, defaults to `True`): a bar on stderr.
+        trainer_arguments: further arguments of `TrainingArguments`.
+
+    Returns:
+        `TrainingResult`.
+
+    Raises:
+        ConfigurationError: the splits hold recordings, or settings contradict each other.
+        UnitError: a unit that the base does not know, or an utterance longer than its positions.
+        LabelError: a label that is not the task's.
+    """
+    settings = settings or TrainingSettings()
+    if splits.kind != "units":
+        raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
+    set_seed(seed)
+    lm = load_base(base)
+    vocabulary = _vocabulary(processor, lm.config.vocab_size)
+    tables = {name: labelled_units(rows, task, vocabulary) for name, rows in splits.items() if name != "test"}
+    _check_lengths(splits, lm.config.max_position_embeddings)
+    model = SpeechPromptForAudioClassification.from_base(
+        lm,
+        task.id2label,
+        label_sequences=task.label_sequences,
+        units_for_frequency=splits.train["units"] if settings.verbalizer == "frequency" else None,
+        labels_for_frequency=tables["train"]["labels"] if settings.verbalizer == "frequency" else None,
+        vocabulary=vocabulary,
+        processor=processor,
+        seed=seed,
+        **settings.model_options(method),
+    )
+    checkpoints = Path(output_dir) / CHECKPOINT_FOLDER
+    history = History()
+    trainer = PromptTrainer(
+        model=model,
+        args=_training_arguments(task, settings, method, checkpoints, seed, trainer_arguments),
+        train_dataset=tables["train"],
+        eval_dataset=tables["validation"],
+        data_collator=UnitCollator(vocabulary, lm.config.max_position_embeddings),
+        compute_metrics=compute_metrics,
+        callbacks=[history, EarlyStoppingCallback(settings.patience), *([TrainingProgress()] if progress else [])],
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    last = _last_checkpoint(checkpoints, resume, is_first=trainer.is_world_process_zero())
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=last)
+    seconds = time.perf_counter() - start
+    model.eval()
+    if trainer.is_world_process_zero():
+        _save(model, processor, Path(output_dir))
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return TrainingResult(
+        model=model,
+        vocabulary=vocabulary,
+        method=method,
+        trained_parameters=model.num_trained_parameters(),
+        validation_metric=float(trainer.state.best_metric or 0.0),
+        num_epochs=float(trainer.state.epoch or 0.0),
+        seconds=seconds,
+        history=history.epochs,
+        settings=asdict(settings),
+        is_first_process=trainer.is_world_process_zero(),
+    )
+
+
+def _vocabulary(processor: Any, vocab_size: int) -> UnitVocabulary:
+    vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None)
+    return vocabulary or UnitVocabulary.from_num_units(vocab_size - len(SPECIAL_TOKENS))
+
+
+def _check_lengths(splits: Splits, max_positions: int) -> None:
+    """Refuse what would fail in the middle of training, before it starts."""
+    for name, rows in splits.items():
+        for item, units in zip(rows["item"], rows["units"], strict=True):
+            if len(units) + 2 > max_positions:
+                raise UnitError(
+                    f"{item} ({name}) has {len(units)} units; with start and separator more than the base's "
+                    f"{max_positions} positions",
+                    hint="cut the recording, or use a base with more positions",
+                )
+
+
+def _last_checkpoint(folder: Path, resume: bool, *, is_first: bool) -> str | None:
+    if resume:
+        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if is_first:
+        shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _training_arguments(
+    task: Task,
+    settings: TrainingSettings,
+    method: Method,
+    folder: Path,
+    seed: int,
+    further: dict[str, Any],
+) -> TrainingArguments:
+    options: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": task.metric,
+        "greater_is_better": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "label_names": ["labels"],
+        **settings.trainer_options(method),
+        **further,
+    }
+    if settings.gradient_checkpointing:
+        # transformers 5.24 renamed it and warns about the old name.
+        names = TrainingArguments.__dataclass_fields__
+        new, old = "activation_checkpointing", "gradient_checkpointing"
+        options[new if new in names else old] = True
+    return TrainingArguments(**options)
+
+
+def _save(model: SpeechPromptForAudioClassification, processor: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    if processor is not None:
+        processor.save_pretrained(
+            folder,
+            base_source=model.config.base_model_name_or_path or processor.base_source,
+            base_revision=model.config.base_revision,
+        )

@@ -1,0 +1,118 @@
+"""How adapters are trained: chosen once on validation speakers, kept for all tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ..core.errors import ConfigurationError
+
+__all__ = ["TrainingSettings"]
+
+Method = Literal["prompt", "finetune", "probe"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that shapes a training run but the data, the base and the seed.
+
+    Attributes:
+        prompt (`str`, defaults to `"deep"`): `"deep"` or `"input"`.
+        num_virtual_tokens (`int`, defaults to 5): prompt length P.
+        prompt_init (`str`, defaults to `"normal"`): as in `SpeechPromptConfig`.
+        prompt_dropout (`float`, defaults to 0.1): dropout on prompt vectors.
+        verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
+        readout (`str`, defaults to `"pooled"`): `"separator"` (the paper's) or `"pooled"`.
+        verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores.
+        unit_dropout (`float`, defaults to 0.1): share of the units left out, anew in every step.
+        learning_rate (`float`, defaults to 1e-2): AdamW's, at its highest.
+        finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
+        schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
+        warmup_steps (`int`, defaults to 20): updates of linear warm-up.
+        weight_decay (`float`, defaults to 0.0): AdamW's.
+        beta2 (`float`, defaults to 0.98): AdamW's second decay, the paper's.
+        clip_norm (`float`, defaults to 1.0): highest norm of a gradient, the paper's.
+        num_epochs (`int`, defaults to 25): the most passes over the training rows.
+        patience (`int`, defaults to 10): epochs without a better validation accuracy before training stops.
+        batch_size (`int`, defaults to 16): rows of an update on one process, before accumulation.
+        accumulation (`int`, defaults to 1): batches whose gradients are averaged for one update.
+        eval_batch_size (`int`, defaults to 64): rows of a batch without gradients.
+        group_by_length (`bool`, defaults to `True`): put rows of similar lengths into a batch.
+        bf16 (`bool`, defaults to `False`): autocast to bfloat16; prompts and verbalizer stay float32.
+        gradient_checkpointing (`bool`, defaults to `False`): less memory, a third more time.
+
+    Raises:
+        ConfigurationError: a number is out of range.
+    """
+
+    prompt: Literal["deep", "input"] = "deep"
+    num_virtual_tokens: int = 5
+    prompt_init: Literal["normal", "scaled", "vocabulary"] = "normal"
+    prompt_dropout: float = 0.1
+    verbalizer: Literal["learnable", "frequency", "random"] = "learnable"
+    readout: Literal["separator", "pooled"] = "pooled"
+    verbalizer_dropout: float = 0.0
+    unit_dropout: float = 0.1
+    learning_rate: float = 1e-2
+    finetune_learning_rate: float = 5e-4
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_steps: int = 20
+    weight_decay: float = 0.0
+    beta2: float = 0.98
+    clip_norm: float = 1.0
+    num_epochs: int = 25
+    patience: int = 10
+    batch_size: int = 16
+    accumulation: int = 1
+    eval_batch_size: int = 64
+    group_by_length: bool = True
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_epochs", "patience", "batch_size", "accumulation", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="at least 1")
+        for name in ("learning_rate", "finetune_learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="above 0")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
+
+    def model_options(self, method: Method) -> dict[str, Any]:
+        """The arguments for `SpeechPromptForAudioClassification.from_base`."""
+        options: dict[str, Any] = {
+            "method": method,
+            "verbalizer": self.verbalizer,
+            "verbalizer_dropout": self.verbalizer_dropout,
+            "unit_dropout": self.unit_dropout,
+        }
+        if method != "probe":
+            options["readout"] = self.readout
+        if method == "prompt":
+            names = ("prompt", "num_virtual_tokens", "prompt_init", "prompt_dropout")
+            options |= {name: getattr(self, name) for name in names}
+        return options
+
+    def trainer_options(self, method: Method) -> dict[str, Any]:
+        """The arguments for `transformers.TrainingArguments`."""
+        schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+        return {
+            "learning_rate": self.finetune_learning_rate if method == "finetune" else self.learning_rate,
+            "lr_scheduler_type": schedules[self.schedule],
+            "warmup_steps": self.warmup_steps,
+            "weight_decay": self.weight_decay,
+            "adam_beta2": self.beta2,
+            "max_grad_norm": self.clip_norm,
+            "num_train_epochs": self.num_epochs,
+            "per_device_train_batch_size": self.batch_size,
+            "per_device_eval_batch_size": self.eval_batch_size,
+            "gradient_accumulation_steps": self.accumulation,
+            "train_sampling_strategy": "group_by_length" if self.group_by_length else "random",
+            "bf16": self.bf16,
+        }
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """Names of all settings."""
+        return tuple(field.name for field in fields(cls))

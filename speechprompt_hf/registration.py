@@ -15,3 +15,4 @@ def register_auto_classes() -> None:
     """Make the Auto classes know this package; calling it twice is harmless."""
     register_models()
     register_processors([GSLMConfig, SpeechPromptConfig])
+    register_pipeline()

@@ -109,9 +109,9 @@ class LabelReader:
         node_of_class = tree.node_of_class.to(device)
         depths = torch.tensor(tree.depths, device=device)
         for position in range(1, self.rows.num_positions):
-            nodes = (depths == position).nonzero()[:, 0]
+            nodes = (depths == position).nonzero()[:, 0]  # neighbours: nodes are in the order of their depth
             scores = self.verbalizer.scores_at(logits[:, nodes], position).log_softmax(-1)
-            place = torch.searchsorted(nodes, node_of_class[:, position - 1])
+            place = node_of_class[:, position - 1] - nodes[0]
             total = total + scores[:, place, row_of_class[:, position] - self.rows.slices[position].start]
         return total
 

@@ -198,7 +198,8 @@ class VerbalizerHead(nn.Module):
         highest = logits.masked_fill(~real, torch.finfo(logits.dtype).min).amax(1)
         mean = (logits.softmax(-1) * real).sum(1) / real.sum(1)
         if self.config.normalize_pooled:
-            highest, mean = (nn.functional.layer_norm(half, half.shape[-1:]) for half in (highest, mean))
+            # Mean probabilities have variances far below the usual epsilon when V is large.
+            highest, mean = (nn.functional.layer_norm(half, half.shape[-1:], eps=1e-12) for half in (highest, mean))
         return torch.cat([highest, mean], dim=-1)
 
     def class_scores(self, row_scores: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ class UnitEncoder:
         self._dense_model = dense_model
         self._quantizer = quantizer
         if dense_model is not None and quantizer is not None:
-            self._complete_description()
+            self.description = self._completed_description(dense_model, quantizer)
 
     @classmethod
     def from_model(
@@ -185,14 +185,14 @@ class UnitEncoder:
             options["revision"] = self.description.revision
         if os.path.isdir(location):
             options = {}
-        self._quantizer = load_quantizer(location, QUANTIZER_FILE, options)
-        self._dense_model = load_dense_model(location, ENCODER_FOLDER, self.description.layer, options)
-        self._complete_description()
+        quantizer = load_quantizer(location, QUANTIZER_FILE, options)
+        dense_model = load_dense_model(location, ENCODER_FOLDER, self.description.layer, options)
+        # Nothing is kept of what fails the check.
+        self.description = self._completed_description(dense_model, quantizer)
+        self._dense_model, self._quantizer = dense_model, quantizer
         return self.to(self._device)
 
-    def _complete_description(self) -> None:
-        dense_model, quantizer = self._dense_model, self._quantizer
-        assert dense_model is not None and quantizer is not None
+    def _completed_description(self, dense_model: DenseModel, quantizer: Quantizer) -> UnitEncoderDescription:
         if dense_model.feature_size != quantizer.feature_size:
             raise ConfigurationError(
                 f"the encoder's features have size {dense_model.feature_size}, the centroids {quantizer.feature_size}",
@@ -216,7 +216,7 @@ class UnitEncoder:
                 hint="encoder, centroids, layer, normalization or chunk length differ; use the base and revision that "
                 "the processor was made with",
             )
-        self.description = replace(
+        return replace(
             self.description,
             num_units=quantizer.num_units,
             min_samples=dense_model.geometry.min_samples,

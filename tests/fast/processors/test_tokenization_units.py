@@ -1,0 +1,69 @@
+import pytest
+
+from speechprompt_hf.core.errors import UnitError
+from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.processors import UnitTokenizer
+
+
+@pytest.fixture
+def tokenizer():
+    return UnitTokenizer.from_num_units(100)
+
+
+def test_an_utterance_starts_with_2_and_ends_with_the_separator_0(tokenizer):
+    assert tokenizer("5 6")["input_ids"] == [2, 9, 10, 0]
+    assert tokenizer.input_ids([5, 6]) == [2, 9, 10, 0]
+    assert tokenizer("5 6", add_special_tokens=False)["input_ids"] == [9, 10]
+
+
+def test_special_ids_are_the_models(tokenizer):
+    ids = (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    assert ids == (0, 1, 2, 3)
+    assert len(tokenizer) == tokenizer.vocab_size == 104
+    assert tokenizer.all_special_ids == [0, 2, 3, 1]
+
+
+def test_batches_are_padded_on_the_right(tokenizer):
+    batch = tokenizer(["71 12 56", "4"], padding=True, return_tensors="pt")
+    assert batch["input_ids"].tolist() == [[2, 75, 16, 60, 0], [2, 8, 0, 1, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+
+
+def test_text_round_trip(tokenizer):
+    ids = tokenizer("71 12 56")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "71 12 56"
+    assert tokenizer.units_of(ids) == [71, 12, 56]
+
+
+def test_dictionary_order_decides_not_the_number(tmp_path):
+    (tmp_path / "dict.txt").write_text("61 900\n7 800\n0 5\n")
+    tokenizer = UnitTokenizer(str(tmp_path / "dict.txt"))
+    assert tokenizer("61 7 0", add_special_tokens=False)["input_ids"] == [4, 5, 6]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = UnitTokenizer.from_pretrained(tmp_path / "saved")
+    assert again("0 61")["input_ids"] == [2, 6, 4, 0]
+    assert again.vocabulary == tokenizer.vocabulary == UnitVocabulary(("61", "7", "0"))
+    assert again.get_vocab() == {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "61": 4, "7": 5, "0": 6}
+
+
+def test_unknown_units_are_an_error_not_unk(tokenizer):
+    with pytest.raises(UnitError, match="unit '100' is not among the 100 units"):
+        tokenizer("5 100")
+    with pytest.raises(UnitError, match="unit 100"):
+        tokenizer.input_ids([100])
+    with pytest.raises(UnitError, match="token id 104"):
+        tokenizer.convert_ids_to_tokens(104)
+
+
+def test_special_tokens_mask(tokenizer):
+    assert tokenizer("5 6", return_special_tokens_mask=True)["special_tokens_mask"] == [1, 0, 0, 1]
+    assert tokenizer.get_special_tokens_mask([2, 9, 0], already_has_special_tokens=True) == [1, 0, 1]
+
+
+def test_a_pair_is_an_utterance_and_its_labels(tokenizer):
+    assert tokenizer("5 6", "7")["input_ids"] == [2, 9, 10, 0, 11]
+
+
+def test_a_tokenizer_needs_a_dictionary():
+    with pytest.raises(UnitError, match="needs a dictionary"):
+        UnitTokenizer()

@@ -18,6 +18,7 @@ __all__ = [
     "OutputOption",
     "SeedOption",
     "SpeakerColumnOption",
+    "label_columns",
 ]
 
 #: The same text as `speechprompt_hf.core.embedded.DEFAULT_BASE`, repeated so that help needs no import.
@@ -69,3 +70,8 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="For example cpu or cuda; a GPU is used where there is one.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
+
+
+def label_columns(given: str | None) -> list[str] | None:
+    """The columns named by `--label-column`."""
+    return [name.strip() for name in given.split(",")] if given else None

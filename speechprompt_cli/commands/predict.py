@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from ..console import print_error, print_json, print_line, working
+from ..corpora import device_or_best
 from ..options import DeviceOption, JsonOption
 
 
 def run(
     adapter: Annotated[str, typer.Argument(help="The folder that train wrote, or a Hub id.", show_default=False)],
     files: Annotated[list[str], typer.Argument(help="Recordings: wav, flac, ogg, opus or mp3.", show_default=False)],
-    top: Annotated[int, typer.Option("--top", min=1, help="How many labels of each recording, best first.")] = 1,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,38 +24,23 @@ def run(
     standard error and does not stop the others; the exit code is then 2.
     """
     with working():
-        results = _predict(adapter, files, top, device, quiet=as_json)
+        results = _predict(adapter, files, device, quiet=as_json)
     if as_json:
         print_json({"predictions": results})
     if any("error" in result for result in results):
         raise typer.Exit(2)
 
 
-def _predict(adapter: str, files: list[str], top: int, device: str | None, *, quiet: bool) -> list[dict[str, Any]]:
-    import torch
+def _predict(adapter: str, files: list[str], device: str | None, *, quiet: bool) -> list[dict[str, Any]]:
+    from speechprompt_hf import SpeechPromptForAudioClassification
+    from speechprompt_hf.evaluation import predict_files
 
-    import speechprompt_hf
-    from speechprompt_hf.core.errors import SpeechPromptError
-
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = speechprompt_hf.SpeechPromptForAudioClassification.from_pretrained(adapter).to(where)
-    extractor = speechprompt_hf.SpeechUnitProcessor.from_pretrained(adapter).feature_extractor
+    model = SpeechPromptForAudioClassification.from_pretrained(adapter).to(device_or_best(device))
     results = []
-    for file in files:
-        try:
-            features = extractor(file, return_tensors="pt").to(where)
-            with torch.inference_mode():
-                probabilities = model(**features).logits[0].float().softmax(-1)
-        except SpeechPromptError as error:
-            print_error(Exception.__str__(error), hint=error.hint)
-            results.append({"file": file, "error": str(error)})
-            continue
-        best = probabilities.topk(min(top, len(probabilities)))
-        labels = [
-            {"label": model.config.id2label[index], "probability": probability}
-            for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
-        results.append({"file": file, **labels[0], **({"labels": labels} if top > 1 else {})})
-        if not quiet:
-            print_line("\t".join([file, *(f"{each['label']}\t{each['probability']:.4f}" for each in labels)]))
+    for prediction in predict_files(model, files):
+        results.append({name: value for name, value in asdict(prediction).items() if value is not None})
+        if prediction.error is not None:
+            print_error(prediction.error)
+        elif not quiet:
+            print_line(f"{prediction.file}\t{prediction.label}\t{prediction.probability:.4f}")
     return results

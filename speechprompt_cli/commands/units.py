@@ -11,7 +11,15 @@ import typer
 
 from ..console import note, print_error, print_json, print_line, working
 from ..corpora import device_or_best, read_corpus
-from ..options import DEFAULT_BASE, BaseOption, DeviceOption, JsonOption, LabelColumnOption, SpeakerColumnOption
+from ..options import (
+    DEFAULT_BASE,
+    BaseOption,
+    DeviceOption,
+    JsonOption,
+    LabelColumnOption,
+    SpeakerColumnOption,
+    label_columns,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,10 +100,11 @@ def _tables(dataset: str, label_column: str | None, speaker_column: str | None) 
     from speechprompt_hf.data import load_rows
 
     tables = read_corpus(dataset)
-    label_columns = label_column.split(",") if label_column else ["label"]
     for name, table in tables.items():
         if label_column or "label" in table.column_names:
-            tables[name] = load_rows(dataset, split=name, label_column=label_columns, speaker_column=speaker_column)
+            tables[name] = load_rows(
+                dataset, split=name, label_column=label_columns(label_column), speaker_column=speaker_column
+            )
     return tables
 
 

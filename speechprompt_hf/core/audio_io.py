@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -34,22 +35,64 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
     import soundfile
 
     label = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "the given bytes")
-    stream = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
     try:
-        with soundfile.SoundFile(stream) as sound:
-            expected = sound.frames
-            samples = sound.read(dtype="float32", always_2d=True)
-            rate = int(sound.samplerate)
+        with _binary_stream(source) as stream:
+            missing = _what_is_missing(stream)
+            with soundfile.SoundFile(stream) as sound:
+                expected = sound.frames
+                samples = sound.read(dtype="float32", always_2d=True)
+                rate = int(sound.samplerate)
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         raise AudioDecodeError(
             f"{label} cannot be read as sound: {error}", hint="wav, flac, ogg, opus and mp3 files are read"
         ) from error
-    if 0 < expected < 2**62 and len(samples) < expected:
-        raise AudioDecodeError(
-            f"{label} is truncated: {len(samples)} of {expected} samples can be read",
-            hint="copy the file again",
-        )
+    if missing is None and 0 < expected < 2**62 and len(samples) < expected:
+        missing = f"{len(samples)} of {expected} samples can be read"
+    if missing is not None:
+        raise AudioDecodeError(f"{label} is truncated: {missing}", hint="copy the file again")
     return np.ascontiguousarray(samples.mean(axis=1)), rate
+
+
+def _binary_stream(source: Any) -> AbstractContextManager[Any]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    if isinstance(source, str | os.PathLike):
+        return open(source, "rb")
+    return nullcontext(source)
+
+
+def _what_is_missing(stream: Any) -> str | None:
+    """What a cut WAV or Ogg file lacks, which libsndfile reads without complaint; `None` if nothing is known to."""
+    start = stream.tell()
+    head = stream.read(12)
+    size = stream.seek(0, os.SEEK_END) - start
+    missing = None
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        missing = _missing_wav_data(stream, start, size)
+    elif head[:4] == b"OggS":
+        # The last page carries the mark of the end of its stream. Pages are at most 65 307 bytes long.
+        stream.seek(start + max(0, size - 65_307))
+        tail = stream.read()
+        page = tail.rfind(b"OggS")
+        if page < 0 or page + 5 >= len(tail) or not tail[page + 5] & 4:
+            missing = "its last page is not the end of the stream"
+    stream.seek(start)
+    return missing
+
+
+def _missing_wav_data(stream: Any, start: int, size: int) -> str | None:
+    position = 12
+    while position + 8 <= size:
+        stream.seek(start + position)
+        header = stream.read(8)
+        length = int.from_bytes(header[4:], "little")
+        if header[:4] == b"data":
+            available = size - position - 8
+            # Writers to a pipe do not know the length and leave the largest one, or none.
+            is_known = 0 < length < 0xFFFF_FF00
+            return f"{available} of {length} bytes are there" if is_known and available < length else None
+        position += 8 + length + length % 2
+    return None
 
 
 def resample(waveform: Waveform, rate: int, target_rate: int) -> Waveform:

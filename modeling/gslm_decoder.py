@@ -36,7 +36,6 @@ class GSLMPreTrainedModel(AdapterDoor, PreTrainedModel):
     _supports_attention_backend = True
     # A base neither misses a separator nor carries one away: it belongs to adapters.
     _keys_to_ignore_on_load_missing = [r"embed_tokens\.separator\."]  # noqa: RUF012
-    _keep_in_fp32_modules_strict = ["separator"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -62,6 +61,8 @@ class GSLMPreTrainedModel(AdapterDoor, PreTrainedModel):
         elif isinstance(module, Separator):
             init.zeros_(module.offset)
             init.zeros_(module.num_prompt_columns)
+            # Loading makes parameters that a file lacks anew, in its own precision and with gradients.
+            module.float().requires_grad_(False)
         elif isinstance(module, SinusoidalPositions):
             table = SinusoidalPositions.make_table(module.num_positions + module.offset, module.hidden_size)
             init.copy_(module.table, table)

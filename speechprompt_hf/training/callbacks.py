@@ -6,33 +6,29 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["History", "TrainingProgress"]
+__all__ = ["TrainingProgress", "epoch_history"]
 
 
-class History(TrainerCallback):
-    """Collects one entry an epoch: loss, validation loss and metrics."""
+def epoch_history(state: TrainerState) -> list[dict[str, float]]:
+    """One entry an evaluation: epoch, step, training loss, validation loss and metrics; a resumed run has all of them.
 
-    def __init__(self) -> None:
-        self.epochs: list[dict[str, float]] = []
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Take over the validation metrics, and the loss that was logged before them."""
-        wanted = ("loss", "accuracy", "macro_f1")
-        entry = {"epoch": float(state.epoch or 0), "step": float(state.global_step)}
-        for name in wanted:
-            if metrics and f"eval_{name}" in metrics:
-                entry[f"validation_{name}"] = metrics[f"eval_{name}"]
-        losses = [log["loss"] for log in state.log_history if "loss" in log]
-        if losses:
-            entry["train_loss"] = float(losses[-1])
-        self.epochs.append(entry)
+    Args:
+        state (`TrainerState`): of a trainer.
+    """
+    history: list[dict[str, float]] = []
+    loss = None
+    for log in state.log_history:
+        loss = log.get("loss", loss)
+        if not any(name.startswith("eval_") for name in log):
+            continue
+        entry = {"epoch": float(log.get("epoch", 0.0)), "step": float(log.get("step", 0))}
+        if loss is not None:
+            entry["train_loss"] = float(loss)
+        for name in ("loss", "accuracy", "macro_f1"):
+            if f"eval_{name}" in log:
+                entry[f"validation_{name}"] = float(log[f"eval_{name}"])
+        history.append(entry)
+    return history
 
 
 class TrainingProgress(TrainerCallback):

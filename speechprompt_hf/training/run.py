@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import accuracy_score, f1_score
-from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from ..core.embedded import DEFAULT_BASE
@@ -22,7 +31,7 @@ from ..data.loading import Splits
 from ..modeling.base_loading import load_base
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
-from .callbacks import History, TrainingProgress
+from .callbacks import TrainingProgress, epoch_history
 from .settings import Method, TrainingSettings
 from .trainer import PromptTrainer
 
@@ -88,6 +97,7 @@ def train(
     processor: Any = None,
     resume: bool = False,
     progress: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
     **trainer_arguments: Any,
 ) -> TrainingResult:
     """Train a classifier on a base and save it.
@@ -106,6 +116,7 @@ def train(
         processor (`SpeechUnitProcessor`, *optional*): made the units; attached to the model and saved with it.
         resume (`bool`, defaults to `False`): go on from the last checkpoint in `output_dir`, exactly.
         progress (`bool`, defaults to `True`): a bar on stderr.
+        callbacks (`Sequence[TrainerCallback]`): further callbacks of the trainer.
         trainer_arguments: further arguments of `TrainingArguments`.
 
     Returns:
@@ -136,15 +147,16 @@ def train(
         **settings.model_options(method),
     )
     checkpoints = Path(output_dir) / CHECKPOINT_FOLDER
-    history = History()
+    arguments = _training_arguments(task, settings, method, checkpoints, seed, trainer_arguments)
+    early = [EarlyStoppingCallback(settings.patience)] if arguments.load_best_model_at_end else []
     trainer = PromptTrainer(
         model=model,
-        args=_training_arguments(task, settings, method, checkpoints, seed, trainer_arguments),
+        args=arguments,
         train_dataset=tables["train"],
         eval_dataset=tables["validation"],
         data_collator=UnitCollator(vocabulary, lm.config.max_position_embeddings),
         compute_metrics=compute_metrics,
-        callbacks=[history, EarlyStoppingCallback(settings.patience), *([TrainingProgress()] if progress else [])],
+        callbacks=[*early, *([TrainingProgress()] if progress else []), *callbacks],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -164,7 +176,7 @@ def train(
         validation_metric=float(trainer.state.best_metric or 0.0),
         num_epochs=float(trainer.state.epoch or 0.0),
         seconds=seconds,
-        history=history.epochs,
+        history=epoch_history(trainer.state),
         settings=asdict(settings),
         is_first_process=trainer.is_world_process_zero(),
     )
@@ -221,6 +233,9 @@ def _training_arguments(
         **settings.trainer_options(method),
         **further,
     }
+    if settings.bf16 and not torch.cuda.is_available():
+        # Trainer takes bf16 without a GPU only if it is told to stay on the CPU.
+        options.setdefault("use_cpu", True)
     if settings.gradient_checkpointing:
         # transformers 5.24 renamed it and warns about the old name.
         names = TrainingArguments.__dataclass_fields__

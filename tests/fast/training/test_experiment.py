@@ -1,0 +1,151 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from transformers import AutoModelForAudioClassification
+
+from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.evaluation import evaluate_adapter, predict_files, validate_report
+from speechprompt_hf.training import TrainingSettings, run_experiment
+from tests.fixtures.tiny_models import PEFT_WARNING
+from tests.fixtures.unit_tasks import save_audio_base, unit_task_splits, write_tones
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+
+SETTINGS = TrainingSettings(num_epochs=3, num_virtual_tokens=2, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def audio_base(tmp_path_factory):
+    return save_audio_base(tmp_path_factory.mktemp("audio_base"))
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    folder = write_tones(tmp_path_factory.mktemp("tones"))
+    (folder / "low" / "a_nohash_99.wav").write_bytes(b"no sound")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment(audio_base, tones, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiment")
+    options = {"cache_dir": folder / "cache", "progress": False, "settings": SETTINGS}
+    extra = ("hidden_states", "encoder_mean")
+    return run_experiment(tones, folder / "adapter", base=audio_base, extra_baselines=extra, **options), folder
+
+
+def test_report_on_disk_is_valid_and_complete(experiment, tones):
+    made, folder = experiment
+    report = json.loads((folder / "adapter" / "report.json").read_text())
+    validate_report(report)
+    assert report == json.loads(json.dumps(made.report))
+    assert set(report["baselines"]) == {"majority", "tfidf", "hidden_states", "encoder_mean"}
+    assert report["baselines"]["majority"]["accuracy"] == 0.5
+    # Two pitches: a classifier of mean features that fails on them is broken.
+    assert report["baselines"]["encoder_mean"]["accuracy"] == 1.0
+    assert report["skips"] == [
+        {
+            "item": str(tones / "low" / "a_nohash_99.wav"),
+            "error": "AudioDecodeError",
+            "message": report["skips"][0]["message"],
+        }
+    ]
+    assert report["data"]["speakers_apart"] is True and sum(report["num_rows"].values()) == 12
+    assert report["trained_parameters"] == made.result.model.num_trained_parameters()
+    assert report["units"]["digest"] == made.result.model.processor.fingerprint["digest"]
+    assert len(report["training"]["history"]) == 3 and report["training"]["settings"]["batch_size"] == 4
+    assert "speakers that training does not have" in report["warnings"][0]
+
+
+def test_adapter_folder_opens_as_a_classifier_of_files(experiment, tones, audio_base):
+    _, folder = experiment
+    adapter = folder / "adapter"
+    assert not (adapter / "encoder").exists() and not (adapter / "checkpoints").exists()
+    model = AutoModelForAudioClassification.from_pretrained(adapter)
+    good = tones / "high" / "a_nohash_0.wav"
+    results = list(predict_files(model, [good, tones / "low" / "a_nohash_99.wav", tones / "absent.wav", good]))
+    assert [result.error is None for result in results] == [True, False, False, True]
+    assert results[0].label in ("high", "low") and 0.5 <= results[0].probability <= 1
+    assert "a_nohash_99.wav" in results[1].error and "absent.wav" in results[2].error
+    assert results[3] == results[0]
+
+
+def test_evaluating_the_saved_adapter_repeats_the_accuracy(experiment):
+    made, folder = experiment
+    report = evaluate_adapter(folder / "adapter", made.splits.test, progress=False)
+    for name in ("accuracy", "macro_f1", "accuracy_interval", "per_label"):
+        assert report[name] == made.report[name]
+
+
+def test_evaluation_reads_recordings_and_refuses_unknown_labels(experiment, tones, tmp_path):
+    _, folder = experiment
+    report = evaluate_adapter(folder / "adapter", tones, cache_dir=folder / "cache", progress=False)
+    assert report["num_rows"] == {"test": 12} and len(report["skips"]) == 1
+    write_tones(tmp_path, rows_per_label=1)
+    (tmp_path / "low").rename(tmp_path / "middle")
+    with pytest.raises(DatasetError, match="'middle'"):
+        evaluate_adapter(folder / "adapter", tmp_path, progress=False)
+
+
+def test_confusion_matrix_is_a_picture(experiment):
+    _, folder = experiment
+    picture = (folder / "adapter" / "confusion.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 5000
+
+
+def test_a_second_run_reads_units_and_repeats_the_result(experiment, audio_base, tones, tmp_path, monkeypatch):
+    made, folder = experiment
+    from speechprompt_hf.processors import SpeechUnitProcessor
+
+    def fail(*arguments, **options):
+        raise AssertionError("a recording was encoded again")
+
+    monkeypatch.setattr(SpeechUnitProcessor, "encode_units", fail)
+    again = run_experiment(
+        tones, tmp_path / "b", base=audio_base, cache_dir=folder / "cache", progress=False, settings=SETTINGS
+    )
+    for name in ("accuracy", "macro_f1", "data", "trained_parameters", "num_rows"):
+        assert again.report[name] == made.report[name]
+
+
+def test_units_need_no_processor_and_recordings_do(base, tones, tmp_path):
+    splits = unit_task_splits(30, 12)
+    made = run_experiment(splits, tmp_path / "units", base=base, progress=False, settings=SETTINGS)
+    assert made.report["units"] is None and made.report["data"]["source"] == "given rows"
+    assert not (tmp_path / "units" / "processor_config.json").exists()
+    with pytest.raises(ConfigurationError, match="no processor"):
+        run_experiment(tones, tmp_path / "audio", base=base, progress=False)
+    with pytest.raises(ConfigurationError, match="needs recordings"):
+        run_experiment(
+            splits, tmp_path / "c", base=base, progress=False, settings=SETTINGS, extra_baselines=["encoder_mean"]
+        )
+    with pytest.raises(ConfigurationError, match="'magic'"):
+        run_experiment(splits, tmp_path / "d", base=base, extra_baselines=["magic"])
+
+
+def test_copies_add_training_rows_only(audio_base, tmp_path):
+    folder = write_tones(tmp_path / "tones", rows_per_label=5)
+    made = run_experiment(
+        folder,
+        tmp_path / "adapter",
+        base=audio_base,
+        cache_dir=tmp_path / "cache",
+        num_copies=2,
+        progress=False,
+        settings=TrainingSettings(num_epochs=1, num_virtual_tokens=2),
+    )
+    rows = made.report["num_rows"]
+    assert rows["train"] % 3 == 0 and rows["train"] // 3 + rows["validation"] + rows["test"] == 10
+
+
+def test_other_rates_and_channels_pass(experiment, tmp_path):
+    _, folder = experiment
+    model = AutoModelForAudioClassification.from_pretrained(folder / "adapter")
+    time = np.arange(4000) / 8000
+    wave = 0.3 * np.sin(2 * np.pi * 2000 * time)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([wave, wave], 1), 8000)
+    soundfile.write(tmp_path / "mono.flac", wave, 8000)
+    stereo, mono = predict_files(model, [tmp_path / "stereo.wav", tmp_path / "mono.flac"])
+    assert stereo.label == mono.label and abs(stereo.probability - mono.probability) < 1e-6

@@ -1,0 +1,254 @@
+import json
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from speechprompt_hf import SpeechPromptForAudioClassification
+from speechprompt_hf.core.errors import ConfigurationError, LabelError, UnitError
+from speechprompt_hf.data import Splits
+from speechprompt_hf.tasks import Task, task_from_labels
+from speechprompt_hf.training import LengthGroupedSampler, TrainingSettings, train
+from tests.fixtures.tiny_models import PEFT_WARNING
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+
+# Row order only: no dropout, so that runs can be compared number by number.
+EXACT = TrainingSettings(
+    num_epochs=2, unit_dropout=0.0, prompt_dropout=0.0, batch_size=8, patience=9, num_virtual_tokens=3
+)
+
+
+def run(base, splits, folder, settings=EXACT, **options):
+    task = task_from_labels(splits.train["label"])
+    return train(task, splits, base, settings, output_dir=folder, progress=False, **options)
+
+
+def trained(model):
+    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+
+
+def largest_difference(left, right):
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class StopAtTheFirstSave(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        raise StoppedError
+
+
+@pytest.fixture(scope="module")
+def first_run(base, splits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first")
+    return run(base, splits, folder / "adapter"), folder / "adapter"
+
+
+def test_a_prompt_learns_and_only_its_parts_change(base, splits, tmp_path):
+    settings = TrainingSettings(num_epochs=12, num_virtual_tokens=4, learning_rate=2e-2)
+    before = SpeechPromptForAudioClassification.from_base(base, ["a", "b"]).lm.state_dict()
+    result = run(base, splits, tmp_path, settings)
+    assert result.validation_metric > 0.6, result.history
+    after = result.model.lm.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    names = {name.split(".")[0] for name in trained(result.model)}
+    assert names == {"prompt", "verbalizer"}
+    expected = 2 * 2 * 4 * 32 + 32 + 3 * 2 * 30
+    assert result.trained_parameters == expected == result.model.num_trained_parameters()
+
+
+def test_the_adapter_is_small_complete_and_opens_with_the_same_scores(first_run):
+    result, folder = first_run
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+        "verbalizer.safetensors",
+    ]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+    opened = SpeechPromptForAudioClassification.from_pretrained(folder)
+    ids = torch.tensor([[2, 7, 11, 23, 0]])
+    assert (opened(ids).logits - result.model(ids).logits).abs().max() < 1e-5
+    assert result.model.config.id2label == {0: "left", 1: "right", 2: "stop"}
+
+
+def test_history_has_an_entry_an_epoch(first_run):
+    result, _ = first_run
+    assert [entry["epoch"] for entry in result.history] == [1.0, 2.0]
+    for entry in result.history:
+        assert 0 <= entry["validation_accuracy"] <= 1 and math.isfinite(entry["train_loss"])
+    assert result.num_epochs == 2 and result.seconds > 0
+    assert json.loads(json.dumps(result.settings))["num_virtual_tokens"] == 3
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_one_not(base, splits, first_run, tmp_path):
+    again = run(base, splits, tmp_path / "again")
+    other = run(base, splits, tmp_path / "other", seed=1)
+    assert largest_difference(trained(first_run[0].model), trained(again.model)) == 0
+    assert largest_difference(trained(first_run[0].model), trained(other.model)) > 1e-3
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_three_steps_and_three_after_a_resume_equal_six(base, splits, tmp_path, dropout):
+    settings = TrainingSettings(
+        num_epochs=1, unit_dropout=dropout, prompt_dropout=dropout, batch_size=16, num_virtual_tokens=3, prompt="deep"
+    )
+    kept = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
+    kept["load_best_model_at_end"] = False
+    straight = run(base, splits, tmp_path / "straight", settings, **kept)
+
+    with pytest.raises(StoppedError):
+        run(base, splits, tmp_path / "resumed", settings, **kept, callbacks=[StopAtTheFirstSave()])
+    checkpoint = tmp_path / "resumed" / "checkpoints" / "checkpoint-3"
+    files = {path.name: path.stat().st_size for path in checkpoint.iterdir()}
+    assert "model.safetensors" not in files and "prompt_state.safetensors" in files
+    num_trained = straight.trained_parameters
+    # Adam keeps two numbers for each trained one, the rest is overhead of the file format.
+    assert files["optimizer.pt"] < 2 * 4 * num_trained + 6000
+    resumed = run(base, splits, tmp_path / "resumed", settings, resume=True, **kept)
+    assert [entry["step"] for entry in resumed.history] == [3.0, 6.0]
+    assert largest_difference(trained(straight.model), trained(resumed.model)) == 0
+
+
+def test_a_checkpoint_without_the_raw_vectors_would_not_resume_exactly(base, splits, tmp_path):
+    """The negative of the test above: the table alone forgets what stood before the projections."""
+    result = run(base, splits, tmp_path / "adapter")
+    from_table = SpeechPromptForAudioClassification.from_pretrained(tmp_path / "adapter")
+    assert not from_table.prompt.projected and result.model.prompt.projected
+    assert largest_difference(trained(result.model), trained(from_table)) > 1e-3
+
+
+def test_four_accumulated_batches_of_two_equal_one_of_eight(base, splits, tmp_path):
+    settings = {"num_epochs": 1, "unit_dropout": 0.0, "prompt_dropout": 0.0, "num_virtual_tokens": 3}
+    whole = run(base, splits, tmp_path / "whole", TrainingSettings(batch_size=8, **settings))
+    parts = run(base, splits, tmp_path / "parts", TrainingSettings(batch_size=2, accumulation=4, **settings))
+    # Sums in another order; Adam divides by the root of small second moments.
+    assert largest_difference(trained(whole.model), trained(parts.model)) < 2e-4
+    assert abs(whole.history[0]["train_loss"] - parts.history[0]["train_loss"]) < 1e-4
+
+
+def test_the_best_epoch_is_kept(base, splits, tmp_path):
+    settings = TrainingSettings(
+        num_epochs=5, learning_rate=0.3, schedule="constant", warmup_steps=0, unit_dropout=0.0, patience=5
+    )
+    result = run(base, splits, tmp_path, settings)
+    accuracies = [entry["validation_accuracy"] for entry in result.history]
+    assert result.validation_metric == max(accuracies)
+    from speechprompt_hf.evaluation import class_probabilities
+
+    predicted = class_probabilities(result.model, splits.validation, result.vocabulary).argmax(-1)
+    names = [result.model.config.id2label[index] for index in predicted]
+    right = sum(name == label for name, label in zip(names, splits.validation["label"], strict=True))
+    assert right / len(names) == pytest.approx(max(accuracies))
+
+
+def test_patience_ends_training(base, splits, tmp_path):
+    settings = TrainingSettings(num_epochs=30, patience=1, learning_rate=1e-9, num_virtual_tokens=2)
+    assert run(base, splits, tmp_path, settings).num_epochs <= 3
+
+
+def test_bf16_keeps_prompts_in_float32(base, splits, tmp_path):
+    settings = TrainingSettings(num_epochs=1, bf16=True, num_virtual_tokens=2)
+    result = run(base, splits, tmp_path, settings)
+    assert {value.dtype for value in trained(result.model).values()} == {torch.float32}
+    assert load_file(tmp_path / "adapter_model.safetensors")["prompt_embeddings"].dtype == torch.float32
+    assert math.isfinite(result.history[0]["train_loss"])
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(base, splits, first_run, tmp_path):
+    from dataclasses import replace
+
+    result = run(base, splits, tmp_path, replace(EXACT, gradient_checkpointing=True))
+    assert largest_difference(trained(first_run[0].model), trained(result.model)) < 1e-4
+
+
+@pytest.mark.parametrize("method", ["finetune", "probe"])
+def test_other_methods_train_what_they_say(base, splits, tmp_path, method):
+    result = run(base, splits, tmp_path, TrainingSettings(num_epochs=2, batch_size=32), method=method)
+    assert result.model.prompt is None
+    before = SpeechPromptForAudioClassification.from_base(base, ["a", "b"]).lm.state_dict()
+    moved = any(not torch.equal(before[name], value) for name, value in result.model.lm.state_dict().items())
+    assert moved == (method == "finetune")
+    opened = SpeechPromptForAudioClassification.from_pretrained(tmp_path)
+    ids = torch.tensor([[2, 7, 11, 23, 0]])
+    assert (opened(ids).logits - result.model(ids).logits).abs().max() < 1e-5
+    assert (tmp_path / "language_model").is_dir() == (method == "finetune")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": "input", "readout": "separator"},
+        {"verbalizer": "frequency", "readout": "separator"},
+        {"verbalizer": "random", "readout": "pooled"},
+    ],
+)
+def test_every_kind_of_prompt_and_verbalizer_trains(base, splits, tmp_path, options):
+    result = run(base, splits, tmp_path, TrainingSettings(num_epochs=1, **options))
+    assert math.isfinite(result.history[0]["train_loss"])
+    has_weights = options.get("verbalizer", "learnable") == "learnable"
+    assert any(name.startswith("verbalizer") for name in trained(result.model)) == has_weights
+
+
+@pytest.mark.parametrize("readout", ["separator", "pooled"])
+def test_label_sequences_train(base, splits, tmp_path, readout):
+    task = Task("directions", ("left", "right", "stop"), label_sequences=((0, 2), (0, 3), (1, 2)))
+    settings = TrainingSettings(num_epochs=1, readout=readout)
+    result = train(task, splits, base, settings, output_dir=tmp_path, progress=False)
+    assert result.history[0]["validation_accuracy"] >= 0 and math.isfinite(result.history[0]["train_loss"])
+    opened = SpeechPromptForAudioClassification.from_pretrained(tmp_path)
+    assert opened.config.label_sequences == [[0, 2], [0, 3], [1, 2]]
+
+
+def test_what_cannot_be_trained_is_refused_before_training(base, splits, tmp_path):
+    recordings = Dataset.from_dict({"audio": [b""], "label": ["a"], "speaker": [None], "item": ["x"]})
+    task = task_from_labels(splits.train["label"])
+    with pytest.raises(ConfigurationError, match="hold recordings"):
+        train(task, Splits(recordings, recordings, recordings), base, output_dir=tmp_path)
+    long = splits.test.map(lambda row, index: {"units": [1, 2] * 30} if index == 3 else {}, with_indices=True)
+    with pytest.raises(UnitError, match=r"utterance 3 \(test\) has 60 units"):
+        train(task, Splits(splits.train, splits.validation, long), base, output_dir=tmp_path)
+    strange = splits.train.map(lambda row: {"units": [99]})
+    with pytest.raises(UnitError, match="unit 99"):
+        train(task, Splits(strange, splits.validation, splits.test), base, output_dir=tmp_path)
+    with pytest.raises(LabelError, match="'stop'"):
+        train(task_from_labels(["left", "right"]), splits, base, output_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_epochs": 0}, "num_epochs"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"schedule": "zigzag"}, "zigzag"),
+    ],
+)
+def test_impossible_settings_are_refused(options, words):
+    with pytest.raises(ConfigurationError, match=words):
+        TrainingSettings(**options)
+
+
+def test_updates_have_similar_lengths_and_do_not_depend_on_the_batch_cut():
+    lengths = torch.randint(3, 100, (530,), generator=torch.Generator().manual_seed(0)).tolist()
+    sampler = LengthGroupedSampler(lengths, 16, seed=4)
+    order = list(sampler)
+    assert sorted(order) == list(range(530))
+    updates = [[lengths[row] for row in order[start : start + 16]] for start in range(0, 530, 16)]
+    padded = sum(max(update) * len(update) for update in updates)
+    shuffled = [lengths[start : start + 16] for start in range(0, 530, 16)]
+    assert padded < 0.7 * sum(max(update) * len(update) for update in shuffled)
+    # Long and short updates alternate at random: no curriculum.
+    means = torch.tensor([sum(update) / len(update) for update in updates])
+    assert not torch.equal(means, means.sort().values) and len(updates[-1]) == 530 % 16
+    sampler.set_epoch(1)
+    second = list(sampler)
+    sampler.set_epoch(0)
+    assert second != order and list(sampler) == order

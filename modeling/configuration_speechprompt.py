@@ -55,8 +55,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores, in training; the paper's code has 0.1.
         unit_dropout (`float`, defaults to 0.0): share of the utterance's units left out, drawn anew at each training
             step.
-        normalize_pooled (`bool`, defaults to `True`): readout `"pooled"` brings the maxima and the means of each row to
-            zero mean and unit variance, each over the V tokens; without it logits outweigh probabilities.
+        normalize_pooled (`bool`, defaults to `True`): readout `"pooled"` brings the maxima and the means of each row
+            to zero mean and unit variance, each over the V tokens; without it logits outweigh probabilities.
         seed (`int`, defaults to 0): seed of all initialisations.
         vocab_size, hidden_size (`int`): sizes V and D of the base.
         base_model_name_or_path (`str`, *optional*): the base: a Hub id, a folder, or the stable name of an embedded

@@ -7,7 +7,6 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
-from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, pad, randomize, tiny_lm
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForCausalLM
 
 from speechprompt_hf.core.embedded import DEFAULT_BASE, resolve_base
@@ -20,6 +19,7 @@ from speechprompt_hf.modeling import (
 )
 from speechprompt_hf.modeling.auto import GSLMForAudioClassification
 from speechprompt_hf.modeling.base_loading import public_base_name
+from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, pad, randomize, tiny_lm
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 NAMES = ["zulu", "alpha", "mike"]
@@ -307,7 +307,9 @@ def test_a_half_precision_base_keeps_float32_prompts(base_folder, tmp_path):
     model.save_pretrained(tmp_path)
     half = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert half.lm.dtype == torch.bfloat16
-    assert {parameter.dtype for name, parameter in half.named_parameters() if parameter.requires_grad} == {torch.float32}
+    assert {parameter.dtype for name, parameter in half.named_parameters() if parameter.requires_grad} == {
+        torch.float32
+    }
     assert (logits_of(half) - logits_of(model)).abs().max() < 0.05 * logits_of(model).abs().max()
     half.save_pretrained(tmp_path / "again")
     # The table of a projected prompt does not depend on the precision that the base was opened with.

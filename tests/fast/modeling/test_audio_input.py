@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.fixtures.tiny_models import RAGGED_ROWS, pad, tiny_lm
 
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from speechprompt_hf.core.units import UnitSequence
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.modeling_for_audio_classification import drop_units
+from tests.fixtures.tiny_models import RAGGED_ROWS, pad, tiny_lm
 
 
 class StandInProcessor:

@@ -5,12 +5,12 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.fixtures.tiny_models import HIDDEN_SIZE, NUM_HEADS, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_config, tiny_lm
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache
 
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.modeling import GSLMConfig, GSLMForCausalLM, GSLMModel, PromptStates
 from speechprompt_hf.modeling.positions import SinusoidalPositions, count_positions
+from tests.fixtures.tiny_models import HIDDEN_SIZE, NUM_HEADS, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_config, tiny_lm
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,9 @@ def test_counted_positions():
 
 @torch.no_grad()
 @pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("keep", [1, 3, torch.tensor([0, 4]), torch.tensor([[5], [7], [2]]), torch.tensor([[-1], [0], [1]])])
+@pytest.mark.parametrize(
+    "keep", [1, 3, torch.tensor([0, 4]), torch.tensor([[5], [7], [2]]), torch.tensor([[-1], [0], [1]])]
+)
 def test_kept_logits_equal_all_logits(attn_implementation, keep):
     lm = tiny_lm(attn_implementation=attn_implementation)
     ids, mask = pad(RAGGED_ROWS)
@@ -136,7 +138,9 @@ def test_static_cache_generation(lm):
 
 @torch.no_grad()
 def test_sampling_several_continuations(lm):
-    output = lm.generate(torch.tensor([[2, 5]]), max_new_tokens=4, do_sample=True, num_return_sequences=3, eos_token_id=None)
+    output = lm.generate(
+        torch.tensor([[2, 5]]), max_new_tokens=4, do_sample=True, num_return_sequences=3, eos_token_id=None
+    )
     assert output.shape == (3, 6)
 
 

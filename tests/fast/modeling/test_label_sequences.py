@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from tests.fixtures.tiny_models import RAGGED_ROWS, pad, tiny_lm
 
 from speechprompt_hf.core.errors import LabelError
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.label_rows import LabelRows
+from tests.fixtures.tiny_models import RAGGED_ROWS, pad, tiny_lm
 
 # Two of the three actions share objects; the second and third position share label tokens.
 SEQUENCES = ((0, 5, 5), (0, 5, 6), (0, 7, 6), (1, 5, 5), (1, 7, 6), (2, 6, 5))
@@ -43,7 +43,9 @@ def brute_force(model, tokens):
             separator = False if states is None else states.separator
             vectors = model.lm.model.embed_tokens(torch.tensor([tokens]), separator=separator)
             said = feedback[class_rows[:position]].unsqueeze(0)
-            logits = model.lm(inputs_embeds=torch.cat([vectors, said], 1), prompt=states, use_cache=False).logits[0, -1]
+            logits = model.lm(inputs_embeds=torch.cat([vectors, said], 1), prompt=states, use_cache=False).logits[
+                0, -1
+            ]
             part = rows.slices[position]
             total += verbalizer.scores_at(logits, position).log_softmax(-1)[row - part.start]
         scores.append(total)
@@ -109,7 +111,7 @@ def test_greedy_decoding_equals_a_cache_free_loop(options):
             scores = model.verbalizer.scores_at(logits, position)
             row_of_class = model.verbalizer.rows.row_of_class[:, position]
             start = model.verbalizer.rows.slices[position].start
-            best = max(possible, key=lambda index: scores[row_of_class[index] - start].item())  # noqa: B023
+            best = max(possible, key=lambda index: scores[row_of_class[index] - start].item())
             possible = [index for index in possible if row_of_class[index] == row_of_class[best]]
             vectors = torch.cat([vectors, feedback[row_of_class[best]].view(1, 1, -1)], 1)
         expected.append(possible[0])
@@ -177,7 +179,7 @@ def test_one_position_needs_no_sequences():
 def test_more_labels_than_units_need_another_feedback():
     labels = list(itertools.product(range(30), range(30, 32)))
     base, names = tiny_lm(), [str(label) for label in labels]
-    with pytest.raises(LabelError, match="32 labels .* among 26"):
+    with pytest.raises(LabelError, match=r"32 labels .* among 26"):
         SpeechPromptForAudioClassification.from_base(base, names, label_sequences=labels)
     model = SpeechPromptForAudioClassification.from_base(base, names, label_sequences=labels, label_feedback="mixture")
     assert model(torch.tensor([[2, 5, 0]])).logits.shape == (1, 60)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tests.fixtures.tiny_models import HIDDEN_SIZE, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_lm
 
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError, LabelError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling import SpeechPromptConfig, SpeechPromptForAudioClassification, VerbalizerHead
 from speechprompt_hf.modeling.verbalizers import frequency_map, random_map
+from tests.fixtures.tiny_models import HIDDEN_SIZE, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_lm
 
 
 def config(num_labels=3, **fields):
@@ -56,7 +56,7 @@ def test_frequency_map_through_a_dictionary_that_is_not_numeric():
 @pytest.mark.parametrize("verbalizer", ["random", "frequency"])
 def test_more_labels_than_units_are_refused_by_fixed_maps_only(verbalizer):
     names = [str(index) for index in range(27)]
-    with pytest.raises(LabelError, match="27 labels .* among 26"):
+    with pytest.raises(LabelError, match=r"27 labels .* among 26"):
         SpeechPromptForAudioClassification.from_base(
             tiny_lm(), names, verbalizer=verbalizer, units_for_frequency=[[1, 2]]
         )

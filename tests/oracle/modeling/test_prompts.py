@@ -3,11 +3,11 @@
 import pytest
 import torch
 from peft import PeftModel
-from tests.fixtures.tiny_models import NUM_HEADS, PEFT_WARNING, RAGGED_ROWS, pad, tiny_lm
-from tests.oracle.modeling.upstream_prompt import upstream_logits
 from transformers import DynamicCache
 
 from speechprompt_hf.modeling import GSLMForCausalLM, SpeechPromptForAudioClassification
+from tests.fixtures.tiny_models import NUM_HEADS, PEFT_WARNING, RAGGED_ROWS, pad, tiny_lm
+from tests.oracle.modeling.upstream_prompt import upstream_logits
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 # float32 sums in another order, logits of scale 5.
@@ -21,7 +21,9 @@ def base_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=[("deep", "projected"), ("deep", "table"), ("input", "projected")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[("deep", "projected"), ("deep", "table"), ("input", "projected")], ids="-".join
+)
 def model(request, base_folder):
     kind, parametrization = request.param
     return SpeechPromptForAudioClassification.from_base(
@@ -55,7 +57,9 @@ def reference(model, tokens):
         # The table holds keys and values; solve for inputs that the projections map to them.
         keys, values = (unproject(model, vectors, name) for vectors, name in ((keys, "k_proj"), (values, "v_proj")))
     # With deep prompts the input vectors are dead: anything may stand there.
-    return upstream_logits(weights, tokens, prefix=torch.full((3, 32), 7.0), deep_keys=keys, deep_values=values, **arguments)
+    return upstream_logits(
+        weights, tokens, prefix=torch.full((3, 32), 7.0), deep_keys=keys, deep_values=values, **arguments
+    )
 
 
 def unproject(model, vectors, name):
@@ -156,9 +160,7 @@ def test_a_disabled_adapter_is_the_base_exactly(model, stock):
     with stock.disable_adapter():
         assert torch.equal(stock(input_ids=ids, attention_mask=mask).logits, expected)
         generated = stock.generate(input_ids=ids[:1, :6], max_new_tokens=5, do_sample=False, eos_token_id=None)
-    assert torch.equal(
-        generated, model.lm.generate(ids[:1, :6], max_new_tokens=5, do_sample=False, eos_token_id=None)
-    )
+    assert torch.equal(generated, model.lm.generate(ids[:1, :6], max_new_tokens=5, do_sample=False, eos_token_id=None))
 
 
 @torch.no_grad()

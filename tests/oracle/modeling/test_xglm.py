@@ -2,8 +2,18 @@
 
 import pytest
 import torch
-from tests.fixtures.tiny_models import HIDDEN_SIZE, NUM_HEADS, NUM_LAYERS, RAGGED_ROWS, VOCAB_SIZE, pad, randomize, tiny_lm
 from transformers import DynamicCache, XGLMConfig, XGLMForCausalLM
+
+from tests.fixtures.tiny_models import (
+    HIDDEN_SIZE,
+    NUM_HEADS,
+    NUM_LAYERS,
+    RAGGED_ROWS,
+    VOCAB_SIZE,
+    pad,
+    randomize,
+    tiny_lm,
+)
 
 # float32 sums of 32 terms in another order.
 TOLERANCE = 1e-5

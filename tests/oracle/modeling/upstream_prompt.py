@@ -1,7 +1,8 @@
 """A slow, independent rendering of the official decoder with prompts, one row at a time and without a cache.
 
-Written from the description of SpeechPrompt v2's `transformer_prompt_decoder.py`: prompt columns are put before the tokens,
-and the key and value inputs of these columns are overwritten in every layer. It takes raw weights only, none of our modules.
+Written from the description of SpeechPrompt v2's `transformer_prompt_decoder.py`: prompt columns are put before the
+tokens, and the key and value inputs of these columns are overwritten in every layer. It takes raw weights only, none
+of our modules.
 """
 
 import math
@@ -67,8 +68,8 @@ def upstream_logits(
 def upstream_greedy(tokens: list[int], num_new: int, choose, **arguments) -> list[int]:
     """Generation as upstream runs it: the source forced step by step, a full forward pass for every token.
 
-    `choose(logits, step)` picks the next token from the last position's logits; while the source is forced its choice is
-    computed and thrown away, as fairseq's generator does with prefix tokens.
+    `choose(logits, step)` picks the next token from the last position's logits; while the source is forced its choice
+    is computed and thrown away, as fairseq's generator does with prefix tokens.
     """
     said: list[int] = []
     for length in range(1, len(tokens) + num_new):

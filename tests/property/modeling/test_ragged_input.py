@@ -3,12 +3,12 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fixtures.tiny_models import VOCAB_SIZE, pad, tiny_lm
 
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.label_rows import LabelRows
 from speechprompt_hf.modeling.positions import NO_POSITION, count_positions
 from speechprompt_hf.modeling.verbalizers import frequency_map
+from tests.fixtures.tiny_models import VOCAB_SIZE, pad, tiny_lm
 
 units = st.lists(st.integers(4, VOCAB_SIZE - 1), min_size=0, max_size=12)
 batches = st.lists(units.map(lambda row: [2, *row, 0]), min_size=1, max_size=4)
@@ -17,7 +17,9 @@ sides = st.sampled_from(["left", "right"])
 SEQUENCES = [[0, 5, 5], [0, 5, 6], [0, 7, 6], [1, 5, 5], [2, 6, 5]]
 LM = tiny_lm(seed=4)
 MODELS = [
-    SpeechPromptForAudioClassification.from_base(LM, [str(index) for index in range(5)], separator_init="normal", **options)
+    SpeechPromptForAudioClassification.from_base(
+        LM, [str(index) for index in range(5)], separator_init="normal", **options
+    )
     for options in (
         {"prompt": "deep"},
         {"prompt": "input", "readout": "pooled"},

@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,7 @@ def run(
     own), trains a prompt adapter on the small backbone inside this package, measures it on voices it has not heard,
     opens the saved adapter in a new process, and shows the line that does the same on your own recordings.
     """
+    started = time.perf_counter()
     recordings, adapter = output / "recordings", output / "adapter"
     with working():
         note("The speech below is synthetic: eSpeak NG (GPL-3) speaks it in a process of its own.")
@@ -62,8 +64,9 @@ def run(
         report = run_experiment(recordings, adapter, base=base, settings=settings, seed=seed).report
     opened = _open_in_new_process(adapter, recordings)
     own = f"speechprompt train --dataset YOUR_FOLDER --output {shlex.quote(str(output / 'my-adapter'))}"
+    seconds = time.perf_counter() - started
     if as_json:
-        print_json({"report": report, "recordings": count, "opened": opened, "next": own})
+        print_json({"report": report, "recordings": count, "opened": opened, "next": own, "seconds": seconds})
         return
     print_line(f"{count} synthetic recordings of {len(KEYWORDS)} keywords in {voices} voices (eSpeak NG)")
     print_report(report)
@@ -72,6 +75,7 @@ def run(
         f"opened with AutoModel in a new process ({opened['class']}): {opened['file']} is "
         f'"{opened["label"]}" with probability {opened["probability"]:.2f}'
     )
+    print_line(f"the whole quick start took {seconds:.0f} s")
     print_line("now your own recordings, one sub-folder per label (a Hub data set's id works too):")
     print_line(f"  {own}")
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import HubertModel
 
 from ..core.errors import ConfigurationError
 from ..core.files import atomic_path, write_json
 from .augmentation import AugmentationConfig, augment, unit_variance
 from .filterbank import initialise_filterbank, student_config
-from .frames import TaughtShards
+from .frames import Batch, TaughtShards
+from .quantization import save_centroids
 from .student import Student, distillation_loss, export_encoder
 
 
@@ -35,10 +36,14 @@ class DistillationConfig:
         frames_per_step (`int`, *optional*, defaults to 1800): frames of a step, 36 s.
         clean_probability (`float`, *optional*, defaults to 0.15): share of steps without disturbance.
         cluster_weight (`float`, *optional*, defaults to 0.3): weight of the cross-entropy on the teacher's clusters.
+        num_units (`int`, *optional*, defaults to 0): prototypes trained with the encoder, so that the nearest one
+            tells the teacher's unit; they start at the mean states of each unit. 0 for none.
+        unit_weight (`float`, *optional*, defaults to 1.0): weight of the cross-entropy on units.
         weight_decay (`float`, *optional*, defaults to 0.01): of AdamW (betas 0.9, 0.98).
         clip_norm (`float`, *optional*, defaults to 1.0): bound of the gradient's norm.
         bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16.
         seed (`int`, *optional*, defaults to 0): of weights and draws.
+        cluster_seed (`int`, *optional*, defaults to 0): of the teacher's clusters and units.
         checkpoint_every (`int`, *optional*, defaults to 100): steps between checkpoints.
         validate_every (`int`, *optional*, defaults to 500): steps between validations.
         augmentation ([`AugmentationConfig`], *optional*): disturbances of the student's input.
@@ -53,10 +58,13 @@ class DistillationConfig:
     frames_per_step: int = 1800
     clean_probability: float = 0.15
     cluster_weight: float = 0.3
+    num_units: int = 0
+    unit_weight: float = 1.0
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     bf16: bool = True
     seed: int = 0
+    cluster_seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 500
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -88,6 +96,7 @@ def distill(
     *,
     validation: Sequence[str | Path] = (),
     shares: Sequence[float] | None = None,
+    start_from: str | Path | None = None,
     show_progress: bool = True,
     on_report: Callable[[dict[str, float]], None] | None = None,
 ) -> HubertModel:
@@ -100,6 +109,7 @@ def distill(
         config ([`DistillationConfig`], *optional*): the settings.
         validation (`Sequence[str | Path]`, *optional*): shards that are only looked at.
         shares (`Sequence[float]`, *optional*): how often each shard is drawn.
+        start_from (`str` or `Path`, *optional*): the output folder of an earlier run whose weights are taken over.
         show_progress (`bool`, *optional*, defaults to `True`): a bar with the rate and the loss.
         on_report (`Callable`, *optional*): receives what is written to `log.jsonl`.
 
@@ -112,12 +122,20 @@ def distill(
     config = config or DistillationConfig()
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    data = TaughtShards(shards, shares=shares, seed=config.seed)
+    data = TaughtShards(shards, shares=shares, num_units=config.num_units or 100, seed=config.cluster_seed)
     held_out = TaughtShards(validation, statistics=data) if validation else None
     torch.manual_seed(config.seed)
-    student = Student(student_config(**config.student), data.width, len(data.cluster_centres))
-    waves = data.draw(np.random.default_rng(config.seed), batch_size=32, num_frames=150).waves
-    initialise_filterbank(student.encoder, unit_variance(waves), seed=config.seed)
+    student = Student(student_config(**config.student), data.width, len(data.cluster_centres), config.num_units)
+    generator = np.random.default_rng(config.seed)
+    if start_from is None:
+        waves = data.draw(generator, batch_size=32, num_frames=150).waves
+        initialise_filterbank(student.encoder, unit_variance(waves), seed=config.seed)
+    else:
+        earlier = torch.load(Path(start_from) / "checkpoint.pt", weights_only=True)["student"]
+        student.load_state_dict({**student.state_dict(), **earlier})
+    if config.num_units:
+        batch = data.draw(generator, batch_size=300, num_frames=150)
+        student.start_prototypes(unit_variance(batch.waves), batch.units.masked_fill(batch.weights < 1, -1))
     run = _Run(student, config, output, show_progress=show_progress, on_report=on_report)
     run.train(data, held_out)
     return student.encoder.eval()
@@ -170,6 +188,8 @@ class _Run:
                     self.save()
                 if finished:
                     export_encoder(self.student.encoder, self.output / "encoder")
+                    if self.student.prototypes is not None:
+                        save_centroids(self.student.prototypes, self.output / "quantizer.safetensors")
 
     def train_step(self, data: TaughtShards) -> tuple[float, dict[str, float]]:
         """One step; all its draws come from the seed and the step's number, so that resuming changes nothing."""
@@ -191,13 +211,23 @@ class _Run:
             waves = augment(batch.waves, generator, config.augmentation)
         self.student.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
-            predicted, logits = self.student(waves)
-        loss, parts = distillation_loss(predicted, logits, batch, cluster_weight=config.cluster_weight)
+            outputs = self.student(waves)
+        loss, parts = self.loss(outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
         return float(loss.detach()), {name: float(part) for name, part in parts.items()}
+
+    def loss(self, outputs: tuple[Tensor, Tensor, Tensor | None], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the student's three outputs, and its parts."""
+        return distillation_loss(
+            *outputs[:2],
+            batch,
+            cluster_weight=self.config.cluster_weight,
+            unit_scores=outputs[2],
+            unit_weight=self.config.unit_weight,
+        )
 
     @torch.no_grad()
     def validate(self, held_out: TaughtShards, *, num_batches: int = 12) -> dict[str, float]:
@@ -208,9 +238,7 @@ class _Run:
         for index in range(num_batches):
             num_frames = self.config.crop_frames[index % len(self.config.crop_frames)]
             batch = held_out.draw(generator, batch_size=max(1, 1800 // num_frames), num_frames=num_frames)
-            loss, parts = distillation_loss(
-                *self.student(unit_variance(batch.waves)), batch, cluster_weight=self.config.cluster_weight
-            )
+            loss, parts = self.loss(self.student(unit_variance(batch.waves)), batch)
             for name, value in {"loss": loss, **parts}.items():
                 sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / num_batches
         return sums

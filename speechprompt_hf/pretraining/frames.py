@@ -30,12 +30,14 @@ class Batch:
         targets (`Tensor`): float32 (B, T, D), standardised teacher features.
         clusters (`Tensor`): int64 (B, T), the targets' clusters.
         weights (`Tensor`): float32 (B, T), 1 on speech and less on gaps.
+        units (`Tensor`): int64 (B, T), the targets' units, a coarser clustering.
     """
 
     waves: Tensor
     targets: Tensor
     clusters: Tensor
     weights: Tensor
+    units: Tensor
 
 
 class TaughtShards:
@@ -50,6 +52,7 @@ class TaughtShards:
         gap_weight (`float`, *optional*, defaults to 0.1): weight of frames in silent gaps.
         statistics ([`TaughtShards`], *optional*): take standardisation and clusters from there.
         num_clusters (`int`, *optional*, defaults to 500): clusters of the targets.
+        num_units (`int`, *optional*, defaults to 100): units of the targets.
         seed (`int`, *optional*, defaults to 0): of the clusters.
 
     Raises:
@@ -64,6 +67,7 @@ class TaughtShards:
         gap_weight: float = 0.1,
         statistics: TaughtShards | None = None,
         num_clusters: int = 500,
+        num_units: int = 100,
         seed: int = 0,
     ) -> None:
         self.audio = [np.load(Path(folder) / "audio.npy", mmap_mode="r") for folder in folders]
@@ -81,17 +85,17 @@ class TaughtShards:
         self.num_windows = sum(len(block) for block in self.features)
         self.seconds = sum(mask.sum() for mask in self.speech) * TEACHER_HOP / 16_000
         if statistics is None:
-            self._measure(num_clusters, seed)
+            self._measure(num_clusters, num_units, seed)
         else:
             self.position_mean, self.scale = statistics.position_mean, statistics.scale
-            self.cluster_centres = statistics.cluster_centres
+            self.cluster_centres, self.unit_centres = statistics.cluster_centres, statistics.unit_centres
 
     @property
     def width(self) -> int:
         """D, the teacher's width."""
         return int(self.features[0].shape[2])
 
-    def _measure(self, num_clusters: int, seed: int) -> None:
+    def _measure(self, num_clusters: int, num_units: int, seed: int) -> None:
         """Mean of each place, deviation of each dimension, and clusters of the standardised targets."""
         places, width = self.features[0].shape[1:]
         sums, counts = np.zeros((places, width)), np.zeros((places, 1))
@@ -106,16 +110,8 @@ class TaughtShards:
         generator = np.random.default_rng(seed)
         sample = self._sample_targets(generator, num_frames=60_000)
         self.scale = sample.std(0).astype(np.float32) + 1e-6
-        fit = fit_quantizer(
-            sample / self.scale,
-            min(num_clusters, len(sample)),
-            num_epochs=4,
-            num_full_passes=4,
-            num_restarts=1,
-            seed=seed,
-            show_progress=False,
-        )
-        self.cluster_centres = torch.from_numpy(fit.centroids)
+        self.cluster_centres = _centres(sample / self.scale, num_clusters, seed=seed, num_passes=4)
+        self.unit_centres = _centres(sample / self.scale, num_units, seed=seed, num_passes=10)
 
     def _sample_targets(self, generator: np.random.Generator, *, num_frames: int) -> np.ndarray:
         rows = []
@@ -159,8 +155,11 @@ class TaughtShards:
             targets[row] = self.features[shard][window][places].astype(np.float32) - self.position_mean[places]
             weights[row] = np.where(self.speech[shard][window][places], 1.0, self.gap_weight)
         standardised = torch.from_numpy(targets / self.scale)
-        clusters = nearest(standardised.flatten(0, 1), self.cluster_centres)[0].reshape(batch_size, num_frames)
-        return Batch(torch.from_numpy(waves), standardised, clusters, torch.from_numpy(weights))
+        clusters, units = (
+            nearest(standardised.flatten(0, 1), centres)[0].reshape(batch_size, num_frames)
+            for centres in (self.cluster_centres, self.unit_centres)
+        )
+        return Batch(torch.from_numpy(waves), standardised, clusters, torch.from_numpy(weights), units)
 
     def _crop(
         self,
@@ -183,3 +182,16 @@ class TaughtShards:
         centres = start + (STUDENT_HOP * np.arange(num_frames) + STUDENT_CENTRE) * speed
         places = np.round(centres / TEACHER_HOP).astype(np.int64)
         return wave, places.clip(0, self.features[shard].shape[1] - 1)
+
+
+def _centres(sample: np.ndarray, num_clusters: int, *, seed: int, num_passes: int) -> Tensor:
+    fit = fit_quantizer(
+        sample,
+        min(num_clusters, len(sample)),
+        num_epochs=4,
+        num_full_passes=num_passes,
+        num_restarts=1,
+        seed=seed,
+        show_progress=False,
+    )
+    return torch.from_numpy(fit.centroids)

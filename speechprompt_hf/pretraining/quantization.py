@@ -32,8 +32,13 @@ class QuantizerFit:
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
         """Writes `centroids` (float32) as safetensors, whole or not at all."""
-        with atomic_path(path) as temporary:
-            save_file({"centroids": torch.from_numpy(np.ascontiguousarray(self.centroids))}, temporary, metadata)
+        save_centroids(torch.from_numpy(self.centroids), path, metadata)
+
+
+def save_centroids(centroids: Tensor, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes centroids (K, F) as float32 under the name `centroids`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        save_file({"centroids": centroids.detach().float().contiguous()}, temporary, metadata)
 
 
 def nearest(features: Tensor, centroids: Tensor, *, chunk_size: int = 65_536) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import HubertModel
 
@@ -18,27 +19,69 @@ class Student(nn.Module):
         config (`HubertConfig`): of the encoder.
         width (`int`): D of the teacher.
         num_clusters (`int`): of the teacher's targets.
+        num_units (`int`, *optional*, defaults to 0): prototypes that are trained with the encoder; 0 for none.
     """
 
-    def __init__(self, config: Any, width: int, num_clusters: int) -> None:
+    def __init__(self, config: Any, width: int, num_clusters: int, num_units: int = 0) -> None:
         super().__init__()
         self.encoder = HubertModel(config)
         self.to_features = nn.Linear(config.hidden_size, width)
         self.to_clusters = nn.Linear(config.hidden_size, num_clusters)
+        self.prototypes = nn.Parameter(torch.zeros(num_units, config.hidden_size)) if num_units else None
+        self.log_sharpness = nn.Parameter(torch.tensor(0.0)) if num_units else None
 
-    def forward(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Waves (B, S) to predicted features (B, T, D) and cluster logits (B, T, C)."""
+    def forward(self, waves: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Waves (B, S) to predicted features (B, T, D), cluster logits (B, T, C) and unit logits (B, T, K)."""
         hidden = self.encoder(waves).last_hidden_state
-        return self.to_features(hidden), self.to_clusters(hidden)
+        units = None
+        if self.prototypes is not None and self.log_sharpness is not None:
+            units = unit_logits(hidden.float(), self.prototypes, self.log_sharpness.exp())
+        return self.to_features(hidden), self.to_clusters(hidden), units
+
+    @torch.no_grad()
+    def start_prototypes(self, waves: Tensor, units: Tensor) -> None:
+        """Sets the prototypes to the mean states of each of the teacher's units, and the sharpness to their spread.
+
+        Args:
+            waves (`Tensor`): float32 (B, S).
+            units (`Tensor`): int64 (B, T), -1 where a frame shall not count.
+        """
+        assert self.prototypes is not None and self.log_sharpness is not None
+        hidden = self.encoder(waves).last_hidden_state.flatten(0, 1)
+        hidden, units = hidden[units.flatten() >= 0], units.flatten()[units.flatten() >= 0]
+        sums = torch.zeros_like(self.prototypes).index_add_(0, units, hidden)
+        counts = torch.bincount(units, minlength=len(sums)).unsqueeze(1)
+        self.prototypes.copy_(torch.where(counts > 0, sums / counts.clamp_min(1), hidden.mean(0)))
+        # Half the mean squared distance from the own prototype, a dimension, is the scale of a Gaussian's exponent.
+        spread = (hidden - self.prototypes[units]).square().mean()
+        self.log_sharpness.copy_((0.1 / spread).log())
+
+
+def unit_logits(hidden: Tensor, prototypes: Tensor, sharpness: Tensor) -> Tensor:
+    """Negative scaled squared distances (up to a term common to all units): the nearest prototype wins.
+
+    Args:
+        hidden (`Tensor`): float32 (B, T, F).
+        prototypes (`Tensor`): float32 (K, F).
+        sharpness (`Tensor`): float32 scalar.
+    """
+    return sharpness * (hidden @ prototypes.T - 0.5 * prototypes.square().sum(-1))
 
 
 def distillation_loss(
-    predicted: Tensor, logits: Tensor, batch: Batch, *, cluster_weight: float
+    predicted: Tensor,
+    logits: Tensor,
+    batch: Batch,
+    *,
+    cluster_weight: float,
+    unit_scores: Tensor | None = None,
+    unit_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L1 + (1 - cosine) + weighted cross-entropy, averaged with the frames' weights.
+    """L1 + (1 - cosine) + weighted cross-entropies, averaged with the frames' weights.
 
     Returns:
-        The scalar loss and its parts (`l1`, `cosine`, `cross_entropy`, `accuracy`), all float32 without gradient.
+        The scalar loss and its parts (`l1`, `cosine`, `cross_entropy`, `accuracy`, with prototypes also
+        `unit_cross_entropy` and `unit_accuracy`), all float32 without gradient.
     """
     weights = batch.weights / batch.weights.sum()
     predicted, logits = predicted.float(), logits.float()
@@ -48,7 +91,13 @@ def distillation_loss(
     entropy = (entropy * weights).sum()
     correct = ((logits.argmax(-1) == batch.clusters).float() * weights).sum()
     parts = {"l1": l1, "cosine": cosine, "cross_entropy": entropy, "accuracy": correct}
-    return l1 + (1 - cosine) + cluster_weight * entropy, {name: part.detach() for name, part in parts.items()}
+    loss = l1 + (1 - cosine) + cluster_weight * entropy
+    if unit_scores is not None:
+        unit_entropy = nn.functional.cross_entropy(unit_scores.transpose(1, 2), batch.units, reduction="none")
+        parts["unit_cross_entropy"] = (unit_entropy * weights).sum()
+        parts["unit_accuracy"] = ((unit_scores.argmax(-1) == batch.units).float() * weights).sum()
+        loss = loss + unit_weight * parts["unit_cross_entropy"]
+    return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def export_encoder(encoder: HubertModel, folder: str | Path) -> Path:

@@ -6,13 +6,16 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import HubertModel
 
 from speechprompt_hf.core.errors import ConfigurationError
+from speechprompt_hf.pretraining.augmentation import unit_variance
 from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
 from speechprompt_hf.pretraining.frames import Batch, TaughtShards
 from speechprompt_hf.pretraining.packing import lay_out, pack_clips
-from speechprompt_hf.pretraining.student import distillation_loss
+from speechprompt_hf.pretraining.quantization import nearest
+from speechprompt_hf.pretraining.student import distillation_loss, unit_logits
 
 STUDENT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -84,7 +87,8 @@ def test_a_warped_crop_takes_the_teacher_frames_along(shard):
 
 def test_loss_is_zero_cosine_term_for_the_right_answer():
     targets = torch.randn(2, 5, 3)
-    batch = Batch(torch.zeros(2, 8), targets, torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5))
+    zeros = torch.zeros(2, 5, dtype=torch.long)
+    batch = Batch(torch.zeros(2, 8), targets, zeros, torch.ones(2, 5), zeros)
     logits = torch.zeros(2, 5, 4)
     logits[..., 0] = 50
     loss, parts = distillation_loss(targets, logits, batch, cluster_weight=0.3)
@@ -97,7 +101,8 @@ def test_loss_is_zero_cosine_term_for_the_right_answer():
 def test_gap_frames_count_a_tenth():
     targets = torch.zeros(1, 2, 3)
     weights = torch.tensor([[1.0, 0.1]])
-    batch = Batch(torch.zeros(1, 8), targets, torch.zeros(1, 2, dtype=torch.long), weights)
+    zeros = torch.zeros(1, 2, dtype=torch.long)
+    batch = Batch(torch.zeros(1, 8), targets, zeros, weights, zeros)
     predicted = torch.tensor([[[0.0] * 3, [1.0] * 3]])
     _, parts = distillation_loss(predicted, torch.zeros(1, 2, 4), batch, cluster_weight=0.0)
     assert float(parts["l1"]) == pytest.approx(0.1 / 1.1)
@@ -158,3 +163,36 @@ def test_an_unfinished_shard_is_refused(shard, tmp_path):
     np.save(folder / "features.npy", features)
     with pytest.raises(ConfigurationError, match="not taught to its end"):
         TaughtShards([folder])
+
+
+def test_unit_logits_rank_prototypes_by_distance():
+    torch.manual_seed(0)
+    hidden, prototypes = torch.randn(3, 7, 5), torch.randn(11, 5)
+    best = unit_logits(hidden, prototypes, torch.tensor(0.7)).argmax(-1)
+    torch.testing.assert_close(best.flatten(), nearest(hidden.flatten(0, 1), prototypes)[0])
+    scores = unit_logits(hidden, prototypes, torch.tensor(1.0)) - 0.5 * hidden.square().sum(-1, keepdim=True)
+    torch.testing.assert_close(scores, -0.5 * torch.cdist(hidden, prototypes).square(), atol=1e-4, rtol=1e-4)
+
+
+def test_prototypes_are_trained_on_an_earlier_run_and_become_the_quantizer(shard, tmp_path):
+    distill([shard], tmp_path / "first", settings(cycles=((20, 3e-3),)), show_progress=False)
+    reports = []
+    encoder = distill(
+        [shard],
+        tmp_path / "second",
+        settings(cycles=((40, 2e-3),), num_units=8, validate_every=10),
+        validation=[shard],
+        start_from=tmp_path / "first",
+        show_progress=False,
+        on_report=reports.append,
+    )
+    scores = [report["validation_unit_accuracy"] for report in reports if "validation_unit_accuracy" in report]
+    assert scores[0] > 2 / 8 and scores[-1] > scores[0]
+    data = TaughtShards([shard], num_units=8)
+    batch = data.draw(np.random.default_rng(0), batch_size=20, num_frames=40)
+    centroids = load_file(tmp_path / "second" / "quantizer.safetensors")["centroids"]
+    assert centroids.dtype == torch.float32
+    with torch.no_grad():
+        hidden = encoder(unit_variance(batch.waves)).last_hidden_state
+    said = nearest(hidden.flatten(0, 1), centroids)[0]
+    assert (said == batch.units.flatten()).float().mean() == pytest.approx(scores[-1], abs=0.15)

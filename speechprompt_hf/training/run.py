@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
+    model_options: Mapping[str, Any] | None = None,
     **trainer_arguments: Any,
 ) -> TrainingResult:
     """Train a classifier on a base and save it.
@@ -117,6 +118,8 @@ def train(
         resume (`bool`, defaults to `False`): go on from the last checkpoint in `output_dir`, exactly.
         progress (`bool`, defaults to `True`): a bar on stderr.
         callbacks (`Sequence[TrainerCallback]`): further callbacks of the trainer.
+        model_options (`Mapping`, *optional*): further arguments of `SpeechPromptForAudioClassification.from_base`;
+            they win over the settings.
         trainer_arguments: further arguments of `TrainingArguments`.
 
     Returns:
@@ -144,7 +147,7 @@ def train(
         vocabulary=vocabulary,
         processor=processor,
         seed=seed,
-        **settings.model_options(method),
+        **{**settings.model_options(method), **(model_options or {})},
     )
     checkpoints = Path(output_dir) / CHECKPOINT_FOLDER
     arguments = _training_arguments(task, settings, method, checkpoints, seed, trainer_arguments)

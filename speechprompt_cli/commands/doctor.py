@@ -12,6 +12,7 @@ import typer
 from ..console import print_json, print_line, working
 from ..options import JsonOption
 
+_DISTRIBUTION = "speechprompt-hf"
 #: Distributions whose versions decide whether the numbers are those that the tests saw.
 CHECKED = (
     "torch", "transformers", "peft", "accelerate", "datasets", "huggingface_hub", "safetensors", "numpy", "soundfile",
@@ -44,6 +45,7 @@ def _checks() -> list[tuple[str, Callable[[], tuple[bool, str]]]]:
     versions = [(name, _version_check(name)) for name in CHECKED]
     return [
         ("python", _python),
+        (_DISTRIBUTION, _package),
         *versions,
         ("torchaudio", _torchaudio),
         ("cache", _cache),
@@ -65,13 +67,25 @@ def _python() -> tuple[bool, str]:
     return sys.version_info >= (3, 11), f"{version}, needed 3.11 or newer"
 
 
+def _package() -> tuple[bool, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return True, f"{version(_DISTRIBUTION)} is installed"
+    except PackageNotFoundError:
+        return False, "the source is here, but not installed, so nobody checked what it needs: pip install -e ."
+
+
 def _version_check(name: str) -> Callable[[], tuple[bool, str]]:
     def check() -> tuple[bool, str]:
         from importlib.metadata import PackageNotFoundError, requires, version
 
         from packaging.requirements import Requirement
 
-        wanted = [Requirement(line) for line in requires("speechprompt-hf") or ()]
+        try:
+            wanted = [Requirement(line) for line in requires(_DISTRIBUTION) or ()]
+        except PackageNotFoundError:
+            return True, f"{version(name)}, tested range unknown"
         allowed = next(each.specifier for each in wanted if each.name.replace("-", "_") == name and not each.marker)
         try:
             installed = version(name)

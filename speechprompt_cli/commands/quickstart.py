@@ -18,7 +18,7 @@ from ..options import DEFAULT_BASE, BaseOption, JsonOption, SeedOption
 from ..reports import print_report
 from ..synthetic_keywords import KEYWORDS, make_recordings
 
-_MIN_VOICES, _MAX_VOICES = 20, 80
+_MIN_VOICES, _MAX_VOICES = 20, 79
 
 #: Run by a new Python process, so that it shows what a user's own program sees.
 _OPEN_AND_CLASSIFY = """

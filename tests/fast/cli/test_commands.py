@@ -1,0 +1,136 @@
+"""Commands end to end on a tiny backbone: results, JSON, exit codes."""
+
+import json
+
+import pytest
+
+
+def test_units_prints_a_line_a_file_and_goes_on_after_a_bad_one(speechprompt, recordings, base_folder):
+    good, bad = recordings / "low" / "0.wav", recordings / "low" / "broken.wav"
+    answer = speechprompt("units", bad, good, recordings / "absent.wav", "--base", base_folder)
+    assert answer.code == 2
+    lines = answer.out.splitlines()
+    assert len(lines) == 1
+    file, units, durations = lines[0].split("\t")
+    assert file == str(good)
+    assert len(units.split()) == len(durations.split()) > 0
+    errors = [line for line in answer.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert str(bad) in errors[0] and "absent.wav" in errors[1]
+    assert "Traceback" not in answer.err
+
+
+def test_units_of_files_equal_those_of_the_corpus(speechprompt, recordings, base_folder, tmp_path):
+    from datasets import Dataset
+
+    answer = speechprompt("units", "--dataset", recordings, "--output", tmp_path, "--base", base_folder, "--json")
+    assert answer.code == 0
+    assert answer.json["parts"] == {"all": {"recordings": 24, "skipped": 0}}
+    rows = Dataset.from_parquet(str(tmp_path / "all.parquet"))
+    assert {"units", "durations", "label", "speaker"} <= set(rows.column_names)
+    row = next(row for row in rows if row["item"].endswith("high/3.wav"))
+    single = speechprompt("units", recordings / "high" / "3.wav", "--base", base_folder, "--json").json
+    assert single["recordings"][0]["units"] == row["units"]
+    assert single["recordings"][0]["durations"] == row["durations"]
+    assert single["fingerprint"] == answer.json["fingerprint"]["digest"]
+
+
+def test_a_corpus_run_records_what_it_leaves_out(speechprompt, recordings, base_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "flat"  # no labels, no table: any recordings at any depth
+    shutil.copytree(recordings / "low", folder)
+    answer = speechprompt("units", "--dataset", folder, "--output", tmp_path / "out", "--base", base_folder)
+    assert answer.code == 0
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [entry["error"] for entry in skipped] == ["AudioDecodeError"]
+    assert skipped[0]["item"].endswith("broken.wav")
+
+
+def test_pretrain_makes_a_base_that_knows_its_units(base_folder):
+    from speechprompt_hf import GSLMForCausalLM, SpeechUnitProcessor
+
+    model, processor = GSLMForCausalLM.from_pretrained(base_folder), SpeechUnitProcessor.from_pretrained(base_folder)
+    assert model.config.fingerprint["digest"] == processor.fingerprint["digest"]
+    assert model.config.vocab_size == len(processor.tokenizer.vocabulary) == 16
+
+
+def test_pretrain_refuses_units_of_another_quantizer(speechprompt, recordings, encoder_folder, base_folder, tmp_path):
+    speechprompt("units", "--dataset", recordings, "--output", tmp_path / "units", "--base", base_folder)
+    options = ["--encoder", encoder_folder, "--layer", 2, "--clusters", 12]
+    assert speechprompt("quantize", "--dataset", recordings, *options, "--output", tmp_path / "other").code == 0
+    answer = speechprompt(
+        "pretrain", "--dataset", tmp_path / "units", "--base", tmp_path / "other", "--output", tmp_path / "lm"
+    )
+    assert answer.code == 2
+    assert "were made by" in answer.err
+
+
+def test_quantize_is_seeded(speechprompt, recordings, encoder_folder, tmp_path):
+    options = ["--dataset", recordings, "--encoder", encoder_folder, "--layer", 1, "--clusters", 8, "--json"]
+    first, again, other = (
+        speechprompt("quantize", *options, "--seed", seed, "--output", tmp_path / name).json
+        for seed, name in ((1, "a"), (1, "b"), (2, "c"))
+    )
+    assert first["fingerprint"]["digest"] == again["fingerprint"]["digest"] != other["fingerprint"]["digest"]
+
+
+def test_train_writes_adapter_and_report(adapter_folder, base_folder):
+    report = json.loads((adapter_folder / "report.json").read_text())
+    for name in ("accuracy", "macro_f1", "accuracy_interval", "trained_parameters", "seconds", "seed"):
+        assert name in report
+    assert report["baselines"]["majority"]["accuracy"] == pytest.approx(0.5)
+    assert report["baselines"]["tfidf"]["accuracy"] >= 0.5
+    assert report["data"]["speakers_apart"] is True
+    assert (adapter_folder / "confusion.png").stat().st_size > 1000
+    assert sum(path.stat().st_size for path in adapter_folder.rglob("*.safetensors")) < 1_000_000
+
+
+def test_train_prints_the_accuracy_beside_the_baselines(speechprompt, recordings, base_folder, tmp_path):
+    command = ["train", "--dataset", recordings, "--output", tmp_path / "a", "--base", base_folder, "--epochs", 1]
+    answer = speechprompt(*command, "--prompt", "input", "--readout", "separator", "--verbalizer", "random")
+    assert answer.code == 0, answer.err
+    assert "95 % interval" in answer.out
+    assert "speakers that training did not hear" in answer.out
+    assert "TF-IDF" in answer.out and "most frequent label" in answer.out
+    assert f"speechprompt predict {tmp_path / 'a'}" in answer.out
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert (config["prompt_type"], config["readout"], config["verbalizer"]) == ("input", "separator", "random")
+
+
+def test_predict_prints_label_and_probability(speechprompt, recordings, adapter_folder):
+    files = [recordings / "low" / "0.wav", recordings / "low" / "broken.wav", recordings / "high" / "1.wav"]
+    answer = speechprompt("predict", adapter_folder, *files)
+    assert answer.code == 2
+    rows = [line.split("\t") for line in answer.out.splitlines()]
+    assert [row[0] for row in rows] == [str(files[0]), str(files[2])]
+    assert {row[1] for row in rows} <= {"low", "high"}
+    assert all(0.5 <= float(row[2]) <= 1 for row in rows)
+    assert len([line for line in answer.err.splitlines() if line.startswith("error: ")]) == 1
+
+    as_json = speechprompt("predict", adapter_folder, *files, "--json")
+    assert as_json.code == 2
+    assert [("label" in each, "error" in each) for each in as_json.json["predictions"]] == [
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+
+
+def test_evaluate_agrees_with_predict(speechprompt, recordings, adapter_folder):
+    report = speechprompt("evaluate", adapter_folder, "--dataset", recordings, "--json").json
+    files = sorted(recordings.glob("*/[0-9]*.wav"))
+    predictions = speechprompt("predict", adapter_folder, *files, "--json").json["predictions"]
+    right = [each["label"] == file.parent.name for each, file in zip(predictions, files, strict=True)]
+    assert report["accuracy"] == pytest.approx(sum(right) / len(right))
+    assert report["num_rows"] == {"test": 24}
+
+
+def test_evaluate_refuses_labels_the_adapter_lacks(speechprompt, recordings, adapter_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(recordings / "low", tmp_path / "data" / "deep", ignore=shutil.ignore_patterns("broken*"))
+    shutil.copytree(recordings / "high", tmp_path / "data" / "high")
+    answer = speechprompt("evaluate", adapter_folder, "--dataset", tmp_path / "data")
+    assert answer.code == 2
+    assert "'deep'" in answer.err

@@ -1,0 +1,92 @@
+"""Exit codes and errors: one line, no traceback, 2 for what the user gave, 1 for what failed."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["units"], "either recordings or --dataset"),
+        (["units", "a.wav", "--dataset", "d"], "either recordings or --dataset"),
+        (["units", "--dataset", "d"], "belong together"),
+        (["train", "--output", "o"], "--dataset"),
+        (["train", "--dataset", "d", "--output", "o", "--method", "magic"], "magic"),
+        (["pretrain", "--dataset", "d", "--output", "o"], "either --base or --num-units"),
+        (
+            ["pretrain", "--dataset", "d", "--output", "o", "--num-units", "9", "--width", "10", "--heads", "3"],
+            "heads",
+        ),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(speechprompt, arguments, words):
+    answer = speechprompt(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert words in " ".join(answer.err.split())
+    assert "Traceback" not in answer.err
+
+
+def test_an_absent_data_set_is_one_line(speechprompt, tmp_path, base_folder):
+    answer = speechprompt("train", "--dataset", tmp_path / "absent", "--output", tmp_path / "o", "--base", base_folder)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert len(answer.err.splitlines()) == 1
+    assert "absent" in answer.err and " -> " in answer.err
+
+
+def test_an_unknown_column_names_the_columns(speechprompt, tmp_path, recordings, base_folder):
+    command = ["train", "--dataset", recordings, "--output", tmp_path / "o", "--base", base_folder]
+    answer = speechprompt(*command, "--label-column", "emotion")
+    assert answer.code == 2
+    assert "'emotion'" in answer.err and "speaker" in answer.err
+
+
+def test_an_adapter_that_is_none_is_exit_code_2(speechprompt, tmp_path, recordings):
+    (tmp_path / "config.json").write_text("{}")
+    answer = speechprompt("predict", tmp_path, recordings / "low" / "0.wav")
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+
+
+def test_a_failure_is_exit_code_1_and_debug_shows_where(speechprompt, monkeypatch, capsys):
+    from speechprompt_cli.commands import doctor
+
+    def fail():
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(doctor, "_checks", fail)
+    answer = speechprompt("doctor")
+    assert answer.code == 1
+    assert answer.err.splitlines() == [
+        "error: RuntimeError: the disk is on fire -> speechprompt --debug COMMAND ... shows where"
+    ]
+    assert "Traceback" in speechprompt("--debug", "doctor").err
+
+
+def test_interruption_is_exit_code_130(speechprompt, monkeypatch):
+    from speechprompt_cli.commands import doctor
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "_checks", interrupt)
+    assert speechprompt("doctor").code == 130
+
+
+def test_quickstart_without_its_engine_says_which_extra(speechprompt, tmp_path, monkeypatch):
+    from speechprompt_hf.synthesis import espeak
+
+    monkeypatch.setattr(espeak, "is_available", lambda: False)
+    answer = speechprompt("quickstart", "--output", tmp_path / "q")
+    assert answer.code == 2
+    assert "espeakng-loader" in answer.err and "GPL-3" in answer.err
+
+
+def test_distill_without_its_teacher_says_which_extra(speechprompt, tmp_path, recordings, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    answer = speechprompt("distill", "--dataset", recordings, "--output", tmp_path / "o")
+    assert answer.code == 2
+    assert "pip install" in answer.err

@@ -153,7 +153,7 @@ def markdown(lines: list[dict[str, Any]], settings: TrainingSettings, fingerprin
         "# The embedded default from raw audio",
         "",
         f"Made by `benchmarks/embedded_default.py`. Units {fingerprint['digest'][:12]}, base weights "
-        f"{fingerprint['weights'][:12]}. Deviation: over seeds, of the accuracy over all folds. Seconds: one training.",
+        f"{fingerprint['weights'][:12]}. Deviation: over seeds, of the accuracy over all folds. Seconds: one run.",
         "",
         "| data | method | accuracy | deviation | seeds | trained parameters | seconds |",
         "|---|---|---|---|---|---|---|",

@@ -134,8 +134,7 @@ class GSLMModel(GSLMPreTrainedModel):
 
         Raises:
             ConfigurationError: both or neither of `input_ids` and `inputs_embeds`, two caches, or a cache together
-            with
-                gradient checkpointing.
+                with gradient checkpointing.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ConfigurationError("give exactly one of input_ids and inputs_embeds")

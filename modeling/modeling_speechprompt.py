@@ -247,7 +247,12 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
         if attn_implementation is not None:
             options["attn_implementation"] = attn_implementation
-        if base is None and config.method == "finetune":
+        if config.method == "finetune":
+            if base is not None:
+                raise AdapterError(
+                    f"{name} holds a language model of its own, trained from {config.base_model_name_or_path}",
+                    hint="leave base out",
+                )
             lm = _load_language_model(name, hub, options)
         else:
             lm = cls._load_base_of(name, config, base, hub, options)

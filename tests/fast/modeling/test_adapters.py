@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForCausalLM
 
@@ -358,3 +358,33 @@ def test_a_foreign_base_is_refused(tmp_path):
     GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20)).save_pretrained(tmp_path)
     with pytest.raises(AdapterError, match="is a GPT2LMHeadModel, not a GSLMForCausalLM"):
         SpeechPromptForAudioClassification.from_base(tmp_path, NAMES)
+
+
+def test_stock_peft_finds_every_size_and_trains_table_and_separator(base_folder, tmp_path):
+    lm = GSLMForCausalLM.from_pretrained(base_folder)
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, modules_to_save=["separator"])
+    peft_model = get_peft_model(lm, config).train()
+    assert peft_model.word_embeddings is lm.get_input_embeddings()
+    trained = {name for name, parameter in peft_model.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 2
+    ids, mask = pad([[*row, 7] for row in RAGGED_ROWS])  # a label after the separator
+    peft_model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    for name, parameter in peft_model.named_parameters():
+        assert (parameter.grad is not None and parameter.grad.abs().max() > 0) == (name in trained), name
+    optimizer = torch.optim.SGD([p for p in peft_model.parameters() if p.requires_grad], lr=0.1)
+    optimizer.step()
+    peft_model.eval().save_pretrained(tmp_path, save_embedding_layers=False)
+    reloaded = PeftModel.from_pretrained(GSLMForCausalLM.from_pretrained(base_folder), tmp_path).eval()
+    with torch.no_grad():
+        logits = [model(input_ids=ids, attention_mask=mask).logits for model in (peft_model, reloaded)]
+        with peft_model.disable_adapter():
+            untouched = peft_model(input_ids=ids, attention_mask=mask).logits
+    assert torch.equal(*logits)
+    assert torch.equal(untouched, tiny_lm(seed=5)(ids, mask).logits)
+
+
+def test_a_tuned_language_model_takes_no_other_base(base_folder, tmp_path):
+    make(base_folder, method="finetune").save_pretrained(tmp_path)
+    assert not (tmp_path / "adapter_config.json").exists()
+    with pytest.raises(AdapterError, match="language model of its own"):
+        SpeechPromptForAudioClassification.from_pretrained(tmp_path, base=base_folder)

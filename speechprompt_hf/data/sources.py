@@ -104,7 +104,8 @@ def _with_canonical_names(tables: dict[str, Dataset]) -> dict[str, Dataset]:
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if not path.name.startswith((".", "_")))
+    """In order, without hidden files and the noise that the Speech Commands sets bring; `_unknown_` is a label."""
+    return sorted(path for path in paths if not path.name.startswith(".") and path.name != "_background_noise_")
 
 
 def _read_folder(folder: Path) -> dict[str, Dataset]:

@@ -171,3 +171,10 @@ def test_a_missing_part_is_an_error_for_evaluation(tmp_path):
     with pytest.raises(DatasetError, match="no part 'test'"):
         load_rows(tmp_path)
     assert len(load_rows(tmp_path, split="validation")) == 4
+
+
+def test_labels_may_start_with_an_underscore_and_the_noise_of_speech_commands_is_none(label_folder):
+    (label_folder / "no").rename(label_folder / "_unknown_")
+    for name in ("_background_noise_", ".hidden"):
+        shutil.copytree(label_folder / "yes", label_folder / name)
+    assert set(load_rows(label_folder)["label"]) == {"_unknown_", "yes"}

@@ -1,6 +1,6 @@
 """What `import speechprompt_hf` adds to the imports that its users have anyway.
 
-`python benchmarks/import_time.py [ROUNDS]` prints CPU and wall seconds of both, in turns, and their ratio. The smallest
+`python benchmarks/import_time.py [ROUNDS]` prints CPU and wall seconds of both, in turns, and their ratio. The least
 of each is compared: noise only adds.
 """
 

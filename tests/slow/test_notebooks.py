@@ -12,10 +12,12 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent.parent / "notebooks")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")
-def test_notebook_runs(path, tmp_path):
+def test_notebook_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="the extra notebooks is not installed")
     pytest.importorskip("ipykernel", reason="the extra notebooks is not installed")
     import nbformat
+
+    monkeypatch.setenv("PYTHONPATH", str(path.parent.parent))  # also where the package is not installed
 
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(tmp_path)}})

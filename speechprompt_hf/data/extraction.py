@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from datasets import Dataset, List, Value
 
 from ..core.audio_io import load_waveform
-from ..core.errors import AudioDecodeError, DatasetError, SpeechPromptError
+from ..core.errors import AudioDecodeError, AudioError, DatasetError
 from ..core.units import UnitSequence
 from .augmentation import Augmentation
 from .progress import ProgressBar
@@ -20,9 +21,14 @@ from .unit_store import UnitStore
 
 __all__ = ["ExtractedUnits", "SkippedItem", "extract_units", "units_of"]
 
-# Recordings decoded before they are sorted by length and batched; samples of one padded batch (60 s at 16 kHz).
+# Recordings and samples (17 min at 16 kHz) decoded before they are sorted by length and batched; samples of one padded
+# batch (60 s at 16 kHz).
 _WINDOW_ROWS = 256
+_WINDOW_SAMPLES = 16_000_000
 _BATCH_SAMPLES = 960_000
+
+# Why a row or a key of the cache has no units: name of the error class and message.
+Reasons = dict[Any, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def extract_units(
     """Units of every recording, from the cache where they are there.
 
     A recording that cannot be used (corrupt, truncated, empty, too short, not finite) is left out and listed; it never
-    ends the run. A killed run continues where it was.
+    ends the run, and is tried again by the next one. A killed run continues where it was.
 
     Args:
         dataset (`Dataset`): rows with the column `audio`, as `load_splits` gives them; rows that already have `units`
@@ -98,17 +104,23 @@ def extract_units(
     store = UnitStore(processor.fingerprint["digest"], cache_dir)
     copies = [Copy(number, augmentation or Augmentation(), seed) for number in range(1, num_copies + 1)]
     items = list(dataset["item"]) if "item" in dataset.column_names else [f"row {row}" for row in range(len(dataset))]
-    contents, skips = _hash_rows(dataset, items)
+    contents, reasons = _hash_rows(dataset)
     keys = {row: [content, *(copy.key(content) for copy in copies)] for row, content in contents.items()}
-    all_keys = [key for row_keys in keys.values() for key in row_keys]
-    known = set(store.get(all_keys)) | set(store.get_skips(all_keys))
-    pending = [row for row, row_keys in keys.items() if not known.issuperset(row_keys)]
+    known = set(store.get(key for row_keys in keys.values() for key in row_keys))
+    pending = {row: row_keys for row, row_keys in keys.items() if not known.issuperset(row_keys)}
+    if pending and hasattr(processor, "unit_encoder"):
+        # A wrong or missing encoder is an error of the run, not of its first recordings.
+        processor.unit_encoder.load()
     with ProgressBar("units", total=len(pending), show=progress) as bar:
-        for start in range(0, len(pending), _WINDOW_ROWS):
-            window = pending[start : start + _WINDOW_ROWS]
-            _encode_window(dataset, {row: keys[row] for row in window}, copies, processor, store, known, items)
-            bar.advance(len(window))
-    return _assemble(dataset, keys, store, items, skips, len(pending))
+        for rows, waves in _decoded_windows(dataset, pending, copies, processor, known, items, reasons):
+            for batch in _batches(waves):
+                units, failed = _encode_batch({key: waves[key] for key in batch}, processor)
+                store.put(units)
+                known.update(units)
+                reasons |= failed
+            bar.advance(rows)
+    num_encoded = sum(row_keys[0] in known for row_keys in pending.values())
+    return _assemble(dataset, keys, store, items, reasons, num_encoded)
 
 
 @dataclass(frozen=True)
@@ -153,45 +165,50 @@ def content_hash(audio: Any) -> str:
         raise AudioDecodeError(f"{audio} cannot be read: {error}") from error
 
 
-def _hash_rows(dataset: Dataset, items: Sequence[str]) -> tuple[dict[int, str], list[SkippedItem]]:
+def _hash_rows(dataset: Dataset) -> tuple[dict[int, str], Reasons]:
     contents: dict[int, str] = {}
-    skips = []
+    reasons: Reasons = {}
     for row, audio in enumerate(dataset["audio"]):
         try:
             contents[row] = content_hash(audio)
-        except SpeechPromptError as error:
-            skips.append(SkippedItem(items[row], type(error).__name__, str(error)))
-    return contents, skips
+        except AudioError as error:
+            reasons[row] = (type(error).__name__, str(error))
+    return contents, reasons
 
 
-def _encode_window(
+def _decoded_windows(
     dataset: Dataset,
-    keys: dict[int, list[str]],
+    pending: Mapping[int, list[str]],
     copies: Sequence[Copy],
     processor: Any,
-    store: UnitStore,
     known: set[str],
     items: Sequence[str],
-) -> None:
+    reasons: Reasons,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Number of rows and samples by key; `reasons` gets the rows that cannot be read."""
     rate = int(processor.feature_extractor.sampling_rate)
     waves: dict[str, np.ndarray] = {}
-    failed: dict[str, tuple[str, str]] = {}
-    for row, (content, *copy_keys) in keys.items():
-        try:
-            waveform = load_waveform(dataset[row]["audio"], target_rate=rate, name=items[row])
-            versions = {content: waveform}
-            if len(waveform):
-                versions |= {
-                    key: copy.make(waveform, rate, content) for key, copy in zip(copy_keys, copies, strict=True)
-                }
-        except SpeechPromptError as error:
-            failed |= dict.fromkeys([content, *copy_keys], (type(error).__name__, str(error)))
-            continue
-        waves |= {key: version for key, version in versions.items() if key not in known}
-    for batch in _batches(waves):
-        units, reasons = _encode_batch({key: waves[key] for key in batch}, processor, rate)
-        store.put(units, reasons)
-    store.put({}, failed)
+    rows = samples = 0
+    for row, (content, *copy_keys) in pending.items():
+        rows += 1
+        wanted = {content, *copy_keys} - known - waves.keys() - reasons.keys()
+        if wanted:
+            try:
+                waveform = load_waveform(dataset[row]["audio"], target_rate=rate, name=items[row])
+            except AudioError as error:
+                reasons[row] = (type(error).__name__, str(error))
+                wanted = set()
+        if content in wanted:
+            waves[content] = waveform
+        for key, copy in zip(copy_keys, copies, strict=True):
+            if key in wanted and len(waveform):
+                waves[key] = copy.make(waveform, rate, content)
+        samples += sum(len(waves[key]) for key in wanted if key in waves)
+        if rows == _WINDOW_ROWS or samples >= _WINDOW_SAMPLES:
+            yield rows, waves
+            waves, rows, samples = {}, 0, 0
+    if rows:
+        yield rows, waves
 
 
 def _batches(waves: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
@@ -206,21 +223,21 @@ def _batches(waves: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
         yield batch
 
 
-def _encode_batch(
-    waves: Mapping[str, np.ndarray], processor: Any, rate: int
-) -> tuple[dict[str, UnitSequence], dict[str, tuple[str, str]]]:
+def _encode_batch(waves: Mapping[str, np.ndarray], processor: Any) -> tuple[dict[str, UnitSequence], Reasons]:
+    rate = int(processor.feature_extractor.sampling_rate)
     try:
         return dict(zip(waves, processor.encode_units(list(waves.values()), sampling_rate=rate), strict=True)), {}
-    except SpeechPromptError:
+    except AudioError:
         pass
     # One row is bad: find it.
     units: dict[str, UnitSequence] = {}
-    reasons: dict[str, tuple[str, str]] = {}
+    reasons: Reasons = {}
     for key, wave in waves.items():
         try:
             (units[key],) = processor.encode_units([wave], sampling_rate=rate)
-        except SpeechPromptError as error:
-            reasons[key] = (type(error).__name__, str(error))
+        except AudioError as error:
+            # Several rows may hold this recording, so the message names none of them.
+            reasons[key] = (type(error).__name__, re.sub(r"\bitem 0\b", "the recording", str(error)))
     return units, reasons
 
 
@@ -229,22 +246,16 @@ def _assemble(
     keys: dict[int, list[str]],
     store: UnitStore,
     items: Sequence[str],
-    skips: list[SkippedItem],
+    reasons: Reasons,
     num_encoded: int,
 ) -> ExtractedUnits:
-    all_keys = [key for row_keys in keys.values() for key in row_keys]
-    units = store.get(all_keys)
-    reasons = store.get_skips([key for key in all_keys if key not in units])
+    units = store.get(key for row_keys in keys.values() for key in row_keys)
+    without = (row for row in range(len(dataset)) if row not in keys or keys[row][0] not in units)
+    skips = [SkippedItem(items[row], *(reasons[row] if row in reasons else reasons[keys[row][0]])) for row in without]
     rows: list[tuple[int, str]] = []
     num_versions = max((len(row_keys) for row_keys in keys.values()), default=1)
     for version in range(num_versions):
-        for row, row_keys in keys.items():
-            key = row_keys[version]
-            if key in units:
-                rows.append((row, key))
-            elif version == 0:
-                error, message = reasons[key]
-                skips.append(SkippedItem(items[row], error, message))
+        rows += [(row, row_keys[version]) for row, row_keys in keys.items() if row_keys[version] in units]
     if not rows:
         first = f", first {skips[0].item!r}: {skips[0].message}" if skips else ""
         raise DatasetError(f"not one of {len(dataset)} recordings can be used{first}")

@@ -20,7 +20,6 @@ CACHE_VARIABLE = "SPEECHPROMPT_CACHE"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS units (content TEXT PRIMARY KEY, units BLOB NOT NULL, durations BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS skips (content TEXT PRIMARY KEY, error TEXT NOT NULL, message TEXT NOT NULL);
 """
 # SQLite allows 999 placeholders in its oldest builds.
 _QUERY_ROWS = 900
@@ -33,7 +32,7 @@ def default_cache_dir() -> Path:
 
 
 class UnitStore:
-    """One SQLite file a processor: content hash → units, or the reason why there are none.
+    """One SQLite file a processor: content hash → units.
 
     Several processes may read and write at once; what `put` was given is on disk when it returns, so that a killed
     run loses only the batch it was working on.
@@ -67,31 +66,22 @@ class UnitStore:
 
     def get(self, contents: Iterable[str]) -> dict[str, UnitSequence]:
         """The units of those content hashes that are stored."""
-        found: dict[str, UnitSequence] = {}
-        for content, units, durations in self._select("content, units, durations", "units", contents):
-            found[content] = UnitSequence(_from_blob(units), _from_blob(durations))
-        return found
-
-    def get_skips(self, contents: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Error name and message of those content hashes that could not be encoded."""
-        rows = self._select("content, error, message", "skips", contents)
-        return {content: (error, message) for content, error, message in rows}
-
-    def _select(self, columns: str, table: str, contents: Iterable[str]) -> Iterator[tuple]:
         wanted = list(dict.fromkeys(contents))
+        found: dict[str, UnitSequence] = {}
         with self._open() as connection:
             for start in range(0, len(wanted), _QUERY_ROWS):
                 part = wanted[start : start + _QUERY_ROWS]
                 marks = ",".join("?" * len(part))
-                yield from connection.execute(f"SELECT {columns} FROM {table} WHERE content IN ({marks})", part)
+                query = f"SELECT content, units, durations FROM units WHERE content IN ({marks})"
+                for content, units, durations in connection.execute(query, part):
+                    found[content] = UnitSequence(_from_blob(units), _from_blob(durations))
+        return found
 
-    def put(self, units: Mapping[str, UnitSequence], skips: Mapping[str, tuple[str, str]] | None = None) -> None:
-        """Store units, and the reasons for recordings that have none, in one transaction."""
+    def put(self, units: Mapping[str, UnitSequence]) -> None:
+        """Store units in one transaction."""
         rows = [(key, _to_blob(value.units), _to_blob(value.durations)) for key, value in units.items()]
-        reasons = [(key, error, message) for key, (error, message) in (skips or {}).items()]
         with self._open() as connection:
             connection.executemany("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", rows)
-            connection.executemany("INSERT OR REPLACE INTO skips VALUES (?, ?, ?)", reasons)
 
     def __len__(self) -> int:
         with self._open() as connection:

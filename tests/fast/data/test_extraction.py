@@ -1,12 +1,13 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from datasets import Dataset
 
-from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.core.errors import AudioDecodeError, ConfigurationError, DatasetError, FingerprintMismatchError
 from speechprompt_hf.core.units import UnitSequence
 from speechprompt_hf.data import (
     Augmentation,
@@ -90,7 +91,77 @@ def test_bad_recordings_are_listed_and_do_not_stop_the_others(label_folder, proc
         assert reasons["b_nohash_8.wav"] == ("AudioTooShortError", "the recording has 100 samples")
         assert reasons["b_nohash_7.wav"][0] == "AudioDecodeError" and str(gone) in reasons["a_nohash_0.wav"][1]
         assert len(extracted.dataset) == 15
-        assert extracted.num_encoded == (0 if run else 18)
+        assert extracted.num_encoded == (0 if run else 15)
+
+
+def test_an_error_of_the_encoder_ends_the_run_and_leaves_no_trace(label_folder, processor):
+    rows = load_rows(label_folder)
+    encode = processor.encode_units
+
+    def mismatch(*arguments, **options):
+        raise FingerprintMismatchError("other weights")
+
+    processor.encode_units = mismatch
+    with pytest.raises(FingerprintMismatchError):
+        extract_units(rows, processor)
+    processor.encode_units = encode
+    extracted = extract_units(rows, processor)
+    assert len(extracted.dataset) == 16 and not extracted.skips
+
+
+def test_the_encoder_is_loaded_before_recordings_are_read(label_folder, processor):
+    rows = load_rows(label_folder)
+    loaded = []
+    processor.unit_encoder = SimpleNamespace(load=lambda: loaded.append(processor.num_encoded))
+    extract_units(rows, processor)
+    extract_units(rows, processor)
+    assert loaded == [0]
+
+
+def test_a_recording_that_could_not_be_read_is_tried_again(label_folder, processor, monkeypatch):
+    rows = load_rows(label_folder)
+    read = extraction_module.load_waveform
+
+    def no_memory(*arguments, **options):
+        raise AudioDecodeError("cannot be read today")
+
+    monkeypatch.setattr(extraction_module, "load_waveform", no_memory)
+    with pytest.raises(DatasetError, match="today"):
+        extract_units(rows, processor)
+    monkeypatch.setattr(extraction_module, "load_waveform", read)
+    assert len(extract_units(rows, processor).dataset) == 16
+
+
+def test_a_recording_that_occurs_twice_is_encoded_once(label_folder, processor, monkeypatch):
+    monkeypatch.setattr(extraction_module, "_WINDOW_ROWS", 2)
+    rows = load_rows(label_folder)
+    rows = rows.select([*range(16), 0, 1, 0])
+    extracted = extract_units(rows, processor)
+    assert processor.num_encoded == 16 and len(extracted.dataset) == 19
+
+
+def test_windows_end_by_samples(label_folder, processor, monkeypatch):
+    monkeypatch.setattr(extraction_module, "_WINDOW_SAMPLES", 9000)
+    sizes = []
+    encode = processor.encode_units
+
+    def sees(waves, sampling_rate=None):
+        sizes.append(len(waves))
+        return encode(waves, sampling_rate=sampling_rate)
+
+    processor.encode_units = sees
+    extract_units(load_rows(label_folder), processor)
+    # 4800 samples each: two of them fill a window.
+    assert sizes == [2] * 8
+
+
+def test_empty_recordings_are_left_out_with_copies(label_folder, processor):
+    soundfile.write(label_folder / "yes" / "b_nohash_8.wav", np.zeros(0), 16000)
+    rows = load_rows(label_folder)
+    for run in range(2):
+        extracted = extract_units(rows, processor, num_copies=2)
+        assert extracted.num_encoded == (0 if run else 16) and len(extracted.dataset) == 48
+        assert [skip.error for skip in extracted.skips] == ["AudioTooShortError"]
 
 
 def test_nothing_usable_is_an_error(tmp_path, processor):

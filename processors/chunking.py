@@ -1,4 +1,10 @@
-"""Long recordings in bounded memory: chunks without overlap, and batches of chunks of similar length."""
+"""Long recordings in bounded memory: chunks without overlap, and batches of chunks of similar length.
+
+Chunks are upstream's, so that long recordings get upstream's units. They are not quite those of one pass: of 320 s of
+read speech in chunks of 100 s, the embedded encoder gives 1.9 % of the frames another unit (35 % within 5 frames of a
+border, 1.8 % further than a second from it, as attention sees less), and each border loses the frame that would
+straddle it, or two. With chunks of 10 s it is 5.6 %.
+"""
 
 from __future__ import annotations
 

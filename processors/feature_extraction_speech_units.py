@@ -15,6 +15,7 @@ from ..core.errors import AudioError, AudioValueError, ConfigurationError
 
 __all__ = ["NORMALIZATIONS", "SpeechUnitFeatureExtractor", "normalize_waveform"]
 
+_BLOCK_SAMPLES = 1_000_000
 NORMALIZATIONS = ("none", "zero_mean_unit_variance", "unit_rms")
 
 
@@ -34,13 +35,26 @@ def normalize_waveform(waveform: NDArray[np.float32], normalization: str) -> NDA
     """
     if normalization == "none":
         return waveform
-    exact = waveform.astype(np.float64)
+    if normalization not in NORMALIZATIONS:
+        raise ConfigurationError(f"normalization {normalization!r}", hint=f"choose one of {', '.join(NORMALIZATIONS)}")
+    mean, square = 0.0, 0.0
     if normalization == "zero_mean_unit_variance":
-        return ((exact - exact.mean()) / np.sqrt(exact.var() + 1e-7)).astype(np.float32)
-    if normalization == "unit_rms":
-        rms = float(np.sqrt(np.mean(exact * exact)))
-        return (exact / rms).astype(np.float32) if rms > 0 else waveform
-    raise ConfigurationError(f"normalization {normalization!r}", hint=f"choose one of {', '.join(NORMALIZATIONS)}")
+        mean = float(waveform.mean(dtype=np.float64))
+    # In float64 and in blocks, so that an hour of sound needs no copy in double precision.
+    starts = range(0, len(waveform), _BLOCK_SAMPLES)
+    for start in starts:
+        block = waveform[start : start + _BLOCK_SAMPLES].astype(np.float64) - mean
+        square += float(block @ block)
+    square /= max(1, len(waveform))
+    scale = float(np.sqrt(square + 1e-7)) if normalization == "zero_mean_unit_variance" else float(np.sqrt(square))
+    if scale == 0:
+        return waveform
+    scaled = np.empty_like(waveform)
+    for start in starts:
+        scaled[start : start + _BLOCK_SAMPLES] = (
+            waveform[start : start + _BLOCK_SAMPLES].astype(np.float64) - mean
+        ) / scale
+    return scaled
 
 
 class SpeechUnitFeatureExtractor(SequenceFeatureExtractor):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..core.errors import ConfigurationError
+from ..core.locations import reading
 from .dense_model import DenseModel, WaveDenseModel, without_progress_bar
 from .dense_whisper import WhisperDenseModel
 from .quantizer import Quantizer
@@ -25,7 +26,7 @@ def dense_model_from(model: Any, layer: int) -> DenseModel:
         layer (`int`): index into `hidden_states`.
 
     Raises:
-        ConfigurationError: the layer does not exist, or the model is no known encoder.
+        ConfigurationError: there is no such model, it is no known encoder, or it has no such layer.
     """
     if isinstance(model, DenseModel):
         if model.layer != layer:
@@ -34,7 +35,8 @@ def dense_model_from(model: Any, layer: int) -> DenseModel:
     if isinstance(model, str | os.PathLike):
         from transformers import AutoModel
 
-        model = AutoModel.from_pretrained(model, dtype=torch.float32)
+        with reading(model, ConfigurationError, "the encoder"):
+            model = AutoModel.from_pretrained(model, dtype=torch.float32)
     model_type = getattr(model.config, "model_type", None)
     if model_type == "whisper":
         encoder = model if hasattr(model, "embed_positions") else model.get_encoder()
@@ -61,7 +63,8 @@ def load_dense_model(location: str, subfolder: str, layer: int, options: dict[st
             )
     else:
         options = {**options, "subfolder": subfolder}
-    config = AutoConfig.from_pretrained(name, **options)
+    with reading(name, ConfigurationError, "the encoder"):
+        config = AutoConfig.from_pretrained(name, **options)
     if config.model_type == "whisper" and "WhisperEncoder" in (config.architectures or []):
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -86,6 +89,7 @@ def load_quantizer(location: str, file_name: str, options: dict[str, Any]) -> Qu
         return Quantizer.load(path)
     from transformers.utils import cached_file
 
-    resolved = cached_file(location, file_name, **options)
+    with reading(location, ConfigurationError, "the quantizer"):
+        resolved = cached_file(location, file_name, **options)
     assert resolved is not None  # cached_file raises where the file is missing
     return Quantizer.load(resolved)

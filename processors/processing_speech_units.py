@@ -12,6 +12,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from ..core.embedded import EMBEDDED_BASES, resolve_base
 from ..core.errors import ConfigurationError
+from ..core.locations import reading
 from ..core.units import UnitSequence
 from .feature_extraction_speech_units import SpeechUnitFeatureExtractor
 from .tokenization_units import UnitTokenizer
@@ -230,6 +231,9 @@ class SpeechUnitProcessor(ProcessorMixin):
             token (`str | bool`, *optional*): for private repositories.
             revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit.
             kwargs: as for any processor of transformers.
+
+        Raises:
+            ConfigurationError: there is no such folder or repository, or no processor in it.
         """
         name = os.fspath(pretrained_model_name_or_path)
         location = resolve_base(name)
@@ -239,7 +243,8 @@ class SpeechUnitProcessor(ProcessorMixin):
             "local_files_only": local_files_only,
             "token": token,
         }
-        processor = super().from_pretrained(location, revision=revision, **options, **kwargs)
+        with reading(location, ConfigurationError, "the processor"):
+            processor = super().from_pretrained(location, revision=revision, **options, **kwargs)
         encoder = processor.unit_encoder
         encoder.location = location
         encoder.location_revision = revision

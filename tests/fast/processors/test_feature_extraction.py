@@ -102,6 +102,14 @@ def test_silence_stays_finite(normalization):
     assert not silent.any()
 
 
+@pytest.mark.parametrize("normalization", ["zero_mean_unit_variance", "unit_rms"])
+def test_long_recordings_are_scaled_as_one(normalization, monkeypatch):
+    (wave,) = waveforms([5000])
+    whole = normalize_waveform(wave, normalization)
+    monkeypatch.setattr("speechprompt_hf.processors.feature_extraction_speech_units._BLOCK_SAMPLES", 777)
+    assert np.abs(normalize_waveform(wave, normalization) - whole).max() < 1e-6
+
+
 def test_none_changes_no_bit():
     (wave,) = waveforms([5000])
     assert normalize_waveform(wave, "none") is wave

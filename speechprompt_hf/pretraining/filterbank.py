@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,7 +59,8 @@ def mel_filters(num_samples: int, *, rate_hz: int = 16_000, low_hz: float = 60.0
     Returns:
         `Tensor`: float32 of shape (4 * NUM_BANDS, num_samples), unit norm; four rows a band: cos, -cos, sin, -sin.
     """
-    mel = np.linspace(*(2595 * np.log10(1 + edge / 700) for edge in (low_hz, high_hz)), NUM_BANDS)
+    low, high = (float(2595 * np.log10(1 + edge / 700)) for edge in (low_hz, high_hz))
+    mel = np.linspace(low, high, NUM_BANDS)
     centres = 700 * (10 ** (mel / 2595) - 1)
     spacing = np.gradient(centres)
     rows = []
@@ -87,7 +90,7 @@ def initialise_filterbank(model: HubertModel, waves: Tensor, *, noise: float = 0
     Raises:
         ConfigurationError: the model's convolutions have other shapes.
     """
-    layers = model.feature_extractor.conv_layers
+    layers: Any = model.feature_extractor.conv_layers
     if len(layers) != 2 or layers[0].conv.weight.shape[0] != _PHASES * NUM_BANDS or layers[1].conv.kernel_size != (3,):
         raise ConfigurationError(
             "The filterbank needs two convolutions, the first with 320 channels, the second with 3 taps.",

@@ -9,6 +9,7 @@ import ctypes
 import json
 import struct
 import sys
+from typing import Any
 
 AUDIO_OUTPUT_SYNCHRONOUS = 2
 CHARACTERS_UTF8 = 1
@@ -17,18 +18,18 @@ PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
 VOICE_FILES = {"en-gb": "en"}  # voices are found by the names of their files; this one is not called like its language
 
 
-def load_engine():
+def load_engine() -> tuple[Any, int, list[bytes]]:
     """Loads the shared library; returns it with the rate in hertz and the list that receives samples."""
     import espeakng_loader
 
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
     rate = library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
     if rate <= 0:
         raise RuntimeError(f"eSpeak NG did not start (code {rate})")
-    blocks = []
+    blocks: list[bytes] = []
     callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
-    def receive(wave, num_samples, _events):
+    def receive(wave: Any, num_samples: int, _events: Any) -> int:
         if wave and num_samples > 0:
             blocks.append(ctypes.string_at(wave, 2 * num_samples))
         return 0
@@ -39,7 +40,7 @@ def load_engine():
     return library, rate, blocks
 
 
-def speak(library, blocks, request):
+def speak(library: Any, blocks: list[bytes], request: dict[str, Any]) -> bytes:
     """Returns the int16 bytes of one request."""
     name = VOICE_FILES.get(request["voice"], request["voice"])
     if request.get("variant"):
@@ -63,7 +64,7 @@ def speak(library, blocks, request):
     return b"".join(blocks)
 
 
-def main():
+def main() -> None:
     """Answers requests until standard input closes."""
     library, rate, blocks = load_engine()
     output = sys.stdout.buffer

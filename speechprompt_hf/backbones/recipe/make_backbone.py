@@ -36,12 +36,14 @@ from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
 from speechprompt_hf.pretraining.features import hidden_states, varied_clips
 from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
 from speechprompt_hf.pretraining.quantization import fit_quantizer
+from speechprompt_hf.pretraining.student import export_encoder
 from speechprompt_hf.pretraining.teacher import WhisperTeacher, write_shard
 from speechprompt_hf.processors import SpeechUnitProcessor, UnitEncoder
 
 ENCODER_ID = "speechprompt-hf/tiny-hubert"
 NUM_CLUSTERS = 100
-LAYER = 4
+LAYER = 3
+QUANTIZER_SEED = 0
 SHARDS = ("real_plain", "real_slow", "espeak")
 
 
@@ -65,22 +67,28 @@ def teach(data: Path, work: Path) -> None:
 
 
 def distil(data: Path, work: Path) -> None:
-    """The encoder: two cycles, the second with crops at other speeds."""
-    config = DistillationConfig(cycles=((1500, 1e-3), (2600, 7e-4)))
+    """The encoder: two cycles on the teacher's features, a third with prototypes of its units."""
     folders = [work / "teacher" / shard for shard in SHARDS]
-    distill(folders, work / "student", config, validation=[work / "teacher" / "validation"])
+    validation = [work / "teacher" / "validation"]
+    first = DistillationConfig(cycles=((1500, 1e-3), (2600, 7e-4)))
+    distill(folders, work / "student", first, validation=validation)
+    last = DistillationConfig(cycles=((1500, 5e-4),), warp_from_cycle=0, num_units=100, warm_up_steps=100, seed=1)
+    distill(folders, work / "student_units", last, validation=validation, start_from=work / "student")
 
 
-def quantize(data: Path, work: Path, *, seed: int = 0) -> None:
+def quantize(data: Path, work: Path) -> None:
     """100 clusters on varied pieces of all training speech, then the processor's files."""
-    encoder = HubertModel.from_pretrained(work / "student" / "encoder", dtype=torch.float32)
-    frames = np.concatenate(hidden_states(encoder, tqdm(quantizer_speech(data), desc="features"), [LAYER])[0])
-    fit = fit_quantizer(frames, NUM_CLUSTERS, seed=seed)
+    encoder = HubertModel.from_pretrained(work / "student_units" / "encoder", dtype=torch.float32)
+    speech = tqdm(quantizer_speech(data), desc="features")
+    frames = np.concatenate(hidden_states(encoder, speech, [LAYER])[0])
+    fit = fit_quantizer(frames, NUM_CLUSTERS, seed=QUANTIZER_SEED, num_epochs=4, num_full_passes=8)
     unit_encoder = UnitEncoder.from_model(
         encoder, fit.centroids, layer=LAYER, normalization="zero_mean_unit_variance", encoder_id=ENCODER_ID
     )
     folder = work / "default"
     SpeechUnitProcessor.from_unit_encoder(unit_encoder).save_pretrained(folder, save_encoder=True)
+    # Cut above the layer by now; float16 halves the file, and the student's weights are float16 already.
+    export_encoder(HubertModel.from_pretrained(folder / "encoder", dtype=torch.float32), folder / "encoder")
     write_json(work / "quantizer.json", {"frames": len(frames), "inertia": fit.inertia, "shares": fit.shares.tolist()})
 
 
@@ -90,7 +98,8 @@ def quantizer_speech(data: Path) -> list[np.ndarray]:
     real = [wave for name in REAL_SETS for wave in read_real(data, name)]
     real += [equal_level(change_speed(wave, generator.uniform(0.8, 1.2))) for wave in real]
     words = speak(plan_synthetic(data, num_words=2500, num_sentences=100, seed=22), seed=23)
-    return varied_clips(real, generator, num_clips=2500) + varied_clips(words, generator, num_clips=2000)
+    pieces = varied_clips(real, generator, num_clips=2500) + varied_clips(words, generator, num_clips=2000)
+    return [pieces[index] for index in np.random.default_rng(0).permutation(len(pieces))[:3000]]
 
 
 def versions(waves: list[np.ndarray], seed: int, *, num_versions: int) -> Iterator[np.ndarray]:
@@ -108,11 +117,11 @@ def extract_units(data: Path, work: Path) -> None:
     """The units of all training speech in several versions, and of held-out speech."""
     processor = SpeechUnitProcessor.from_pretrained(work / "default")
     real = [wave for name in REAL_SETS for wave in read_real(data, name)]
-    words = speak(plan_synthetic(data, num_words=5000, num_sentences=1500, seed=31), seed=32)
+    words = speak(plan_synthetic(data, num_words=4000, num_sentences=1000, seed=31), seed=32)
     held = [wave for name in REAL_SETS for wave in read_real(data, name, "validation")]
     held += speak(plan_synthetic(data, num_words=300, num_sentences=60, seed=91), seed=92)
     parts = {
-        "train": [*versions(real, 33, num_versions=3), *versions(words, 34, num_versions=2)],
+        "train": [*versions(real, 33, num_versions=2), *versions(words, 34, num_versions=2)],
         "validation": held,
     }
     for name, waves in parts.items():
@@ -133,7 +142,7 @@ def pretrain(data: Path, work: Path) -> None:
     model = pretrain_gslm(
         corpus["train"],
         work / "gslm",
-        PretrainingConfig(),
+        PretrainingConfig(num_steps=1200),
         vocabulary=UnitVocabulary.from_num_units(NUM_CLUSTERS),
         validation=corpus["validation"],
         fingerprint=processor.fingerprint,

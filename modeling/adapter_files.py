@@ -9,30 +9,36 @@ from typing import Any
 from peft import PeftConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import Module
 from transformers.utils import cached_file
 
 from ..core.errors import AdapterError
 from ..core.files import atomic_path
+from ..core.locations import reading
 from .modeling_gslm import GSLMForCausalLM
 from .prompt_base import PromptModule
 
 __all__ = [
     "ADAPTER_WEIGHTS",
     "HUB_KEYS",
-    "PROMPT_STATE",
+    "TRAINING_STATE",
     "VERBALIZER",
     "find_file",
     "load_prompt",
+    "load_training_state",
     "read_peft_config",
     "read_tensors",
     "save_prompt",
     "save_tensors",
+    "training_state",
+    "untrained_names",
 ]
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VERBALIZER = "verbalizer.safetensors"
-PROMPT_STATE = "prompt_state.safetensors"
+TRAINING_STATE = "model.safetensors"
+"""What training goes on from, in checkpoints only, under the name that `transformers.Trainer` looks for."""
 
 HUB_KEYS = ("revision", "token", "cache_dir", "force_download", "local_files_only", "subfolder")
 """Keywords that say where and how files are found."""
@@ -48,14 +54,19 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def find_file(name: str | os.PathLike[str], file_name: str, **hub: Any) -> str | None:
-    """Path of a file in a folder or a Hub repository, or `None` where it has no such file."""
-    return cached_file(
-        os.fspath(name),
-        file_name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=True,
-        **hub,
-    )
+    """Path of a file in a folder or a Hub repository, or `None` where it has no such file.
+
+    Raises:
+        AdapterError: there is no such folder or repository, or it cannot be reached.
+    """
+    with reading(name, AdapterError, "the adapter"):
+        return cached_file(
+            os.fspath(name),
+            file_name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=True,
+            **hub,
+        )
 
 
 def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> dict[str, Tensor]:
@@ -108,7 +119,7 @@ def save_prompt(
 
 
 def load_prompt(name: str | os.PathLike[str], prompt: PromptModule, **hub: Any) -> None:
-    """Fill a prompt from an adapter: its training state where there is one, else its PEFT table.
+    """Fill a prompt from an adapter's PEFT table.
 
     Raises:
         AdapterError: a file is missing, or holds other tensors than the prompt has; nothing is dropped silently.
@@ -129,6 +140,49 @@ def load_prompt(name: str | os.PathLike[str], prompt: PromptModule, **hub: Any) 
         )
     prompt.load_table(tensors[_TABLE])
     prompt.separator_offset.data.copy_(offset)
-    state = find_file(name, PROMPT_STATE, **hub)
-    if state is not None:
-        prompt.load_training_state(load_file(state))
+
+
+def training_state(model: Module) -> dict[str, Tensor]:
+    """What training changes, prompt and verbalizer whole, under the names of the model's state dictionary.
+
+    The prompt's vectors stand here as they are trained; the PEFT table holds what the projections make of them, from
+    which they cannot be had back.
+    """
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in _training_tensors(model).items()}
+
+
+def untrained_names(model: Module) -> set[str]:
+    """Names in the model's state dictionary that `training_state` leaves out."""
+    return model.state_dict().keys() - _training_tensors(model).keys()
+
+
+def _training_tensors(model: Module) -> dict[str, Tensor]:
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name in trained or name.startswith(("prompt.", "verbalizer."))
+    }
+
+
+def load_training_state(name: str | os.PathLike[str], model: Module, **hub: Any) -> bool:
+    """Take over what `training_state` returned, if the folder is a checkpoint that holds it.
+
+    Returns:
+        `bool`: whether it does.
+
+    Raises:
+        AdapterError: it holds other tensors than the model trains.
+    """
+    path = find_file(name, TRAINING_STATE, **hub)
+    if path is None:
+        return False
+    tensors, own = load_file(path), _training_tensors(model)
+    shapes = [{key: tuple(tensor.shape) for key, tensor in state.items()} for state in (tensors, own)]
+    if shapes[0] != shapes[1]:
+        raise AdapterError(
+            f"{TRAINING_STATE} of {name} holds {sorted(tensors)}; this model trains {sorted(own)}, or other shapes",
+            hint="resume with the options of the first run",
+        )
+    model.load_state_dict(tensors, strict=False)
+    return True

@@ -13,9 +13,12 @@ from transformers import AutoModelForCausalLM
 from ..core.digest import sha256_of_tensors
 from ..core.embedded import DEFAULT_BASE, resolve_base
 from ..core.errors import AdapterError, FingerprintMismatchError
+from ..core.locations import looks_like_a_path, reading
+from ..core.vocabulary import UnitVocabulary
+from .adapter_files import find_file
 from .modeling_gslm import GSLMForCausalLM
 
-__all__ = ["base_fingerprint", "check_base", "load_base", "public_base_name"]
+__all__ = ["base_fingerprint", "base_vocabulary", "check_base", "load_base", "public_base_name"]
 
 _DIGEST = "_speechprompt_base_fingerprint"
 
@@ -42,16 +45,17 @@ def load_base(
         `GSLMForCausalLM`: in evaluation mode, without gradients.
 
     Raises:
-        AdapterError: the base is no unit language model of this package.
+        AdapterError: there is no such base, or it is no unit language model of this package.
     """
     if isinstance(base, GSLMForCausalLM):
         lm: Any = base
     else:
         name = resolve_base(os.fspath(base))
         options = {"revision": revision} if revision is not None else {}
-        lm = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **options, **hub
-        )
+        with reading(name, AdapterError, "the base"):
+            lm = AutoModelForCausalLM.from_pretrained(
+                name, dtype=torch.float32, trust_remote_code=trust_remote_code, **options, **hub
+            )
     if not isinstance(lm, GSLMForCausalLM):
         raise AdapterError(
             f"the base {base} is a {type(lm).__name__}, not a GSLMForCausalLM",
@@ -79,6 +83,15 @@ def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:
         known = {"weights": _digest(lm, lm.dtype), "dtype": str(lm.dtype).removeprefix("torch.")}
         setattr(lm, _DIGEST, known)
     return dict(known)
+
+
+def base_vocabulary(base: str | os.PathLike[str] | nn.Module) -> UnitVocabulary | None:
+    """The vocabulary in a base's `dict.txt`; `None` where it has none, or the model no name."""
+    name = getattr(base, "name_or_path", None) if isinstance(base, nn.Module) else os.fspath(base)
+    if not name or (isinstance(base, nn.Module) and looks_like_a_path(name) and not os.path.isdir(name)):
+        return None
+    path = find_file(resolve_base(name), "dict.txt")
+    return None if path is None else UnitVocabulary.from_dict_txt(path)
 
 
 def _digest(lm: GSLMForCausalLM, dtype: torch.dtype) -> str:

@@ -65,7 +65,7 @@ SpeakerColumnOption = Annotated[
         show_default=False,
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every draw: the same seed gives the same result.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of every draw: the same seed gives the same result.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="For example cpu or cuda; a GPU is used where there is one.")
 ]

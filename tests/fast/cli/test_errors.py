@@ -16,6 +16,7 @@ import pytest
             ["pretrain", "--dataset", "d", "--output", "o", "--num-units", "9", "--width", "10", "--heads", "3"],
             "heads",
         ),
+        (["train", "--dataset", "d", "--output", "o", "--seed", "-1"], "--seed"),
         (["nonsense"], "nonsense"),
     ],
 )
@@ -33,6 +34,30 @@ def test_an_absent_data_set_is_one_line(speechprompt, tmp_path, base_folder):
     assert answer.out == ""
     assert len(answer.err.splitlines()) == 1
     assert "absent" in answer.err and " -> " in answer.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "ABSENT", "a.wav"],
+        ["predict", "no good id", "a.wav"],
+        ["evaluate", "ABSENT", "--dataset", "RECORDINGS"],
+        ["train", "--dataset", "RECORDINGS", "--output", "OUTPUT", "--base", "ABSENT"],
+        ["train", "--dataset", "RECORDINGS", "--output", "OUTPUT", "--base", "organisation/absent"],
+        ["train", "--dataset", "RECORDINGS", "--output", "OUTPUT", "--base", "RECORDINGS"],
+        ["units", "RECORDINGS/low/0.wav", "--base", "ABSENT"],
+        ["units", "RECORDINGS/low/0.wav", "--base", "RECORDINGS"],
+        ["quantize", "--dataset", "RECORDINGS", "--encoder", "ABSENT", "--output", "OUTPUT", "--layer", "1"],
+    ],
+)
+def test_an_absent_adapter_base_or_encoder_is_one_line(speechprompt, tmp_path, recordings, arguments):
+    places = {"ABSENT": tmp_path / "absent", "OUTPUT": tmp_path / "output", "RECORDINGS": recordings}
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+    answer = speechprompt(*arguments)
+    lines = [line for line in answer.err.splitlines() if line.startswith("error: ")]
+    assert answer.code == 2 and answer.out == "" and len(lines) == 1
+    assert " -> " in lines[0] and "Error:" not in lines[0]
 
 
 def test_an_unknown_column_names_the_columns(speechprompt, tmp_path, recordings, base_folder):

@@ -1,0 +1,26 @@
+import pytest
+
+from speechprompt_hf.core.errors import AdapterError, AudioError, ConfigurationError
+from speechprompt_hf.core.locations import looks_like_a_path, reading
+
+
+@pytest.mark.parametrize("name", ["/a", "./a", "../a", "~/a", "a/b/c", "a/"])
+def test_paths_are_told_from_ids(name):
+    assert looks_like_a_path(name)
+    assert not looks_like_a_path("name") and not looks_like_a_path("organisation/name")
+
+
+def test_an_absent_folder_is_named(tmp_path):
+    words = r"there is no folder .*absent for the adapter"
+    with pytest.raises(AdapterError, match=words), reading(tmp_path / "absent", AdapterError, "the adapter"):
+        raise AssertionError("nothing may be read")
+
+
+def test_foreign_errors_become_one_line_and_ours_pass(tmp_path):
+    words = "the base organisation/name cannot be loaded: no connection"
+    with pytest.raises(ConfigurationError, match=words), reading("organisation/name", ConfigurationError, "the base"):
+        raise OSError("\nno connection\nand much more")
+    with pytest.raises(AudioError), reading(tmp_path, ConfigurationError, "the base"):
+        raise AudioError("a recording")
+    with pytest.raises(KeyError), reading(tmp_path, ConfigurationError, "the base"):
+        raise KeyError("a defect")

@@ -14,6 +14,7 @@ from datasets import Audio, ClassLabel, Dataset, Value
 from ..core.errors import DatasetError
 from .sources import read_source
 from .splits import carve
+from .unit_identity import merged_units, recorded_unit_fingerprint
 
 __all__ = ["Splits", "load_rows", "load_splits"]
 
@@ -34,6 +35,7 @@ class Splits:
         test (`Dataset`): looked at once.
         speakers_apart (`bool | None`): whether the parts share no speaker; `None` where speakers are unknown.
         notes (`tuple[str, ...]`): what a reader of the result should know: how missing parts were made.
+        unit_fingerprint (`dict | None`): of the encoder that made the units, where `units.json` beside them says it.
     """
 
     train: Dataset
@@ -41,6 +43,7 @@ class Splits:
     test: Dataset
     speakers_apart: bool | None = None
     notes: tuple[str, ...] = ()
+    unit_fingerprint: dict[str, Any] | None = None
 
     @property
     def kind(self) -> Literal["audio", "units"]:
@@ -80,7 +83,8 @@ def load_splits(
     Args:
         source (`str | PathLike`): a folder with one sub-folder of recordings a label, optionally under `train/`,
             `validation/`, `test/`; a folder with `metadata.csv` or `metadata.jsonl` (`file_name`, label, optionally
-            speaker and split); Parquet of audio (bytes or `Audio`) or of units (column `units`); or a Hub id.
+            speaker and split); Parquet of audio (bytes or `Audio`) or of units (column `units`: lists of integers or
+            text such as "71 12 56", merged or one a frame); or a Hub id.
         label_column (`str | Sequence[str]`, *optional*): column of the label, `label` by default; the values of
             several columns are joined by a blank.
         speaker_column (`str`, *optional*): column of the speaker; by default `speaker` or `speaker_id` if there is
@@ -97,6 +101,7 @@ def load_splits(
     Raises:
         DatasetError: nothing to read, an unknown column, a row without label, one label only, an empty part, or a
             label that training lacks.
+        UnitError: units that are neither integers nor text of integers.
     """
     tables, root = read_source(source, config_name=config_name, revision=revision)
     parts = {name: _unify(table, name, root, label_column, speaker_column) for name, table in tables.items()}
@@ -119,7 +124,9 @@ def load_splits(
     apart = _speakers_apart(parts)
     if apart is False and not notes:
         notes.append("speakers occur in more than one of the given parts: accuracy on new speakers may be lower")
-    return Splits(**parts, speakers_apart=apart, notes=tuple(notes))
+    has_units = "units" in parts["train"].column_names
+    fingerprint = recorded_unit_fingerprint(source) if has_units else None
+    return Splits(**parts, speakers_apart=apart, notes=tuple(notes), unit_fingerprint=fingerprint)
 
 
 def load_rows(
@@ -171,6 +178,8 @@ def _unify(
     labels = _label_texts(table, label_columns, items)
     speakers = _speaker_names(table, speaker_column)
     unified = table.select_columns([content])
+    if content == "units":
+        unified = merged_units(unified, items)
     feature = unified.features[content]
     if isinstance(feature, Audio):
         unified = unified.cast_column(content, Audio(decode=False))

@@ -11,6 +11,7 @@ from datasets import Dataset
 from ..core.errors import DatasetError
 from ..data.fingerprint import rows_fingerprint
 from ..data.loading import load_rows
+from ..data.unit_identity import check_unit_identity, recorded_unit_fingerprint
 from ..data.unit_splits import unit_rows
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
@@ -53,6 +54,7 @@ def evaluate_adapter(
 
     Raises:
         DatasetError: the data cannot be read, or a label is none of the adapter's.
+        FingerprintMismatchError: the data are units of another encoder than the adapter's.
         ConfigurationError: recordings, and an adapter without a processor.
     """
     if isinstance(adapter, SpeechPromptForAudioClassification):
@@ -62,6 +64,7 @@ def evaluate_adapter(
     name = "given rows"
     if not isinstance(source, Dataset):
         name = os.fspath(source)
+        made_by = recorded_unit_fingerprint(source)
         source = load_rows(
             source,
             split=split,
@@ -70,6 +73,8 @@ def evaluate_adapter(
             config_name=config_name,
             revision=revision,
         )
+        if "units" in source.column_names:
+            check_unit_identity(made_by, model.config.unit_fingerprint, name)
     id2label: Any = model.config.id2label
     labels = tuple(id2label[index] for index in sorted(id2label))
     strangers = sorted(set(source["label"]) - set(labels))

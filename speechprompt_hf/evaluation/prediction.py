@@ -16,6 +16,7 @@ from ..core.audio_io import load_waveform
 from ..core.errors import AdapterError, SpeechPromptError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..data.collators import UnitCollator
+from ..modeling.base_loading import base_vocabulary
 
 __all__ = ["FilePrediction", "class_probabilities", "predict_files"]
 
@@ -46,7 +47,7 @@ def class_probabilities(
     Args:
         model (`SpeechPromptForAudioClassification`): put into evaluation mode.
         rows (`Dataset`): R rows with `units`.
-        vocabulary (`UnitVocabulary`, *optional*): the processor's by default, else numeric order.
+        vocabulary (`UnitVocabulary`, *optional*): the processor's by default, else the base's, else numeric order.
         batch_size (`int`, defaults to 64): rows of a batch; rows of similar lengths are put together.
 
     Returns:
@@ -67,10 +68,13 @@ def class_probabilities(
 
 
 def vocabulary_of(model: Any) -> UnitVocabulary:
-    """The vocabulary of the model's processor, or numeric order where it has none."""
+    """The vocabulary of the model's processor, else of its base, else numeric order."""
     processor = model.processor
     if processor is not None:
         return processor.tokenizer.vocabulary
+    base = model.config.base_model_name_or_path
+    if base and (vocabulary := base_vocabulary(base)):
+        return vocabulary
     return UnitVocabulary.from_num_units(model.config.vocab_size - len(SPECIAL_TOKENS))
 
 

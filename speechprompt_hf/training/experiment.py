@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoProcessor
 
 from ..core.embedded import DEFAULT_BASE, resolve_base
-from ..core.errors import ConfigurationError
+from ..core.errors import AdapterError, ConfigurationError
+from ..core.locations import reading
 from ..data.extraction import SkippedItem
 from ..data.fingerprint import data_fingerprint
 from ..data.loading import Splits, load_splits
+from ..data.unit_identity import check_unit_identity
 from ..data.unit_splits import unit_splits
 from ..evaluation.baselines import BASELINES, BaselineResult, encoder_mean_baseline, hidden_state_baseline
 from ..evaluation.confusion import save_confusion_matrix
@@ -99,6 +101,8 @@ def run_experiment(
     Raises:
         DatasetError: the data cannot be read, split, or used.
         ConfigurationError: an unknown baseline, or recordings and a base without a processor.
+        AdapterError: there is no such base.
+        FingerprintMismatchError: the data are units of another encoder than the base's.
     """
     unknown = sorted(set(extra_baselines) - set(EXTRA_BASELINES))
     if unknown:
@@ -114,11 +118,13 @@ def run_experiment(
             revision=revision,
         )
     processor = _processor_of(base)
+    lm = load_base(base)
+    if recorded.kind == "units":
+        recorded = _identified(recorded, lm, processor)
     splits, skips = unit_splits(
         recorded, processor, cache_dir=cache_dir, num_copies=num_copies, seed=seed, progress=progress
     )
     task = task or task_from_labels(splits.train["label"])
-    lm = load_base(base)
     result = train(
         task,
         splits,
@@ -127,7 +133,7 @@ def run_experiment(
         output_dir=output_dir,
         seed=seed,
         method=method,
-        processor=processor if recorded.kind == "audio" else None,
+        processor=processor,
         resume=resume,
         progress=progress,
     )
@@ -196,7 +202,21 @@ def _processor_of(base: str | os.PathLike[str]) -> Any:
     folder = resolve_base(os.fspath(base))
     if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, "processor_config.json")):
         return None
-    return AutoProcessor.from_pretrained(folder)
+    with reading(folder, AdapterError, "the processor of the base"):
+        return AutoProcessor.from_pretrained(folder)
+
+
+def _identified(splits: Splits, lm: Any, processor: Any) -> Splits:
+    """Units of the base's own encoder; where nothing says what made them, a note for the reader of the report."""
+    wanted = lm.config.fingerprint or getattr(processor, "fingerprint", None)
+    check_unit_identity(splits.unit_fingerprint, wanted, "the data set")
+    if splits.unit_fingerprint or not wanted:
+        return splits
+    note = (
+        "nothing says which encoder made these units (speechprompt units writes units.json): recordings are "
+        "classified as if it had been the base's"
+    )
+    return replace(splits, notes=(*splits.notes, note))
 
 
 def _encoder_mean(recorded: Splits, processor: Any, skips: Sequence[SkippedItem]) -> BaselineResult:

@@ -28,7 +28,7 @@ from ..core.errors import ConfigurationError, UnitError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
 from ..data.loading import Splits
-from ..modeling.base_loading import load_base
+from ..modeling.base_loading import base_vocabulary, load_base
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
 from .callbacks import TrainingProgress, epoch_history
@@ -135,7 +135,7 @@ def train(
         raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
     set_seed(seed)
     lm = load_base(base)
-    vocabulary = _vocabulary(processor, lm.config.vocab_size)
+    vocabulary = _vocabulary(processor, base, lm.config.vocab_size)
     tables = {name: labelled_units(rows, task, vocabulary) for name, rows in splits.items() if name != "test"}
     _check_lengths(splits, lm.config.max_position_embeddings)
     model = SpeechPromptForAudioClassification.from_base(
@@ -185,8 +185,9 @@ def train(
     )
 
 
-def _vocabulary(processor: Any, vocab_size: int) -> UnitVocabulary:
-    vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None)
+def _vocabulary(processor: Any, base: Any, vocab_size: int) -> UnitVocabulary:
+    """The processor's, else the base's; numeric order only where nothing says another one."""
+    vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None) or base_vocabulary(base)
     return vocabulary or UnitVocabulary.from_num_units(vocab_size - len(SPECIAL_TOKENS))
 
 

@@ -109,8 +109,9 @@ def test_three_steps_and_three_after_a_resume_equal_six(base, splits, tmp_path, 
         run(base, splits, tmp_path / "resumed", settings, **kept, callbacks=[StopAtTheFirstSave()])
     checkpoint = tmp_path / "resumed" / "checkpoints" / "checkpoint-3"
     files = {path.name: path.stat().st_size for path in checkpoint.iterdir()}
-    assert "model.safetensors" not in files and "prompt_state.safetensors" in files
     num_trained = straight.trained_parameters
+    # The trained vectors themselves and the rows of the verbalizer's units, never the base.
+    assert 4 * num_trained < files["model.safetensors"] < 4 * num_trained + 1500
     # Adam keeps two numbers for each trained one, the rest is overhead of the file format.
     assert files["optimizer.pt"] < 2 * 4 * num_trained + 6000
     resumed = run(base, splits, tmp_path / "resumed", settings, resume=True, **kept)

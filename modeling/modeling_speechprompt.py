@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from copy import deepcopy
 from pathlib import Path
@@ -17,14 +18,17 @@ from ..core.errors import AdapterError, FingerprintMismatchError
 from .adapter_card import write_card
 from .adapter_files import (
     HUB_KEYS,
-    PROMPT_STATE,
+    TRAINING_STATE,
     VERBALIZER,
     find_file,
     load_prompt,
+    load_training_state,
     read_peft_config,
     read_tensors,
     save_prompt,
     save_tensors,
+    training_state,
+    untrained_names,
 )
 from .base_loading import base_fingerprint, check_base, load_base, public_base_name
 from .configuration_speechprompt import SpeechPromptConfig
@@ -75,6 +79,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         self.lm = lm
         self.lm.requires_grad_(config.method == "finetune")
         self.lm.model.embed_tokens.separator.requires_grad_(False)
+        # What checkpoints leave out: Trainer does not call it missing when it loads one.
+        self._keys_to_ignore_on_save = untrained_names(self)
         self._processor: Any = None
         self._processor_source: tuple[str, dict[str, Any]] | None = None
 
@@ -144,10 +150,11 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         Args:
             save_directory (`str | PathLike`): the folder.
             is_main_process (`bool`, defaults to `True`): other processes write nothing.
-            state_dict (`dict`, *optional*): ignored; Trainer passes the whole state, base included.
+            state_dict (`dict`, *optional*): ignored; Trainer may pass the whole state, base included.
             push_to_hub (`bool`, defaults to `False`): upload the folder afterwards.
-            save_training_state (`bool`, defaults to `False`): also write the prompt's own vectors, from which training
-                goes on exactly; for checkpoints.
+            save_training_state (`bool`, defaults to `False`): also write what is trained as it is, from which
+                training goes on exactly; folders with the names of Trainer's checkpoints, `checkpoint-N`, always
+                have it.
             kwargs: `repo_id`, `commit_message`, `private`, `token`, `revision`, `create_pr` for the upload; others are
                 ignored.
         """
@@ -165,14 +172,14 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
                 base=self.config.base_model_name_or_path,
                 revision=self.config.base_revision,
             )
-            if save_training_state:
-                save_tensors(folder / PROMPT_STATE, self.prompt.training_state())
-            else:
-                (folder / PROMPT_STATE).unlink(missing_ok=True)
         if self.config.method == "finetune":
             self.lm.save_pretrained(folder / LANGUAGE_MODEL_FOLDER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.verbalizer.state_dict().items()}
         save_tensors(folder / VERBALIZER, tensors)
+        if save_training_state or re.fullmatch(r"checkpoint-\d+", folder.name):
+            save_tensors(folder / TRAINING_STATE, training_state(self))
+        else:
+            (folder / TRAINING_STATE).unlink(missing_ok=True)
         if not (folder / "README.md").exists():
             self.create_or_update_model_card(folder)
         if push_to_hub:
@@ -242,8 +249,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         hub = {
             key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
         }
-        if not isinstance(config, SpeechPromptConfig):
-            config = _read_config(name, **hub)
+        # A copy, because the model's configuration follows its prompt.
+        config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else _read_config(name, **hub)
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
         if attn_implementation is not None:
             options["attn_implementation"] = attn_implementation
@@ -260,6 +267,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         if model.prompt is not None:
             load_prompt(name, model.prompt, **hub)
         model.verbalizer.load_tensors(read_tensors(name, VERBALIZER, **hub))
+        load_training_state(name, model, **hub)
         model.config._name_or_path = name
         model._processor_source = (name, hub)
         model.to(lm.device)  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 
-from ..core.errors import AdapterError
 from ..core.vocabulary import EOS_TOKEN_ID, SEPARATOR_TOKEN_ID, SPECIAL_TOKENS
 from .configuration_speechprompt import SpeechPromptConfig
 from .modeling_gslm import GSLMForCausalLM
@@ -80,28 +79,6 @@ class PromptModule(nn.Module):
             "modules_to_save": ["separator"],
             "inference_mode": True,
         }
-
-    def training_state(self) -> dict[str, Tensor]:
-        """The trained vectors themselves, float32 on the CPU, for an exact continuation."""
-        return {name: parameter.detach().float().cpu().contiguous() for name, parameter in self.named_parameters()}
-
-    @torch.no_grad()
-    def load_training_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `training_state` returned.
-
-        Raises:
-            AdapterError: names or shapes differ.
-        """
-        own = dict(self.named_parameters())
-        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != {
-            name: tuple(parameter.shape) for name, parameter in own.items()
-        }:
-            raise AdapterError(
-                f"the prompt's training state holds {sorted(tensors)}; this prompt has {sorted(own)}, or other shapes",
-                hint="resume with the options of the first run",
-            )
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
 
 
 @torch.no_grad()

@@ -41,12 +41,24 @@ class DeepPrompt(PromptModule):
         self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(config, lm, generator)
-        self.projected = config.prompt_parametrization == "projected"
         shape = (len(lm.model.layers), config.num_virtual_tokens, lm.config.hidden_size)
         self.keys = nn.Parameter(torch.empty(shape))
         self.values = nn.Parameter(torch.empty(shape))
         with torch.no_grad():
             self._initialize(config, lm, generator)
+
+    @property
+    def projected(self) -> bool:
+        """Whether the trained vectors pass the key and value projections; the model's configuration says so."""
+        return self.config.prompt_parametrization == "projected"
+
+    def get_extra_state(self) -> Tensor:
+        """`projected`, which belongs to the trained vectors in every state dictionary."""
+        return torch.tensor(self.projected)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over `projected`."""
+        self.config.prompt_parametrization = "projected" if bool(state) else "table"
 
     def _initialize(self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None) -> None:
         if config.prompt_init != "vocabulary":
@@ -113,12 +125,7 @@ class DeepPrompt(PromptModule):
         per_layer = table.view(length, num_layers, 2, width).permute(2, 1, 0, 3)
         self.keys.copy_(per_layer[0])
         self.values.copy_(per_layer[1])
-        self.projected = False
-
-    def load_training_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over the trained vectors themselves, as they were under the configured parametrisation."""
-        super().load_training_state(tensors)
-        self.projected = self.config.prompt_parametrization == "projected"
+        self.config.prompt_parametrization = "table"
 
     def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PrefixTuningConfig:
         """The stock PEFT configuration under which the table is saved."""

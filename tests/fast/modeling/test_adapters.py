@@ -257,8 +257,8 @@ def test_a_checkpoint_restores_the_trained_vectors_themselves(prompt, base_folde
     model = make(base_folder, prompt=prompt)
     model.save_pretrained(tmp_path / "checkpoint", save_training_state=True)
     model.save_pretrained(tmp_path / "published")
-    assert (tmp_path / "checkpoint" / "prompt_state.safetensors").exists()
-    assert not (tmp_path / "published" / "prompt_state.safetensors").exists()
+    assert (tmp_path / "checkpoint" / "model.safetensors").exists()
+    assert not (tmp_path / "published" / "model.safetensors").exists()
     resumed = AutoModel.from_pretrained(tmp_path / "checkpoint")
     for name, parameter in model.prompt.named_parameters():
         assert torch.equal(dict(resumed.prompt.named_parameters())[name], parameter), name
@@ -267,7 +267,7 @@ def test_a_checkpoint_restores_the_trained_vectors_themselves(prompt, base_folde
         assert not AutoModel.from_pretrained(tmp_path / "published").prompt.projected
     # Publishing into the folder of a checkpoint leaves no training state behind.
     model.save_pretrained(tmp_path / "checkpoint")
-    assert not (tmp_path / "checkpoint" / "prompt_state.safetensors").exists()
+    assert not (tmp_path / "checkpoint" / "model.safetensors").exists()
 
 
 def test_saving_while_training_saves_no_dropout(base_folder, tmp_path):

@@ -7,7 +7,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +209,10 @@ class WaveDenseModel(DenseModel):
         if min(num_frames) != projected.shape[1]:
             positions = torch.arange(projected.shape[1], device=projected.device)
             mask = positions < torch.tensor(num_frames, device=projected.device)[:, None]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings() if self.config.model_type == "wavlm" else nullcontext():
             # transformers 5.24's WavLM gives torch a mask and a bias of different types; the result is right.
-            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
+            if self.config.model_type == "wavlm":
+                warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
             hidden_states = self.encoder(projected, attention_mask=mask)[0]
         return [hidden_states[row, :count] for row, count in enumerate(num_frames)]
 

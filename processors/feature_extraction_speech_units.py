@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -181,6 +182,10 @@ def _as_items(audio: Any) -> list[Any]:
     if single or hasattr(audio, "read"):
         return [audio]
     if hasattr(audio, "ndim"):
+        if audio.ndim == 2 and len(audio) == 2:
+            warnings.warn(
+                "an array of shape (2, S) counts as two recordings; put a stereo recording into a list", stacklevel=4
+            )
         return [audio] if audio.ndim < 2 else list(audio)
     if isinstance(audio, Sequence | Iterable):
         items = list(audio)

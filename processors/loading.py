@@ -17,13 +17,14 @@ from .quantizer import Quantizer
 __all__ = ["dense_model_from", "load_dense_model", "load_quantizer"]
 
 
-def dense_model_from(model: Any, layer: int) -> DenseModel:
+def dense_model_from(model: Any, layer: int, *, revision: str | None = None) -> DenseModel:
     """The dense model of a transformers model.
 
     Args:
         model (`PreTrainedModel | DenseModel | str`): an encoder, a model that contains one, or a name that `AutoModel`
             loads.
         layer (`int`): index into `hidden_states`.
+        revision (`str`, *optional*): of a name on the Hub.
 
     Raises:
         ConfigurationError: there is no such model, it is no known encoder, or it has no such layer.
@@ -36,7 +37,7 @@ def dense_model_from(model: Any, layer: int) -> DenseModel:
         from transformers import AutoModel
 
         with reading(model, ConfigurationError, "the encoder"):
-            model = AutoModel.from_pretrained(model, dtype=torch.float32)
+            model = AutoModel.from_pretrained(model, dtype=torch.float32, revision=revision or "main")
     model_type = getattr(model.config, "model_type", None)
     if model_type == "whisper":
         encoder = model if hasattr(model, "embed_positions") else model.get_encoder()

@@ -60,14 +60,13 @@ class FftPositionalConv(nn.Module):
         Returns:
             `Tensor` of shape `(B, T, D)`.
         """
-        if hidden_states.device.type == "cpu":
-            convolved = self._convolve(hidden_states) + self.bias
-        else:
-            output = F.conv1d(
-                hidden_states.transpose(1, 2), self.weight, self.bias, padding=self.kernel // 2, groups=self.groups
-            )
-            convolved = output[:, :, : hidden_states.shape[1]].transpose(1, 2)
-        return self.activation(convolved)
+        on_cpu = hidden_states.device.type == "cpu"
+        return self.activation(self._by_fft(hidden_states) if on_cpu else self._direct(hidden_states))
+
+    def _direct(self, hidden_states: Tensor) -> Tensor:
+        padding = self.kernel // 2
+        output = F.conv1d(hidden_states.transpose(1, 2), self.weight, self.bias, padding=padding, groups=self.groups)
+        return output[:, :, : hidden_states.shape[1]].transpose(1, 2)
 
     def _kernel_spectrum(self) -> Tensor:
         """Conjugate spectrum of the kernel: complex64 `(frequencies * groups, D / groups in, D / groups out)`."""
@@ -78,7 +77,7 @@ class FftPositionalConv(nn.Module):
             self._spectrum = spectrum.to(torch.complex64).reshape(-1, width, width)
         return self._spectrum
 
-    def _convolve(self, hidden_states: Tensor) -> Tensor:
+    def _by_fft(self, hidden_states: Tensor) -> Tensor:
         batch, num_frames, size = hidden_states.shape
         groups, width, length = self.groups, size // self.groups, self.length
         step = length - self.kernel + 1
@@ -91,7 +90,7 @@ class FftPositionalConv(nn.Module):
         product = torch.bmm(spectrum.reshape(-1, batch * blocks, width), self._kernel_spectrum())
         product = product.view(-1, groups, batch * blocks, width).transpose(1, 2).reshape(-1, batch, blocks, size)
         output = torch.fft.irfft(product, length, dim=0)[:step]
-        return output.permute(1, 2, 0, 3).reshape(batch, blocks * step, size)[:, :num_frames]
+        return output.permute(1, 2, 0, 3).reshape(batch, blocks * step, size)[:, :num_frames] + self.bias
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be computed again."""

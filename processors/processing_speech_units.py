@@ -247,7 +247,8 @@ class SpeechUnitProcessor(ProcessorMixin):
             processor = super().from_pretrained(location, revision=revision, **options, **kwargs)
         encoder = processor.unit_encoder
         encoder.location = location
-        encoder.location_revision = revision
+        is_pinned = encoder.description.source == BESIDE_ME and revision != "main" and not os.path.isdir(location)
+        encoder.location_revision = revision if is_pinned else None
         encoder.hub_options = {key: value for key, value in options.items() if value}
         if encoder.description.source != BESIDE_ME:
             processor.base_source = encoder.description.source
@@ -296,7 +297,8 @@ class SpeechUnitProcessor(ProcessorMixin):
         _ = encoder.fingerprint  # known before it is written
         description = encoder.description
         if base_source is None and save_encoder is not True:
-            base_source, base_revision = self.base_source, base_revision or description.revision
+            base_source = self.base_source
+            base_revision = base_revision or description.revision or encoder.location_revision
         if save_encoder is None:
             save_encoder = base_source is None
         if save_encoder:

@@ -274,9 +274,9 @@ class UnitEncoder:
     def to(self, device: Any) -> UnitEncoder:
         """Make units on this device; features stay float32 whatever the models around it use."""
         self._device = torch.device(device)
-        if self._dense_model is not None:
+        if self._dense_model is not None and self._dense_model.device != self._device:
             self._dense_model.to(self._device)
-        if self._quantizer is not None:
+        if self._quantizer is not None and self._quantizer.centroids.device != self._device:
             self._quantizer.to(self._device)
         return self
 

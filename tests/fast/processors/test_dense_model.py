@@ -93,6 +93,15 @@ def test_saved_whisper_encoder_keeps_its_hidden_states(layer, tmp_path):
             assert torch.equal(one, other)
 
 
+def test_layer_0_is_saved_without_any_transformer_layer(tmp_path):
+    dense_model = dense_model_from(wave_encoder("hubert_base"), 0)
+    dense_model.save(tmp_path / "encoder")
+    again = load_dense_model(str(tmp_path), "encoder", 0, {})
+    rows = [torch.from_numpy(wave) for wave in waveforms([8000])]
+    assert torch.equal(again.extract(rows)[0], dense_model.extract(rows)[0])
+    assert again.sha256 == dense_model.sha256
+
+
 def test_the_given_model_keeps_its_layers_and_its_forward():
     model = wave_encoder("hubert_large")
     (wave,) = waveforms([16000])

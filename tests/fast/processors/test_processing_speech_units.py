@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -148,6 +149,37 @@ def test_an_adapter_refuses_another_base(base, tmp_path):
     adapter = SpeechUnitProcessor.from_pretrained(tmp_path / "adapter")
     with pytest.raises(FingerprintMismatchError, match=loaded.fingerprint["digest"]):
         adapter(waveforms([800]), sampling_rate=16000)
+
+
+def cached_repository(cache, repo_id, revisions):
+    """The layout of the Hub client's cache, as after a download."""
+    folder = cache / f"models--{repo_id.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    for number, (revision, source) in enumerate(revisions.items()):
+        commit = str(number) * 40
+        (folder / "refs" / revision).write_text(commit)
+        shutil.copytree(source, folder / "snapshots" / commit)
+
+
+def test_a_hub_base_is_read_at_its_revision(processor, tmp_path):
+    processor.save_pretrained(tmp_path / "v1")
+    unit_processor("wav2vec2_base").save_pretrained(tmp_path / "main")
+    cache = tmp_path / "cache"
+    cached_repository(cache, "org/base", {"main": tmp_path / "main", "v1": tmp_path / "v1"})
+    loaded = SpeechUnitProcessor.from_pretrained("org/base", revision="v1", cache_dir=str(cache))
+    waves = waveforms([9000])
+    expected = processor.encode_units(waves, sampling_rate=16000)
+    assert loaded.encode_units(waves, sampling_rate=16000) == expected
+    # An adapter in a folder names the repository; the adapter's own revision is not asked of the base.
+    loaded.save_pretrained(tmp_path / "adapter")
+    assert files(tmp_path / "adapter") == ["dict.txt", "processor_config.json", "tokenizer_config.json"]
+    adapter = SpeechUnitProcessor.from_pretrained(tmp_path / "adapter", cache_dir=str(cache))
+    assert adapter.encode_units(waves, sampling_rate=16000) == expected
+    # Without the pin the base has moved on, and its units are not those that were recorded.
+    loaded.save_pretrained(tmp_path / "unpinned", base_source="org/base")
+    unpinned = SpeechUnitProcessor.from_pretrained(tmp_path / "unpinned", cache_dir=str(cache))
+    with pytest.raises(FingerprintMismatchError):
+        unpinned.encode_units(waves, sampling_rate=16000)
 
 
 def test_an_embedded_base_is_named_by_its_id(processor, tmp_path, monkeypatch):

@@ -134,3 +134,39 @@ def test_evaluate_refuses_labels_the_adapter_lacks(speechprompt, recordings, ada
     answer = speechprompt("evaluate", adapter_folder, "--dataset", tmp_path / "data")
     assert answer.code == 2
     assert "'deep'" in answer.err
+
+
+def test_distill_writes_an_encoder_that_quantize_reads(speechprompt, recordings, tmp_path, monkeypatch):
+    import numpy as np
+
+    from speechprompt_hf.pretraining import teacher
+
+    class EnergyTeacher:
+        """Log energies of a few bands in each frame of 320 samples."""
+
+        hop_samples, window_samples = 320, 480_000
+
+        def __init__(self, folder=None):
+            pass
+
+        def encode(self, windows):
+            frames = windows.reshape(len(windows), 1500, 320).astype(np.float32) / 32768
+            spectrum = np.abs(np.fft.rfft(frames))[..., 1:129].reshape(len(windows), 1500, 16, 8).sum(-1)
+            return np.log(spectrum + 1e-3).astype(np.float16)
+
+    monkeypatch.setattr(teacher, "WhisperTeacher", EnergyTeacher)
+    monkeypatch.setattr("speechprompt_hf.pretraining.frames.fit_quantizer", _few_clusters)
+    command = ["distill", "--dataset", recordings, "--output", tmp_path / "student", "--steps", 2]
+    answer = speechprompt(*command, "--frames-per-step", 60, "--json")
+    assert answer.code == 0, answer.err
+    assert "broken.wav" not in answer.err  # metadata.csv names the recordings, and does not name this one
+    options = ["--encoder", answer.json["encoder"], "--layer", 2, "--clusters", 6, "--max-hours", 0.002]
+    quantized = speechprompt("quantize", "--dataset", recordings, *options, "--output", tmp_path / "base", "--json")
+    assert quantized.code == 0, quantized.err
+    assert quantized.json["fingerprint"]["layer"] == 2
+
+
+def _few_clusters(features, num_clusters=8, **options):
+    from speechprompt_hf.pretraining.quantization import fit_quantizer
+
+    return fit_quantizer(features, 8, **options)

@@ -9,8 +9,8 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForCausalLM
 
 from ..core.errors import AdapterError
-from .adapter_files import HUB_KEYS, read_peft_config
-from .base_loading import load_base
+from .adapter_files import HUB_KEYS, find_file, read_peft_config
+from .base_loading import check_base, load_base
 from .configuration_gslm import GSLMConfig
 from .configuration_speechprompt import SpeechPromptConfig
 from .modeling_for_audio_classification import SpeechPromptForAudioClassification
@@ -35,6 +35,7 @@ class SpeechPromptForCausalLM(SpeechPromptForAudioClassification):
 
         Raises:
             AdapterError: the folder holds no prompt.
+            FingerprintMismatchError: the base has other weights than those that the adapter was trained on.
         """
         adapter_kwargs = dict(kwargs.pop("adapter_kwargs", None) or {})
         name = os.fspath(adapter_kwargs.get("_adapter_model_path") or pretrained_model_name_or_path)
@@ -55,6 +56,9 @@ class SpeechPromptForCausalLM(SpeechPromptForAudioClassification):
             trust_remote_code=kwargs.get("trust_remote_code"),
             **base_hub,
         )
+        if find_file(name, "config.json", **hub) is not None:
+            recorded = SpeechPromptConfig.from_pretrained(name, **hub).base_fingerprint
+            check_base(lm, recorded, str(peft_config.base_model_name_or_path))
         model = PeftModel.from_pretrained(lm, name, **hub).eval()
         info: dict[str, Any] = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
         return (model, info) if kwargs.get("output_loading_info") else model

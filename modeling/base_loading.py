@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from ..core.digest import sha256_of_tensors
+from ..core.digest import sha256_of_json, sha256_of_tensors
 from ..core.embedded import DEFAULT_BASE, resolve_base
 from ..core.errors import AdapterError, FingerprintMismatchError
 from ..core.locations import looks_like_a_path, reading
@@ -21,6 +21,9 @@ from .modeling_gslm import GSLMForCausalLM
 __all__ = ["base_fingerprint", "base_vocabulary", "check_base", "load_base", "public_base_name"]
 
 _DIGEST = "_speechprompt_base_fingerprint"
+
+# Fields of the configuration that change what the same weights compute.
+_FUNCTION = ("num_attention_heads", "activation_function", "scale_embedding", "layer_norm_eps", "tie_word_embeddings")
 
 
 def load_base(
@@ -72,16 +75,18 @@ def load_base(
 
 
 def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:
-    """Identity of a base's weights, computed once for each model object.
+    """Identity of a base's weights, computed once for each model object as long as nothing is written into them.
 
     Returns:
-        `dict`: `weights`, the sha256 over all weights as float32 without the separator, and `dtype`, the precision
-        that they had.
+        `dict`: `weights`, the sha256 over all weights as float32 without the separator and over the heads, activation
+        and scaling of the configuration, and `dtype`, the precision that the weights had.
     """
-    known = getattr(lm, _DIGEST, None)
-    if known is None:
+    # Counts what is written into a parameter in place; it is kept when the model moves or is rounded.
+    version = sum(parameter._version for parameter in lm.parameters())
+    stamp, known = getattr(lm, _DIGEST, (None, {}))
+    if stamp != version:
         known = {"weights": _digest(lm, lm.dtype), "dtype": str(lm.dtype).removeprefix("torch.")}
-        setattr(lm, _DIGEST, known)
+        setattr(lm, _DIGEST, (version, known))
     return dict(known)
 
 
@@ -102,7 +107,8 @@ def _digest(lm: GSLMForCausalLM, dtype: torch.dtype) -> str:
     }
     if not lm.config.tie_word_embeddings:
         weights["lm_head.weight"] = lm.lm_head.weight.to(dtype)
-    return sha256_of_tensors(weights)
+    function = {name: getattr(lm.config, name) for name in _FUNCTION}
+    return sha256_of_json({"weights": sha256_of_tensors(weights), **function})
 
 
 def check_base(lm: GSLMForCausalLM, recorded: dict[str, Any] | None, name: str) -> None:

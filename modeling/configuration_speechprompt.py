@@ -148,6 +148,11 @@ class SpeechPromptConfig(PreTrainedConfig):
                     f"label_feedback 'mixture' needs a learnable verbalizer, not {self.verbalizer!r}",
                     hint="a fixed verbalizer feeds its unit back: label_feedback='token'",
                 )
+        if self.label_feedback == "mixture" and self.readout != "separator":
+            raise ConfigurationError(
+                f"label_feedback 'mixture' does nothing with readout {self.readout!r}",
+                hint="labels are fed back only where they are read one after another: readout='separator'",
+            )
         self._validate_label_sequences()
 
     def _validate_label_sequences(self) -> None:

@@ -311,6 +311,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
     ) -> Self:
         """A new model, with what its configuration must say about the base."""
         config.base_model_name_or_path = public_base_name(base)
+        # A base from the Hub is pinned to the commit that was loaded.
+        config.base_revision = getattr(lm.config, "_commit_hash", None) or config.base_revision
         config.base_fingerprint = base_fingerprint(lm)
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
         model = cls(config, lm, unit_tokens)

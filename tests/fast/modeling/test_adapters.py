@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForCausalLM
 
 from speechprompt_hf.core.embedded import DEFAULT_BASE, resolve_base
-from speechprompt_hf.core.errors import AdapterError, FingerprintMismatchError, LabelError
+from speechprompt_hf.core.errors import AdapterError, ConfigurationError, FingerprintMismatchError, LabelError
 from speechprompt_hf.modeling import (
     GSLMForCausalLM,
     GSLMModel,
@@ -18,7 +18,7 @@ from speechprompt_hf.modeling import (
     SpeechPromptForAudioClassification,
 )
 from speechprompt_hf.modeling.auto import GSLMForAudioClassification
-from speechprompt_hf.modeling.base_loading import public_base_name
+from speechprompt_hf.modeling.base_loading import base_fingerprint, public_base_name
 from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, pad, randomize, tiny_lm
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
@@ -168,6 +168,45 @@ def test_another_base_of_the_same_shape_is_refused(base_folder, tmp_path):
         SpeechPromptForAudioClassification.from_pretrained(tmp_path / "adapter", base=tmp_path / "other")
     model = SpeechPromptForAudioClassification.from_pretrained(tmp_path / "adapter", base=tiny_lm(seed=5))
     assert torch.equal(logits_of(model), logits_of(make(base_folder)))
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 6}, {"num_attention_heads": 2}, {"scale_embedding": False}, {"activation_function": "gelu"}]
+)
+@pytest.mark.parametrize("door", [AutoModelForCausalLM, AutoModelForAudioClassification])
+def test_a_base_that_changed_after_training_is_refused(door, change, tmp_path):
+    tiny_lm(seed=5).save_pretrained(tmp_path / "base")
+    make(tmp_path / "base").save_pretrained(tmp_path / "adapter")
+    door.from_pretrained(tmp_path / "adapter")
+    tiny_lm(**{"seed": 5, **change}).save_pretrained(tmp_path / "base")
+    with pytest.raises(FingerprintMismatchError, match="the adapter was trained on"):
+        door.from_pretrained(tmp_path / "adapter")
+
+
+def test_the_fingerprint_follows_weights_that_are_trained_in_place(base_folder):
+    lm = GSLMForCausalLM.from_pretrained(base_folder)
+    before = base_fingerprint(lm)
+    assert base_fingerprint(lm.to(torch.bfloat16)) == before
+    lm = GSLMForCausalLM.from_pretrained(base_folder)
+    model = make(lm)
+    tuned = SpeechPromptForAudioClassification.from_base(lm, NAMES, method="finetune").train()
+    optimizer = torch.optim.SGD([value for value in tuned.parameters() if value.requires_grad], lr=0.1)
+    ids, mask = pad(RAGGED_ROWS)
+    tuned(ids, mask, labels=torch.tensor([0, 1, 2])).loss.backward()
+    optimizer.step()
+    assert model.config.base_fingerprint == before != make(lm).config.base_fingerprint
+
+
+def test_a_base_from_the_hub_is_pinned_to_its_commit(base_folder):
+    lm = GSLMForCausalLM.from_pretrained(base_folder)
+    assert make(lm, base_revision="main").config.base_revision == "main"
+    lm.config._commit_hash = "0123abc"
+    assert make(lm, base_revision="main").config.base_revision == "0123abc"
+
+
+def test_a_mixture_is_fed_back_only_after_the_separator(base_folder):
+    with pytest.raises(ConfigurationError, match="does nothing with readout 'pooled'"):
+        make(base_folder, label_feedback="mixture", readout="pooled")
 
 
 def test_a_base_without_a_name_must_be_given(tmp_path):

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help lint types test slow bench notebooks pictures
+.PHONY: help lint types test slow bench notebooks pictures backbone
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,3 +27,9 @@ notebooks:  ## run the notebooks top to bottom
 
 pictures:  ## draw docs/pictures again
 	$(PYTHON) docs/pictures/draw.py
+
+DATA ?= ../shared/data
+WORK ?= runs/backbone
+backbone:  ## make the embedded backbone anew (hours): DATA is the speech, WORK the working folder
+	@set -e; for stage in teach distill quantize units pretrain; do \
+		$(PYTHON) -m speechprompt_hf.backbones.recipe.make_backbone $$stage --data $(DATA) --work $(WORK); done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -24,12 +24,17 @@ def run(
     layer: Annotated[int, typer.Option(help="Whose hidden states are clustered; 0 is the first layer's input.")],
     clusters: Annotated[int, typer.Option(min=2, help="How many units there will be.")] = 100,
     normalization: Annotated[
-        Literal["none", "zero_mean_unit_variance", "unit_rms"],
+        Literal["none", "zero_mean_unit_variance", "unit_rms"] | None,
         typer.Option(
-            help="How the encoder's input was scaled in its training: none for HuBERT base and wav2vec 2.0 base, "
-            "zero_mean_unit_variance for their large models and for what distill makes."
+            help="How the encoder's input was scaled in its training: none for HuBERT base and Whisper, "
+            "zero_mean_unit_variance for large models and for what distill makes. Read from the encoder's "
+            "preprocessor_config.json by default.",
+            show_default=False,
         ),
-    ] = "zero_mean_unit_variance",
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of an encoder on the Hub.", show_default=False)
+    ] = None,
     max_hours: Annotated[float, typer.Option(min=0.001, help="Speech to use, drawn at random.")] = 5.0,
     seed: SeedOption = 0,
     device: DeviceOption = None,
@@ -41,25 +46,61 @@ def run(
     it to units and pretrain as --base.
     """
     with working():
+        normalization = normalization or _recorded_normalization(encoder, revision)
         corpus = read_corpus(dataset)
         rows = corpus.get("train") or next(iter(corpus.values()))
         waves = waveforms_of(rows, max_seconds=3600 * max_hours, seed=seed)
-        result = _fit(waves, encoder, output, layer, clusters, normalization, seed, device)
+        source = _Source(encoder, revision, layer, normalization)
+        result = _fit(waves, source, output, clusters, seed, device)
     if as_json:
         print_json(result)
     else:
         print_line(f"{output}\t{clusters} units\tfrom {result['frames']} frames\tinertia {result['inertia']:.4f}")
 
 
+class _Source(NamedTuple):
+    """Which features are clustered."""
+
+    encoder: str
+    revision: str | None
+    layer: int
+    normalization: Literal["none", "zero_mean_unit_variance", "unit_rms"]
+
+    @property
+    def public_id(self) -> str:
+        """A Hub id with its revision; of a folder its name alone, as the path means nothing elsewhere."""
+        if Path(self.encoder).is_dir():
+            return Path(self.encoder).resolve().name
+        return f"{self.encoder}@{self.revision}" if self.revision else self.encoder
+
+
+def _recorded_normalization(
+    encoder: str, revision: str | None
+) -> Literal["none", "zero_mean_unit_variance", "unit_rms"]:
+    """What the encoder's own preprocessor does to samples."""
+    from transformers.utils import cached_file
+
+    from speechprompt_hf.core.errors import ConfigurationError
+    from speechprompt_hf.core.files import read_json
+    from speechprompt_hf.core.locations import reading
+
+    with reading(encoder, ConfigurationError, "the encoder"):
+        path = cached_file(
+            encoder, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
+        )
+    settings = read_json(path) if path else {}
+    if "Whisper" in str(settings.get("feature_extractor_type")):
+        return "none"
+    if not isinstance(settings.get("do_normalize"), bool):
+        raise ConfigurationError(
+            f"nothing says how the input of {encoder} was scaled: no do_normalize in its preprocessor_config.json",
+            hint="give --normalization, for example none for HuBERT base",
+        )
+    return "zero_mean_unit_variance" if settings["do_normalize"] else "none"
+
+
 def _fit(
-    waves: list[Any],
-    encoder: str,
-    output: Path,
-    layer: int,
-    clusters: int,
-    normalization: str,
-    seed: int,
-    device: str | None,
+    waves: list[Any], source: _Source, output: Path, clusters: int, seed: int, device: str | None
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -68,10 +109,11 @@ def _fit(
     from speechprompt_hf.processors.feature_extraction_speech_units import normalize_waveform
     from speechprompt_hf.processors.loading import dense_model_from
 
-    dense_model = dense_model_from(encoder, layer)
-    options: dict[str, Any] = {"layer": layer, "normalization": normalization, "encoder_id": Path(encoder).name}
+    layer, normalization = source.layer, source.normalization
+    dense_model = dense_model_from(source.encoder, layer, revision=source.revision)
+    options: dict[str, Any] = {"layer": layer, "normalization": normalization, "encoder_id": source.public_id}
     # One centroid at the origin: features need none.
-    reader = UnitEncoder.from_model(dense_model.model, np.zeros((1, dense_model.feature_size), np.float32), **options)
+    reader = UnitEncoder.from_model(dense_model, np.zeros((1, dense_model.feature_size), np.float32), **options)
     reader.to(device_or_best(device))
     note(f"{sum(map(len, waves)) / 3600 / 16_000:.2f} hours of speech")
     frames = []
@@ -82,7 +124,7 @@ def _fit(
             advance(len(batch))
     features = np.concatenate(frames)
     fit = fit_quantizer(features, clusters, seed=seed)
-    unit_encoder = UnitEncoder.from_model(dense_model.model, fit.centroids, **options)
+    unit_encoder = UnitEncoder.from_model(dense_model, fit.centroids, **options)
     SpeechUnitProcessor.from_unit_encoder(unit_encoder).save_pretrained(output, save_encoder=True)
     return {
         "output": str(output),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import HubertModel
+from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from .frames import Batch
 
@@ -101,10 +101,14 @@ def distillation_loss(
 
 
 def export_encoder(encoder: HubertModel, folder: str | Path) -> Path:
-    """Writes the encoder in float16 for `HubertModel.from_pretrained(folder, dtype=torch.float32)`."""
+    """Writes the encoder in float16 for `HubertModel.from_pretrained(folder, dtype=torch.float32)`.
+
+    `preprocessor_config.json` beside it says that its input has zero mean and unit variance.
+    """
     folder = Path(folder)
     state = {name: value.detach().half() for name, value in encoder.state_dict().items()}
     half = HubertModel(encoder.config).half()
     half.load_state_dict(state)
     half.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
     return folder

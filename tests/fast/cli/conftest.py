@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import HubertConfig, HubertModel
+from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from speechprompt_cli.main import main
 
@@ -70,6 +70,7 @@ def encoder_folder(tmp_path_factory) -> Path:
         num_conv_pos_embedding_groups=2,
     )
     HubertModel(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
     return folder
 
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.fixtures.speech_encoders import whisper_encoder
+
 
 def test_units_prints_a_line_a_file_and_goes_on_after_a_bad_one(speechprompt, recordings, base_folder):
     good, bad = recordings / "low" / "0.wav", recordings / "low" / "broken.wav"
@@ -75,6 +77,48 @@ def test_quantize_is_seeded(speechprompt, recordings, encoder_folder, tmp_path):
     assert first["fingerprint"]["digest"] == again["fingerprint"]["digest"] != other["fingerprint"]["digest"]
 
 
+def test_quantize_asks_for_the_normalization_that_nothing_says(speechprompt, recordings, encoder_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(encoder_folder, tmp_path / "encoder")
+    (tmp_path / "encoder" / "preprocessor_config.json").unlink()
+    command = ["quantize", "--dataset", recordings, "--encoder", tmp_path / "encoder", "--layer", 1, "--clusters", 8]
+    answer = speechprompt(*command, "--output", tmp_path / "a")
+    assert answer.code == 2 and "--normalization" in answer.err
+    answer = speechprompt(*command, "--output", tmp_path / "a", "--normalization", "none", "--json")
+    assert answer.json["fingerprint"]["normalization"] == "none"
+
+
+def test_quantize_reads_whisper(speechprompt, recordings, tmp_path):
+    from transformers import WhisperFeatureExtractor
+
+    whisper_encoder().save_pretrained(tmp_path / "whisper")
+    WhisperFeatureExtractor(feature_size=20).save_pretrained(tmp_path / "whisper")
+    options = ["--encoder", tmp_path / "whisper", "--layer", 2, "--clusters", 8, "--output", tmp_path / "base"]
+    answer = speechprompt("quantize", "--dataset", recordings, *options, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["fingerprint"]["normalization"] == "none"
+    assert speechprompt("units", recordings / "low" / "0.wav", "--base", tmp_path / "base").code == 0
+
+
+def test_quantize_keeps_the_organisation_and_the_revision():
+    from speechprompt_cli.commands.quantize import _Source
+
+    assert _Source("organisation/encoder", None, 6, "none").public_id == "organisation/encoder"
+    assert _Source("organisation/encoder", "abc", 6, "none").public_id == "organisation/encoder@abc"
+
+
+def test_units_of_a_table_without_labels_find_its_recordings(speechprompt, recordings, base_folder, tmp_path):
+    from datasets import Dataset
+
+    table = recordings / "paths.parquet"
+    Dataset.from_dict({"audio": ["low/0.wav", "high/0.wav"]}).to_parquet(str(table))
+    command = ["units", "--dataset", table, "--output", tmp_path / "units", "--base", base_folder, "--json"]
+    answer = speechprompt(*command)
+    table.unlink()
+    assert answer.code == 0 and answer.json["parts"]["all"] == {"recordings": 2, "skipped": 0}
+
+
 def test_train_writes_adapter_and_report(adapter_folder, base_folder):
     report = json.loads((adapter_folder / "report.json").read_text())
     for name in ("accuracy", "macro_f1", "accuracy_interval", "trained_parameters", "seconds", "seed"):
@@ -117,13 +161,23 @@ def test_predict_prints_label_and_probability(speechprompt, recordings, adapter_
     ]
 
 
-def test_evaluate_agrees_with_predict(speechprompt, recordings, adapter_folder):
+def test_evaluate_agrees_with_predict(speechprompt, recordings, adapter_folder, tmp_path):
+    import shutil
+
     report = speechprompt("evaluate", adapter_folder, "--dataset", recordings, "--json").json
-    files = sorted(recordings.glob("*/[0-9]*.wav"))
+    assert "only its test part" in report["warnings"][0]
+    training = json.loads((adapter_folder / "report.json").read_text())
+    assert report["num_rows"] == {"test": training["num_rows"]["test"]} and report["accuracy"] == training["accuracy"]
+    others = tmp_path / "others"
+    shutil.copytree(recordings, others)
+    (others / "high" / "11.wav").unlink()
+    (others / "metadata.csv").unlink()
+    report = speechprompt("evaluate", adapter_folder, "--dataset", others, "--json").json
+    files = sorted(others.glob("*/[0-9]*.wav"))
     predictions = speechprompt("predict", adapter_folder, *files, "--json").json["predictions"]
     right = [each["label"] == file.parent.name for each, file in zip(predictions, files, strict=True)]
     assert report["accuracy"] == pytest.approx(sum(right) / len(right))
-    assert report["num_rows"] == {"test": 24}
+    assert report["num_rows"] == {"test": 23}
 
 
 def test_evaluate_refuses_labels_the_adapter_lacks(speechprompt, recordings, adapter_folder, tmp_path):

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .console import note
+
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
@@ -28,11 +30,13 @@ def read_corpus(source: str) -> dict[str, Dataset]:
     from datasets import Dataset, Features, Value
 
     from speechprompt_hf.core.errors import DatasetError
-    from speechprompt_hf.data.sources import AUDIO_FEATURE, AUDIO_SUFFIXES, read_source
+    from speechprompt_hf.data.sources import AUDIO_FEATURE, AUDIO_SUFFIXES, read_source, rooted
 
     try:
-        tables, _ = read_source(source)
-        return {ALL if name == "pool" else name: table for name, table in tables.items()}
+        tables, root, notes = read_source(source)
+        for text in notes:
+            note(text)
+        return {ALL if name == "pool" else name: rooted(table, root) for name, table in tables.items()}
     except DatasetError:
         folder = Path(source).expanduser()
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)

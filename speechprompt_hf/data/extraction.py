@@ -259,7 +259,8 @@ def _assemble(
     if not rows:
         first = f", first {skips[0].item!r}: {skips[0].message}" if skips else ""
         raise DatasetError(f"not one of {len(dataset)} recordings can be used{first}")
-    result = dataset.remove_columns("audio").select([row for row, _ in rows])
+    rest = dataset.remove_columns("audio") if len(dataset.column_names) > 1 else Dataset.from_dict({"item": items})
+    result = rest.select([row for row, _ in rows])
     columns = {
         "units": ([units[key].units.tolist() for _, key in rows], List(Value("int32"))),
         "durations": ([units[key].durations.tolist() for _, key in rows], List(Value("int32"))),

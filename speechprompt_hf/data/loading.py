@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Audio, ClassLabel, Dataset, Value
 
 from ..core.errors import DatasetError
-from .sources import read_source
+from .sources import read_source, rooted
 from .splits import carve
 from .unit_identity import merged_units, recorded_unit_fingerprint
 
@@ -103,11 +103,18 @@ def load_splits(
             label that training lacks.
         UnitError: units that are neither integers nor text of integers.
     """
-    tables, root = read_source(source, config_name=config_name, revision=revision)
+    tables, root, left_out = read_source(source, config_name=config_name, revision=revision)
     parts = {name: _unify(table, name, root, label_column, speaker_column) for name, table in tables.items()}
-    notes: list[str] = []
-    if "pool" in parts:
-        parts["train"] = parts.pop("pool")
+    notes = list(left_out)
+    if "train" not in parts and len(parts) > 1:
+        raise DatasetError(
+            f"{os.fspath(source)!r} has the parts {', '.join(parts)} and none to train on", hint="add a part train"
+        )
+    if "train" not in parts:
+        (name,) = parts
+        parts = {"train": parts[name]}
+        if name != "pool":
+            notes.append(f"the data set has the part {name} alone: training and validation rows are taken from it too")
     for name, part in parts.items():
         if not len(part):
             raise DatasetError(f"the {name} part of {os.fspath(source)!r} is empty")
@@ -117,12 +124,13 @@ def load_splits(
             hint="a classifier needs at least two labels",
         )
     # Test first: validation is then taken from what trains.
+    carved = {"test", "validation"} - parts.keys()
     for name, fraction, offset in (("test", test_fraction, 0), ("validation", validation_fraction, 1)):
-        if name not in parts:
+        if name in carved:
             parts["train"], parts[name] = _carve_part(parts["train"], name, fraction, seed + offset, notes)
     _check_labels(parts)
     apart = _speakers_apart(parts)
-    if apart is False and not notes:
+    if apart is False and not carved:
         notes.append("speakers occur in more than one of the given parts: accuracy on new speakers may be lower")
     has_units = "units" in parts["train"].column_names
     fingerprint = recorded_unit_fingerprint(source) if has_units else None
@@ -151,7 +159,7 @@ def load_rows(
     Raises:
         DatasetError: as for `load_splits`, or there is no such part.
     """
-    tables, root = read_source(source, config_name=config_name, revision=revision)
+    tables, root, _ = read_source(source, config_name=config_name, revision=revision)
     if "pool" not in tables and split not in tables:
         raise DatasetError(f"{os.fspath(source)!r} has no part {split!r}", hint=f"it has {', '.join(tables)}")
     name = split if split in tables else "pool"
@@ -177,15 +185,12 @@ def _unify(
     items = _item_names(table, name)
     labels = _label_texts(table, label_columns, items)
     speakers = _speaker_names(table, speaker_column)
-    unified = table.select_columns([content])
+    unified = rooted(table.select_columns([content]), root)
     if content == "units":
         unified = merged_units(unified, items)
     feature = unified.features[content]
     if isinstance(feature, Audio):
         unified = unified.cast_column(content, Audio(decode=False))
-    elif isinstance(feature, Value) and feature.dtype in ("string", "large_string") and content == "audio":
-        paths = [str((root / path) if root is not None else path) for path in unified["audio"]]
-        unified = Dataset.from_dict({"audio": paths})
     for key, values in (("label", labels), ("speaker", speakers), ("item", items)):
         unified = unified.add_column(key, np.asarray(values, dtype=object), feature=Value("string"))
     return unified

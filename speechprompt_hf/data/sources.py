@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Audio, Dataset, DatasetDict, Features, Value, load_dataset
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -17,7 +17,7 @@ from pyarrow.parquet import ParquetFile
 
 from ..core.errors import DatasetError
 
-__all__ = ["AUDIO_SUFFIXES", "SPLIT_NAMES", "read_source", "table_files"]
+__all__ = ["AUDIO_SUFFIXES", "SPLIT_NAMES", "Source", "read_source", "rooted", "table_files"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """File name endings that are taken for recordings; all are read by libsndfile."""
@@ -37,6 +37,20 @@ _NOHASH = re.compile(r"^(?P<speaker>[^_]+)_nohash_")
 AUDIO_FEATURE = {"bytes": Value("binary"), "path": Value("string")}
 
 
+class Source(NamedTuple):
+    """What was read.
+
+    Attributes:
+        tables (`dict[str, Dataset]`): rows by split; the one key `"pool"` where there are no splits.
+        root (`Path | None`): the folder that relative paths start from.
+        notes (`tuple[str, ...]`): what was left out.
+    """
+
+    tables: dict[str, Dataset]
+    root: Path | None
+    notes: tuple[str, ...] = ()
+
+
 def canonical_split(name: str) -> str | None:
     """`train`, `validation` or `test` for any known spelling, else `None`."""
     for canonical, spellings in SPLIT_NAMES.items():
@@ -47,7 +61,7 @@ def canonical_split(name: str) -> str | None:
 
 def read_source(
     source: str | os.PathLike[str], *, config_name: str | None = None, revision: str | None = None
-) -> tuple[dict[str, Dataset], Path | None]:
+) -> Source:
     """Read a data set as it is, without looking at labels.
 
     Args:
@@ -56,24 +70,36 @@ def read_source(
         revision (`str`, *optional*): branch, tag or commit of a Hub data set.
 
     Returns:
-        `tuple[dict[str, Dataset], Path | None]`: rows by split; the one key `"pool"` where there are no splits; and
-        the folder that relative paths start from.
+        `Source`.
 
     Raises:
-        DatasetError: there is nothing to read.
+        DatasetError: there is nothing to read, or two splits have the same meaning.
     """
     text = os.fspath(source)
     path = Path(text).expanduser()
+    notes: list[str] = []
     if path.is_dir():
-        return _read_folder(path), path
+        return Source(_read_folder(path, notes), path, tuple(notes))
     if path.is_file():
-        return _read_file(path), path.parent
+        return Source(_read_file(path), path.parent)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1 or path.suffix:
         raise DatasetError(f"there is no folder or file {text!r}", hint="give a folder of recordings or a Hub id")
-    return _read_hub(text, config_name, revision), None
+    return Source(_read_hub(text, config_name, revision, notes), None, tuple(notes))
 
 
-def _read_hub(name: str, config_name: str | None, revision: str | None) -> dict[str, Dataset]:
+def rooted(table: Dataset, root: Path | None) -> Dataset:
+    """The same rows, with paths in a text column `audio` starting from `root`."""
+    feature = table.features.get("audio")
+    if root is None or not isinstance(feature, Value) or feature.dtype not in ("string", "large_string"):
+        return table
+    paths = [str(root / path) for path in table["audio"]]
+    rest = table.remove_columns("audio")
+    if not rest.column_names:
+        return Dataset.from_dict({"audio": paths})
+    return rest.add_column("audio", paths, feature=feature)
+
+
+def _read_hub(name: str, config_name: str | None, revision: str | None, notes: list[str]) -> dict[str, Dataset]:
     try:
         loaded = load_dataset(name, config_name, revision=revision)
     except ImportError as error:
@@ -86,21 +112,43 @@ def _read_hub(name: str, config_name: str | None, revision: str | None) -> dict[
             f"{name!r} is neither a folder here nor a data set that could be loaded from the Hub: {error}",
             hint="check the spelling and the connection",
         ) from error
-    tables = dict(loaded) if isinstance(loaded, DatasetDict) else {_POOL: loaded}
-    return _with_canonical_names(tables)
+    if not isinstance(loaded, DatasetDict):
+        return {_POOL: loaded}
+    return _with_canonical_names({str(name): table for name, table in loaded.items()}, notes)
 
 
-def _with_canonical_names(tables: dict[str, Dataset]) -> dict[str, Dataset]:
-    named = {canonical_split(str(name)): table for name, table in tables.items() if canonical_split(str(name))}
+def _spellings(names: Iterable[str], notes: list[str]) -> dict[str, str]:
+    """Our name of each split → how it is called; others are noted.
+
+    Raises:
+        DatasetError: two names mean the same split.
+    """
+    found: dict[str, str] = {}
+    others: list[str] = []
+    for name in names:
+        canonical = canonical_split(name)
+        if canonical is None:
+            others.append(name)
+        elif canonical in found:
+            raise DatasetError(
+                f"{found[canonical]!r} and {name!r} both mean {canonical}", hint="rename one, or join the two"
+            )
+        else:
+            found[canonical] = name
+    if found and others:
+        notes.append(f"left out, because they are no train, validation or test part: {', '.join(sorted(others))}")
+    return found
+
+
+def _with_canonical_names(tables: dict[str, Dataset], notes: list[str]) -> dict[str, Dataset]:
+    named = {canonical: tables[name] for canonical, name in _spellings(tables, notes).items()}
     if not named:
         if len(tables) == 1:
             return {_POOL: next(iter(tables.values()))}
         raise DatasetError(
             f"the splits are called {sorted(map(str, tables))}", hint="call them train, validation and test"
         )
-    if set(named) == {"train"}:
-        return {_POOL: named["train"]}
-    return {str(name): table for name, table in named.items()}
+    return {_POOL: named["train"]} if set(named) == {"train"} else named
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
@@ -108,18 +156,19 @@ def _visible(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if not path.name.startswith(".") and path.name != "_background_noise_")
 
 
-def _read_folder(folder: Path) -> dict[str, Dataset]:
-    split_folders = {canonical_split(path.name): path for path in _visible(folder.iterdir()) if path.is_dir()}
-    split_folders.pop(None, None)
-    if "train" in split_folders:
-        parts = {str(name): _read_unsplit_folder(path) for name, path in split_folders.items()}
-        return _with_canonical_names(parts)
+def _read_folder(folder: Path, notes: list[str]) -> dict[str, Dataset]:
+    # As in the audiofolder of datasets: metadata beside train/ speaks for everything below.
     metadata = [folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()]
     if metadata:
-        return _split_by_column(_read_metadata(metadata[0]))
+        dataset = _read_metadata(metadata[0])
+        return _split_by_column(dataset, _top_folders(dataset, folder))
+    folders = [path.name for path in _visible(folder.iterdir()) if path.is_dir()]
+    if any(canonical_split(name) == "train" for name in folders):
+        parts = {name: _read_unsplit_folder(folder / name) for name in _spellings(folders, notes).values()}
+        return _with_canonical_names(parts, notes)
     parquet = [path for path in _visible(folder.iterdir()) if path.suffix == ".parquet"]
     if parquet:
-        return _read_parquet_folder(parquet)
+        return _read_parquet_folder(parquet, notes)
     return {_POOL: _read_unsplit_folder(folder)}
 
 
@@ -190,11 +239,19 @@ def _read_metadata(path: Path) -> Dataset:
     return dataset.cast_column("audio", AUDIO_FEATURE) if file_column is not None else dataset
 
 
-def _split_by_column(dataset: Dataset) -> dict[str, Dataset]:
-    """Honour a column `split` whose values are all known split names and more than one."""
-    if "split" not in dataset.column_names:
-        return {_POOL: dataset}
-    names = [canonical_split(str(value)) for value in dataset["split"]]
+def _top_folders(dataset: Dataset, folder: Path) -> list[str]:
+    """The sub-folder of `folder` that each recording lies in."""
+    if "audio" not in dataset.column_names:
+        return []
+    paths = [os.path.relpath(audio["path"], folder) for audio in dataset["audio"]]
+    return [Path(path).parts[0] for path in paths]
+
+
+def _split_by_column(dataset: Dataset, values: Iterable[Any] = ()) -> dict[str, Dataset]:
+    """Honour a column `split`, or else `values`, if all are known split names and more than one."""
+    if "split" in dataset.column_names:
+        values = dataset["split"]
+    names = [canonical_split(str(value)) for value in values]
     if None in names or len(set(names)) < 2 or "train" not in names:
         return {_POOL: dataset}
     return {
@@ -216,13 +273,16 @@ def _files_by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
     return by_split
 
 
-def _read_parquet_folder(files: list[Path]) -> dict[str, Dataset]:
+def _read_parquet_folder(files: list[Path], notes: list[str]) -> dict[str, Dataset]:
     by_split = _files_by_split(files)
     if "train" in by_split:
         # Files of other names, such as noise.parquet beside train.parquet, are no part of the splits.
-        by_split.pop(_POOL, None)
+        others = by_split.pop(_POOL, [])
+        if others:
+            names = ", ".join(file.name for file in others)
+            notes.append(f"left out, because they are no train, validation or test part: {names}")
         tables = {name: _read_parquet(paths) for name, paths in by_split.items()}
-        return _with_canonical_names(tables)
+        return _with_canonical_names(tables, notes)
     return _split_by_column(_read_parquet(files))
 
 

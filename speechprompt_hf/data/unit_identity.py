@@ -61,7 +61,8 @@ def merged_units(table: Dataset, items: Sequence[str]) -> Dataset:
     """The one column `units` as lists of integers without equal neighbours.
 
     Args:
-        table (`Dataset`): with that column alone: rows of lists of integers, one unit a frame or merged, or of text such as `"71 12 56"`.
+        table (`Dataset`): with that column alone: rows of lists of integers, one unit a frame or merged, or of text
+            such as `"71 12 56"`.
         items (`Sequence[str]`): how errors call the rows.
 
     Raises:

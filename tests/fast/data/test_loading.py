@@ -112,7 +112,7 @@ def test_parquet_of_units_by_file_name_with_class_names(tmp_path):
     splits = load_splits(tmp_path)
     assert splits.kind == "units" and splits.labels == ("down", "up")
     assert [len(part) for _, part in splits.items()] == [6, 4, 2]
-    assert "one speaker" in splits.notes[0]
+    assert "noise.parquet" in splits.notes[0] and "one speaker" in splits.notes[1]
 
 
 def test_several_label_columns_are_joined(tmp_path):
@@ -178,3 +178,48 @@ def test_labels_may_start_with_an_underscore_and_the_noise_of_speech_commands_is
     for name in ("_background_noise_", ".hidden"):
         shutil.copytree(label_folder / "yes", label_folder / name)
     assert set(load_rows(label_folder)["label"]) == {"_unknown_", "yes"}
+
+
+def on_the_hub(monkeypatch, **parts):
+    from datasets import DatasetDict
+
+    from speechprompt_hf.data import sources
+
+    table = {"units": [[1, 2]] * 20, "label": ["a", "b"] * 10}
+    loaded = DatasetDict({name: Dataset.from_dict(table) for name in parts})
+    monkeypatch.setattr(sources, "load_dataset", lambda *arguments, **options: loaded)
+
+
+def test_a_set_whose_only_part_is_test_is_split(monkeypatch):
+    on_the_hub(monkeypatch, test=20)
+    splits = load_splits("organisation/name")
+    assert [len(part) for _, part in splits.items()] == [14, 2, 4]
+    assert "the part test alone" in splits.notes[0]
+
+
+def test_parts_without_train_and_two_spellings_are_refused(monkeypatch):
+    on_the_hub(monkeypatch, test=20, validation=20)
+    with pytest.raises(DatasetError, match="none to train on"):
+        load_splits("organisation/name")
+    on_the_hub(monkeypatch, train=20, dev=20, validation=20)
+    with pytest.raises(DatasetError, match="'dev' and 'validation' both mean validation"):
+        load_splits("organisation/name")
+
+
+def test_unknown_parts_are_noted(monkeypatch):
+    on_the_hub(monkeypatch, train=20, test=20, invalidated=20)
+    assert "invalidated" in load_splits("organisation/name").notes[0]
+
+
+def test_metadata_at_the_top_speaks_for_the_folders_below(label_folder):
+    for name in ("train", "test"):
+        (label_folder / name).mkdir()
+    files = sorted(label_folder.rglob("*.wav"))
+    lines = ["file_name,label"]
+    for number, file in enumerate(files):
+        part = "test" if number % 4 == 0 else "train"
+        file.rename(label_folder / part / f"{number}.wav")
+        lines.append(f"{part}/{number}.wav,{'odd' if number % 8 > 3 else 'even'}")
+    (label_folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    splits = load_splits(label_folder)
+    assert splits.labels == ("even", "odd") and len(splits.test) == 4

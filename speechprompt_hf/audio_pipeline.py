@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from transformers import AudioClassificationPipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .core.audio_io import load_waveform
+from .core.audio_io import check_waveform, load_waveform
 from .processors.feature_extraction_speech_units import SpeechUnitFeatureExtractor
 
 __all__ = ["SpeechPromptAudioClassificationPipeline", "register_pipeline"]
@@ -40,9 +41,12 @@ class SpeechPromptAudioClassificationPipeline(AudioClassificationPipeline):
         if isinstance(inputs, dict) and "raw" in inputs:
             inputs = {"array": inputs["raw"], "sampling_rate": inputs.get("sampling_rate")}
         rate = extractor.sampling_rate
-        waveform = load_waveform(inputs, sampling_rate=rate, target_rate=rate)
-        processed = extractor(waveform, sampling_rate=rate, return_tensors="pt")
-        return processed.to(dtype=self.dtype) if self.dtype is not None else processed
+        path = inputs.get("path") if isinstance(inputs, dict) else inputs
+        name = os.fspath(path) if isinstance(path, str | os.PathLike) else "the recording"
+        waveform = load_waveform(inputs, sampling_rate=rate, target_rate=rate, name=name)
+        check_waveform(waveform, name=name, min_samples=extractor.min_samples)
+        # Samples stay float32 whatever the model's precision: rounding them changes units.
+        return extractor(waveform, sampling_rate=rate, return_tensors="pt")
 
 
 def register_pipeline() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
-from ..core.errors import DatasetError
+from ..core.errors import ConfigurationError, DatasetError
+from ..core.files import read_json
 from ..data.fingerprint import rows_fingerprint
-from ..data.loading import load_rows
+from ..data.loading import load_rows, load_splits
 from ..data.unit_identity import check_unit_identity, recorded_unit_fingerprint
-from ..data.unit_splits import unit_rows
+from ..data.unit_splits import unit_rows, without_too_long
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
 from .baselines import majority_baseline
@@ -20,6 +22,8 @@ from .prediction import class_probabilities
 from .report import build_report, classification_scores
 
 __all__ = ["evaluate_adapter"]
+
+_TRAINING_REPORT = "report.json"
 
 
 def evaluate_adapter(
@@ -36,6 +40,9 @@ def evaluate_adapter(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measure a saved adapter on labelled rows.
+
+    Of the very data set that the adapter was trained on, which the report beside the adapter tells by its content,
+    only the part is measured that training held out as its test.
 
     Args:
         adapter (`str | PathLike | SpeechPromptForAudioClassification`): folder, Hub id, or the model.
@@ -61,18 +68,25 @@ def evaluate_adapter(
         model = adapter
     else:
         model = SpeechPromptForAudioClassification.from_pretrained(adapter)
-    name = "given rows"
+    name, warnings = "given rows", []
+    trained_on = _trained_on(model)
     if not isinstance(source, Dataset):
         name = os.fspath(source)
         made_by = recorded_unit_fingerprint(source)
-        source = load_rows(
-            source,
-            split=split,
-            label_column=label_column,
-            speaker_column=speaker_column,
-            config_name=config_name,
-            revision=revision,
-        )
+        options: dict[str, Any] = {
+            "label_column": label_column,
+            "speaker_column": speaker_column,
+            "config_name": config_name,
+            "revision": revision,
+        }
+        held_out = None
+        if trained_on is not None and split == "test":
+            held_out = _held_out_rows(name, trained_on, model, {"cache_dir": cache_dir, "progress": progress}, options)
+        if held_out is not None:
+            source = held_out
+            warnings.append("the adapter was trained on this data set: only its test part is measured")
+        else:
+            source = load_rows(name, split=split, **options)
         if "units" in source.column_names:
             check_unit_identity(made_by, model.config.unit_fingerprint, name)
     id2label: Any = model.config.id2label
@@ -84,6 +98,11 @@ def evaluate_adapter(
             hint=f"it knows {', '.join(labels[:20])}",
         )
     rows, skips = unit_rows(source, model.processor, cache_dir=cache_dir, progress=progress)
+    rows, too_long = without_too_long(rows, model.lm.config.max_position_embeddings)
+    skips = [*skips, *too_long]
+    for part in ("train", "validation"):
+        if trained_on is not None and rows_fingerprint(rows) == trained_on["data"]["fingerprint"].get(part):
+            warnings.append(f"these are the {part} rows of the adapter's own training: the accuracy says little")
     task = Task(name="evaluation", labels=labels)
     probabilities = class_probabilities(model, rows)
     return build_report(
@@ -99,5 +118,33 @@ def evaluate_adapter(
         num_rows={split: len(rows)},
         units=model.config.unit_fingerprint,
         skips=skips,
-        warnings=[],
+        warnings=warnings,
     )
+
+
+def _trained_on(model: SpeechPromptForAudioClassification) -> dict[str, Any] | None:
+    """The report of the adapter's training, if it lies beside the adapter on this machine."""
+    path = Path(str(model.config._name_or_path or "")) / _TRAINING_REPORT
+    if not path.is_file():
+        return None
+    report = read_json(path)
+    data = report.get("data") if isinstance(report, dict) else None
+    return report if isinstance(data, dict) and isinstance(data.get("fingerprint"), dict) else None
+
+
+def _held_out_rows(
+    source: str,
+    trained_on: dict[str, Any],
+    model: SpeechPromptForAudioClassification,
+    extraction: dict[str, Any],
+    options: dict[str, Any],
+) -> Dataset | None:
+    """The test rows that training took out of this data set itself; `None` if it was another one."""
+    try:
+        splits = load_splits(source, seed=trained_on.get("seed", 0), **options)
+        rows, _ = unit_rows(splits.test, model.processor, **extraction)
+    except (DatasetError, ConfigurationError):
+        return None
+    was_carved = any(note.startswith("test was taken") for note in splits.notes)
+    is_same = rows_fingerprint(rows) == trained_on["data"]["fingerprint"].get("test")
+    return splits.test if was_carved and is_same else None

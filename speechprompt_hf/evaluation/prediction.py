@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..core.audio_io import load_waveform
+from ..core.audio_io import check_waveform, load_waveform
 from ..core.errors import AdapterError, SpeechPromptError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..data.collators import UnitCollator
@@ -113,6 +113,7 @@ def predict_files(
 def _predict_file(model: Any, name: str, processor: Any) -> FilePrediction:
     rate = processor.feature_extractor.sampling_rate
     waveform = load_waveform(name, target_rate=rate, name=name)
+    check_waveform(waveform, name=name, min_samples=processor.feature_extractor.min_samples)
     batch = processor([waveform], sampling_rate=rate, return_tensors="pt")
     logits = model(**{key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}).logits
     probabilities = logits[0].double().softmax(-1)

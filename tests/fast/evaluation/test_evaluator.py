@@ -4,11 +4,12 @@ import evaluate
 import numpy as np
 import pytest
 import soundfile
+import torch
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, pipeline
 
 from speechprompt_hf import SpeechPromptForAudioClassification, SpeechUnitProcessor
-from speechprompt_hf.core.errors import AudioDecodeError
+from speechprompt_hf.core.errors import AudioDecodeError, AudioTooShortError
 from speechprompt_hf.evaluation import Accuracy, predict_files
 from tests.fixtures.tiny_models import PEFT_WARNING
 from tests.fixtures.unit_tasks import save_audio_base, write_tones
@@ -67,6 +68,14 @@ def test_pipeline_reads_paths_bytes_arrays_and_rates_alike(adapter, data, monkey
     assert {entry["label"] for entry in results[0]} == {"high", "low"}
     with pytest.raises(AudioDecodeError, match=r"absent\.wav"):
         classifier("absent.wav")
+
+
+def test_pipeline_names_short_files_and_never_rounds_samples(adapter, data, tmp_path):
+    classifier = pipeline("audio-classification", model=str(adapter), dtype=torch.bfloat16)
+    soundfile.write(tmp_path / "short.wav", np.zeros(10), 16000)
+    with pytest.raises(AudioTooShortError, match=r"short\.wav"):
+        classifier(str(tmp_path / "short.wav"))
+    assert classifier.preprocess(data["file"][0])["input_values"].dtype == torch.float32
 
 
 def test_other_models_keep_the_stock_pipeline():

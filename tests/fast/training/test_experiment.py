@@ -1,13 +1,16 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
-from transformers import AutoModelForAudioClassification
+from transformers import AutoModelForAudioClassification, AutoProcessor
 
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.data import Splits
 from speechprompt_hf.evaluation import evaluate_adapter, predict_files, validate_report
-from speechprompt_hf.training import TrainingSettings, run_experiment
+from speechprompt_hf.tasks import task_from_labels
+from speechprompt_hf.training import TrainingSettings, run_experiment, train
 from tests.fixtures.tiny_models import PEFT_WARNING
 from tests.fixtures.unit_tasks import save_audio_base, unit_task_splits, write_tones
 
@@ -82,11 +85,29 @@ def test_evaluating_the_saved_adapter_repeats_the_accuracy(experiment):
 def test_evaluation_reads_recordings_and_refuses_unknown_labels(experiment, tones, tmp_path):
     _, folder = experiment
     report = evaluate_adapter(folder / "adapter", tones, cache_dir=folder / "cache", progress=False)
-    assert report["num_rows"] == {"test": 12} and len(report["skips"]) == 1
-    write_tones(tmp_path, rows_per_label=1)
-    (tmp_path / "low").rename(tmp_path / "middle")
+    # What trained the adapter does not measure it.
+    assert report["num_rows"] == {"test": experiment[0].report["num_rows"]["test"]}
+    assert report["accuracy"] == experiment[0].report["accuracy"]
+    assert "only its test part" in report["warnings"][0]
+    report = evaluate_adapter(folder / "adapter", experiment[0].splits.train, progress=False)
+    assert "train rows of the adapter's own training" in report["warnings"][0]
+    write_tones(tmp_path / "others", seed=7)
+    (tmp_path / "others" / "low" / "a_nohash_99.wav").write_bytes(b"no sound")
+    report = evaluate_adapter(folder / "adapter", tmp_path / "others", progress=False)
+    assert report["num_rows"] == {"test": 12} and len(report["skips"]) == 1 and not report["warnings"]
+    write_tones(tmp_path / "third", rows_per_label=1)
+    (tmp_path / "third" / "low").rename(tmp_path / "third" / "middle")
     with pytest.raises(DatasetError, match="'middle'"):
-        evaluate_adapter(folder / "adapter", tmp_path, progress=False)
+        evaluate_adapter(folder / "adapter", tmp_path / "third", progress=False)
+
+
+def test_a_short_or_damaged_file_is_named(experiment, tmp_path):
+    _, folder = experiment
+    model = AutoModelForAudioClassification.from_pretrained(folder / "adapter")
+    soundfile.write(tmp_path / "short.wav", np.zeros(10), 16000)
+    soundfile.write(tmp_path / "nan.wav", np.full(8000, np.nan), 16000, subtype="FLOAT")
+    short, nan = predict_files(model, [tmp_path / "short.wav", tmp_path / "nan.wav"])
+    assert "short.wav" in short.error and "nan.wav" in nan.error
 
 
 def test_confusion_matrix_is_a_picture(experiment):
@@ -149,3 +170,35 @@ def test_other_rates_and_channels_pass(experiment, tmp_path):
     soundfile.write(tmp_path / "mono.flac", wave, 8000)
     stereo, mono = predict_files(model, [tmp_path / "stereo.wav", tmp_path / "mono.flac"])
     assert stereo.label == mono.label and abs(stereo.probability - mono.probability) < 1e-6
+
+
+def test_recordings_that_are_too_long_are_skipped_and_listed(base, tmp_path):
+    splits = unit_task_splits(30, 12)
+    long = splits.test.map(lambda row, index: {"units": [1, 2] * 30} if index == 3 else {}, with_indices=True)
+    made = run_experiment(
+        Splits(splits.train, splits.validation, long), tmp_path, base=base, progress=False, settings=SETTINGS
+    )
+    assert made.report["num_rows"] == {"train": 30, "validation": 12, "test": 11}
+    assert [(skip["item"], skip["error"]) for skip in made.report["skips"]] == [("utterance 3", "UnitError")]
+    assert "60 units" in made.report["skips"][0]["message"] and "40 positions" in made.report["skips"][0]["message"]
+    report = evaluate_adapter(tmp_path, long, progress=False)
+    assert report["num_rows"] == {"test": 11} and report["skips"] == made.report["skips"]
+    assert report["accuracy"] == made.report["accuracy"]
+    with pytest.raises(DatasetError, match="not one of 1 rows can be used, first 'utterance 3': 60 units"):
+        evaluate_adapter(tmp_path, long.select([3]), progress=False)
+
+
+def test_the_adapter_names_the_place_of_its_encoder(audio_base, tones, tmp_path):
+    shutil.copytree(audio_base, tmp_path / "elsewhere")
+    processor = AutoProcessor.from_pretrained(tmp_path / "elsewhere")
+    splits = unit_task_splits(30, 12)
+    splits = splits.map_parts(lambda _, rows: rows.map(lambda row: {"units": [unit % 20 for unit in row["units"]]}))
+    options = {"settings": SETTINGS, "progress": False, "processor": processor}
+    task = task_from_labels(splits.train["label"])
+    train(task, splits, audio_base, output_dir=tmp_path / "adapter", **options)
+    (tmp_path / "elsewhere").rename(tmp_path / "gone")
+    for name, place in (("config.json", audio_base), ("processor_config.json", tmp_path / "elsewhere")):
+        assert str(place.resolve()) in (tmp_path / "adapter" / name).read_text()
+    processor.base_source = "someone/encoder"
+    train(task, splits, audio_base, output_dir=tmp_path / "other", **options)
+    assert "someone/encoder" in (tmp_path / "other" / "processor_config.json").read_text()

@@ -120,14 +120,17 @@ def _cache() -> tuple[bool, str]:
 
     from huggingface_hub.constants import HF_HOME
 
-    folder = Path(HF_HOME)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        return False, f"{folder} cannot be written, set HF_HOME to a folder that can: {error}"
-    return True, f"{folder} can be written"
+    from speechprompt_hf.data.unit_store import CACHE_VARIABLE, default_cache_dir
+
+    folders = {CACHE_VARIABLE: default_cache_dir(), "HF_HOME": Path(HF_HOME)}
+    for variable, folder in folders.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            return False, f"{folder} cannot be written, set {variable} to a folder that can: {error}"
+    return True, f"{' and '.join(map(str, folders.values()))} can be written"
 
 
 def _import() -> tuple[bool, str]:

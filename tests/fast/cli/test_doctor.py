@@ -55,6 +55,13 @@ def test_a_cache_that_cannot_be_written_fails(monkeypatch, tmp_path):
     assert not ok and "HF_HOME" in detail
 
 
+def test_our_own_cache_is_tried_too(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPEECHPROMPT_CACHE", str(tmp_path / "file" / "below"))
+    ok, detail = doctor._cache()
+    assert not ok and "SPEECHPROMPT_CACHE" in detail
+
+
 def test_the_self_test_sees_other_units(monkeypatch):
     from speechprompt_hf.backbones import self_test
 

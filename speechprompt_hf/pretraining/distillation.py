@@ -16,8 +16,9 @@ from transformers import HubertModel
 from ..core.errors import ConfigurationError
 from ..core.files import atomic_path, write_json
 from .augmentation import AugmentationConfig, augment, unit_variance
+from .checkpoints import check_identity
 from .filterbank import initialise_filterbank, student_config
-from .frames import Batch, TaughtShards
+from .frames import Batch, TaughtShards, shard_digest
 from .quantization import save_centroids
 from .student import Student, distillation_loss, export_encoder
 
@@ -117,7 +118,7 @@ def distill(
         `HubertModel`: the student in float32, in evaluation mode.
 
     Raises:
-        ConfigurationError: `output` holds a checkpoint of other settings.
+        ConfigurationError: `output` holds a checkpoint of other settings or shards.
     """
     config = config or DistillationConfig()
     output = Path(output)
@@ -136,7 +137,8 @@ def distill(
     if config.num_units:
         batch = data.draw(generator, batch_size=300, num_frames=150)
         student.start_prototypes(unit_variance(batch.waves), batch.units.masked_fill(batch.weights < 1, -1))
-    run = _Run(student, config, output, show_progress=show_progress, on_report=on_report)
+    identity = {f"shard {number}": shard_digest(shard) for number, shard in enumerate(shards)}
+    run = _Run(student, config, output, identity, show_progress=show_progress, on_report=on_report)
     run.train(data, held_out)
     return student.encoder.eval()
 
@@ -149,11 +151,12 @@ class _Run:
         student: Student,
         config: DistillationConfig,
         output: Path,
+        identity: dict[str, str | None],
         *,
         show_progress: bool,
         on_report: Callable[[dict[str, float]], None] | None,
     ) -> None:
-        self.student, self.config, self.output = student, config, output
+        self.student, self.config, self.output, self.identity = student, config, output, identity
         self.show_progress, self.on_report = show_progress, on_report
         decayed = [parameter for parameter in student.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in student.parameters() if parameter.ndim <= 1]
@@ -214,7 +217,7 @@ class _Run:
             outputs = self.student(waves)
         loss, parts = self.loss(outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
         return float(loss.detach()), {name: float(part) for name, part in parts.items()}
@@ -260,6 +263,7 @@ class _Run:
         """Writes the checkpoint, whole or not at all."""
         content = {
             "settings": json.dumps(asdict(self.config), sort_keys=True),
+            "identity": self.identity,
             "step": self.step,
             "seconds": self.seconds,
             "student": self.student.state_dict(),
@@ -279,6 +283,7 @@ class _Run:
             raise ConfigurationError(
                 f"{path} was written with other settings.", hint="Use the same settings, or another output folder."
             )
+        check_identity(path, content.get("identity"), self.identity)
         self.student.load_state_dict(content["student"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.seconds = content["step"], content["seconds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,19 @@ class Batch:
     clusters: Tensor
     weights: Tensor
     units: Tensor
+
+
+def shard_digest(folder: str | Path) -> str:
+    """SHA-256 of a shard's clips and of what its teacher made of them, from a sample of both.
+
+    Shards have gigabytes: the layout is hashed whole, sound and features of up to 64 windows spread over the shard.
+    """
+    digest = hashlib.sha256((Path(folder) / "spans.json").read_bytes())
+    for name in ("audio.npy", "features.npy"):
+        values = np.load(Path(folder) / name, mmap_mode="r")
+        for window in np.unique(np.linspace(0, len(values) - 1, 64).astype(int)):
+            digest.update(np.ascontiguousarray(values[window]).tobytes())
+    return digest.hexdigest()
 
 
 class TaughtShards:
@@ -84,6 +98,10 @@ class TaughtShards:
         self.gap_weight = gap_weight
         self.num_windows = sum(len(block) for block in self.features)
         self.seconds = sum(mask.sum() for mask in self.speech) * TEACHER_HOP / 16_000
+        self.position_mean: np.ndarray
+        self.scale: np.ndarray
+        self.cluster_centres: Tensor
+        self.unit_centres: Tensor
         if statistics is None:
             self._measure(num_clusters, num_units, seed)
         else:

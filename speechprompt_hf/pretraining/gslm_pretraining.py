@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.digest import sha256_of_json
 from ..core.errors import ConfigurationError, DatasetError
 from ..core.files import atomic_path, write_json
 from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
 from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.modeling_gslm import GSLMForCausalLM
+from .checkpoints import check_identity, rows_digest
 
 
 def _small_model() -> dict[str, Any]:
@@ -157,7 +159,7 @@ def pretrain_gslm(
 
     Raises:
         DatasetError: the corpus is empty.
-        ConfigurationError: `output` holds a checkpoint of other settings.
+        ConfigurationError: `output` holds a checkpoint of other settings, rows, vocabulary or units.
     """
     config = config or PretrainingConfig()
     output = Path(output)
@@ -167,7 +169,12 @@ def pretrain_gslm(
     held_out = make_rows(validation, vocabulary, **cut) if len(validation) else []  # type: ignore[arg-type]
     torch.manual_seed(config.seed)
     model = GSLMForCausalLM(GSLMConfig(vocab_size=len(vocabulary), fingerprint=fingerprint, **config.model))
-    run = _Run(model, config, output, on_report)
+    identity = {
+        "training rows": rows_digest(rows),
+        "vocabulary": sha256_of_json(vocabulary.symbols),
+        "fingerprint of the units": (fingerprint or {}).get("digest"),
+    }
+    run = _Run(model, config, output, on_report, identity)
     run.train(rows, held_out, show_progress=show_progress)
     model.eval()
     save_half(model, output)
@@ -191,8 +198,10 @@ class _Run:
         config: PretrainingConfig,
         output: Path,
         on_report: Callable[[dict[str, float]], None] | None,
+        identity: dict[str, str | None],
     ) -> None:
         self.model, self.config, self.output, self.on_report = model, config, output, on_report
+        self.identity = identity
         matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -274,6 +283,7 @@ class _Run:
         """Writes the checkpoint, whole or not at all."""
         content = {
             "settings": json.dumps(asdict(self.config), sort_keys=True),
+            "identity": self.identity,
             "step": self.step,
             "seconds": self.seconds,
             "tokens": self.tokens,
@@ -294,6 +304,7 @@ class _Run:
             raise ConfigurationError(
                 f"{path} was written with other settings.", hint="Use the same settings, or another output folder."
             )
+        check_identity(path, content.get("identity"), self.identity)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.seconds, self.tokens = content["step"], content["seconds"], content["tokens"]

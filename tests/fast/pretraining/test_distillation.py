@@ -148,6 +148,13 @@ def test_a_checkpoint_of_other_settings_is_refused(shard, tmp_path):
         distill([shard], tmp_path, settings(seed=1), show_progress=False)
 
 
+def test_a_checkpoint_of_other_shards_is_refused(shard, tmp_path):
+    distill([shard], tmp_path / "run", settings(), show_progress=False)
+    other = write_made_up_shard(tmp_path / "other", seed=9)
+    with pytest.raises(ConfigurationError, match="other data: shard 0"):
+        distill([other], tmp_path / "run", settings(), show_progress=False)
+
+
 def test_learning_rate_warms_up_and_falls_in_each_cycle():
     config = settings(cycles=((100, 1.0), (50, 0.5)), warm_up_steps=10)
     rates = [config.learning_rate(step)[0] for step in range(150)]

@@ -134,6 +134,20 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
         torch.testing.assert_close(resumed.state_dict()[name], value, atol=0, rtol=0)
 
 
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    rows, vocabulary = counting(), UnitVocabulary.from_num_units(10)
+    options = {"vocabulary": vocabulary, "show_progress": False}
+    pretrain_gslm(rows, tmp_path, settings(num_steps=2), **options, fingerprint={"digest": "a"})
+    with pytest.raises(ConfigurationError, match="other data: training rows"):
+        pretrain_gslm(counting(seed=1), tmp_path, settings(num_steps=2), **options, fingerprint={"digest": "a"})
+    with pytest.raises(ConfigurationError, match="other data: fingerprint of the units"):
+        pretrain_gslm(rows, tmp_path, settings(num_steps=2), **options, fingerprint={"digest": "b"})
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del content["identity"]  # as versions wrote it that did not know it
+    torch.save(content, tmp_path / "checkpoint.pt")
+    pretrain_gslm(counting(seed=1), tmp_path, settings(num_steps=2), **options)
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     pretrain_gslm(counting(), tmp_path, settings(), vocabulary=VOCABULARY, show_progress=False)
     with pytest.raises(ConfigurationError, match="other settings"):

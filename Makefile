@@ -1,5 +1,8 @@
 # Every target is one line that a reader may type instead. PYTHON chooses the interpreter.
 PYTHON ?= python3
+DATA ?= ../shared/data
+WORK ?= runs
+INTENTS = $(DATA)/units/fluent_speech_commands/train.parquet
 
 .DEFAULT_GOAL := help
 .PHONY: help lint types test slow bench notebooks pictures backbone
@@ -19,8 +22,14 @@ test:  ## the default tests: a few minutes, offline
 slow:  ## the long tests: training, two processes, wheels, README, notebooks
 	$(PYTHON) -m pytest -m slow
 
-bench:  ## every script in benchmarks/, one after the other
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) $$script; done
+bench:  ## every benchmark, one after the other, on the speech in DATA; working files go to WORK
+	$(PYTHON) benchmarks/import_time.py
+	$(PYTHON) benchmarks/decoding.py --data $(INTENTS) --json benchmarks/results/decoding.json
+	$(PYTHON) benchmarks/training_step.py --data $(INTENTS) --json benchmarks/results/training_step.json
+	$(PYTHON) benchmarks/extraction.py --data-root $(DATA) --json benchmarks/results/extraction.json
+	$(PYTHON) benchmarks/backbone_units.py --data $(DATA) --json benchmarks/results/backbone_units.json
+	$(PYTHON) benchmarks/embedded_default.py --data-root $(DATA) --work $(WORK)
+	$(PYTHON) benchmarks/keyword_and_intent.py --data-root $(DATA) --work $(WORK)
 
 notebooks:  ## run the notebooks top to bottom
 	$(PYTHON) -m pytest -m slow tests/slow/test_notebooks.py
@@ -28,8 +37,6 @@ notebooks:  ## run the notebooks top to bottom
 pictures:  ## draw docs/pictures again
 	$(PYTHON) docs/pictures/draw.py
 
-DATA ?= ../shared/data
-WORK ?= runs/backbone
 backbone:  ## make the embedded backbone anew (hours): DATA is the speech, WORK the working folder
 	@set -e; for stage in teach distill quantize units pretrain; do \
 		$(PYTHON) -m speechprompt_hf.backbones.recipe.make_backbone $$stage --data $(DATA) --work $(WORK); done

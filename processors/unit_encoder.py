@@ -21,6 +21,7 @@ from .chunking import UPSTREAM_CHUNK_SAMPLES, group_by_length, split_into_chunks
 from .dense_model import DenseModel
 from .feature_extraction_speech_units import NORMALIZATIONS
 from .loading import dense_model_from, load_dense_model, load_quantizer
+from .precision import full_precision
 from .quantizer import QUANTIZER_FILE, Quantizer
 
 __all__ = ["BESIDE_ME", "ENCODER_FOLDER", "UnitEncoder", "UnitEncoderDescription"]
@@ -311,7 +312,8 @@ class UnitEncoder:
         rows = self._as_rows(input_values, num_samples)
         pieces: list[dict[int, NDArray[np.int64]]] = [{} for _ in rows]
         for row, start, features in self._chunk_features(rows):
-            pieces[row][start] = quantizer.predict(features).cpu().numpy()
+            with full_precision(self._device):
+                pieces[row][start] = quantizer.predict(features).cpu().numpy()
         return [np.concatenate([chunks[start] for start in sorted(chunks)]) for chunks in pieces]
 
     def encode(self, input_values: Any, num_samples: Any = None) -> list[UnitSequence]:
@@ -349,7 +351,8 @@ class UnitEncoder:
             for index in group:
                 row, start, stop = chunks[index]
                 batch.append(rows[row][start:stop].to(self._device, torch.float32))
-            features = dense_model.extract(batch)
+            with full_precision(self._device):
+                features = dense_model.extract(batch)
             for index, states in zip(group, features, strict=True):
                 yield chunks[index][0], chunks[index][1], states
 

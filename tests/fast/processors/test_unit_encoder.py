@@ -49,6 +49,17 @@ def test_half_precision_input_is_encoded_in_float32(encoder):
     assert encoder.encode(waves) == encoder.encode([wave.float() for wave in waves])
 
 
+def test_autocast_around_the_encoder_changes_nothing(encoder):
+    waves = waveforms([16000, 9000])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = encoder.features(waves)
+        frames = encoder.encode_frames(waves)
+    for left, right in zip(inside, encoder.features(waves), strict=True):
+        assert left.dtype == torch.float32 and torch.equal(left, right)
+    for left, right in zip(frames, encoder.encode_frames(waves), strict=True):
+        assert np.array_equal(left, right)
+
+
 def test_features_can_be_trained_on(encoder):
     (features,) = encoder.features(waveforms([8000]))
     assert features.dtype == torch.float32

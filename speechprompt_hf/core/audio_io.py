@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import AudioDecodeError, AudioTooShortError, AudioValueError, SamplingRateError
+from .extras import torchaudio_is_usable
 
-__all__ = ["check_waveform", "load_waveform", "read_audio", "resample"]
+__all__ = ["check_waveform", "load_waveform", "read_audio", "resample", "resample_tensor"]
 
 Waveform = NDArray[np.float32]
 
@@ -118,6 +119,44 @@ def resample(waveform: Waveform, rate: int, target_rate: int) -> Waveform:
     return np.asarray(soxr.resample(waveform, rate, target_rate), dtype=np.float32)
 
 
+def resample_tensor(waveform: Any, rate: int, target_rate: int) -> Any:
+    """Resample mono sound where it is: by torchaudio on the tensor's device, or without torchaudio by soxr.
+
+    torchaudio's filter is set to be as steep as soxr's high quality; the two agree to about 1e-3 of full scale, not
+    bit by bit, so that units near a border between two clusters may differ.
+
+    Args:
+        waveform (`Tensor` of shape `(S,)`, floating): samples at `rate` Hz.
+        rate (`int`): its sampling rate in Hz.
+        target_rate (`int`): the wanted rate in Hz.
+
+    Returns:
+        `Tensor`: float32 samples at `target_rate` on the same device.
+
+    Raises:
+        SamplingRateError: a rate is not positive.
+    """
+    if rate <= 0 or target_rate <= 0:
+        raise SamplingRateError(f"a sampling rate of {min(rate, target_rate)} Hz is impossible")
+    waveform = waveform.detach().float()
+    if rate == target_rate:
+        return waveform
+    if not torchaudio_is_usable():
+        return waveform.new_tensor(resample(waveform.cpu().numpy(), rate, target_rate))
+    from torchaudio.functional import resample as resample_on_device
+
+    # Width, roll-off and window of torchaudio's "kaiser_best".
+    return resample_on_device(
+        waveform,
+        rate,
+        target_rate,
+        lowpass_filter_width=64,
+        rolloff=0.9475937167399596,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
+
+
 def check_waveform(waveform: Waveform, *, name: str, min_samples: int = 1) -> None:
     """Refuse what no encoder can turn into units.
 
@@ -194,8 +233,10 @@ def load_waveform(
         is_path = isinstance(item, str | os.PathLike)
         waveform, rate = read_audio(item, name=os.fspath(item) if is_path else name)
     else:
-        waveform = _mono_array(item, name)
         if sampling_rate is None:
             raise SamplingRateError(f"{name} is an array without a sampling rate", hint="pass sampling_rate=… in Hz")
         rate = int(sampling_rate)
+        if getattr(item, "is_cuda", False) and item.ndim == 1 and item.is_floating_point():
+            return _mono_array(resample_tensor(item, rate, target_rate), name)
+        waveform = _mono_array(item, name)
     return resample(waveform, rate, target_rate)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DATA ?= ../shared/data
 WORK ?= runs
-INTENTS = $(DATA)/units/fluent_speech_commands/train.parquet
+INTENTS = $(DATA)/units/fluent_speech_commands/hubert100/train.parquet
 
 .DEFAULT_GOAL := help
 .PHONY: help lint types test slow bench notebooks pictures backbone

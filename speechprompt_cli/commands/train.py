@@ -113,6 +113,8 @@ def run(
             extra_baselines=baseline or (),
             resume=resume,
         )
+    if not experiment.result.is_first_process:
+        return
     if as_json:
         print_json(experiment.report)
         return

@@ -8,12 +8,12 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..core.errors import ConfigurationError
+from ..core.errors import ConfigurationError, DatasetError
 from .augmentation import Augmentation
 from .extraction import SkippedItem, extract_units
 from .loading import Splits
 
-__all__ = ["unit_rows", "unit_splits"]
+__all__ = ["unit_rows", "unit_splits", "without_too_long"]
 
 
 def unit_splits(
@@ -71,3 +71,31 @@ def unit_rows(rows: Dataset, processor: Any, **options: Any) -> tuple[Dataset, S
         )
     extracted = extract_units(rows, processor, augmentation=Augmentation(), **options)
     return extracted.dataset, extracted.skips
+
+
+def without_too_long(rows: Dataset, max_positions: int) -> tuple[Dataset, list[SkippedItem]]:
+    """Rows that fit a language model, and those that were left out because they have too many units.
+
+    Args:
+        rows (`Dataset`): rows with `units` and `item`.
+        max_positions (`int`): of the language model; the start token and the separator take two.
+
+    Raises:
+        DatasetError: not one row fits.
+    """
+    lengths = [len(units) for units in rows["units"]]
+    fitting = [row for row, length in enumerate(lengths) if length + 2 <= max_positions]
+    if len(fitting) == len(rows):
+        return rows, []
+    skips = [
+        SkippedItem(
+            item,
+            "UnitError",
+            f"{length} units; with start and separator more than the base's {max_positions} positions",
+        )
+        for item, length in zip(rows["item"], lengths, strict=True)
+        if length + 2 > max_positions
+    ]
+    if not fitting:
+        raise DatasetError(f"not one of {len(rows)} rows can be used, first {skips[0].item!r}: {skips[0].message}")
+    return rows.select(fitting), skips

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import AutoProcessor
 
 from ..core.embedded import DEFAULT_BASE, resolve_base
@@ -17,7 +18,7 @@ from ..data.extraction import SkippedItem
 from ..data.fingerprint import data_fingerprint
 from ..data.loading import Splits, load_splits
 from ..data.unit_identity import check_unit_identity
-from ..data.unit_splits import unit_splits
+from ..data.unit_splits import unit_splits, without_too_long
 from ..evaluation.baselines import BASELINES, BaselineResult, encoder_mean_baseline, hidden_state_baseline
 from ..evaluation.confusion import save_confusion_matrix
 from ..evaluation.prediction import class_probabilities
@@ -124,6 +125,7 @@ def run_experiment(
     splits, skips = unit_splits(
         recorded, processor, cache_dir=cache_dir, num_copies=num_copies, seed=seed, progress=progress
     )
+    splits = splits.map_parts(lambda _, rows: _fitting(rows, lm.config.max_position_embeddings, skips))
     task = task or task_from_labels(splits.train["label"])
     result = train(
         task,
@@ -204,6 +206,13 @@ def _processor_of(base: str | os.PathLike[str]) -> Any:
         return None
     with reading(folder, AdapterError, "the processor of the base"):
         return AutoProcessor.from_pretrained(folder)
+
+
+def _fitting(rows: Dataset, max_positions: int, skips: list[SkippedItem]) -> Dataset:
+    """The rows that the language model can take; `skips` gets the others."""
+    rows, too_long = without_too_long(rows, max_positions)
+    skips.extend(too_long)
+    return rows
 
 
 def _identified(splits: Splits, lm: Any, processor: Any) -> Splits:

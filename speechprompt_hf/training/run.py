@@ -21,17 +21,18 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.trainer_utils import set_seed
 
 from ..core.embedded import DEFAULT_BASE
 from ..core.errors import ConfigurationError, UnitError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
 from ..data.loading import Splits
-from ..modeling.base_loading import base_vocabulary, load_base
+from ..modeling.base_loading import base_vocabulary, load_base, public_base_name
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
 from .callbacks import TrainingProgress, epoch_history
+from .resuming import check_run, last_complete_checkpoint, rows_digest, write_run
 from .settings import Method, TrainingSettings
 from .trainer import PromptTrainer
 
@@ -115,7 +116,8 @@ def train(
         seed (`int`, defaults to 0): of initialisation, order and dropout.
         method (`str`, defaults to `"prompt"`): `"prompt"`, `"finetune"` or `"probe"`.
         processor (`SpeechUnitProcessor`, *optional*): made the units; attached to the model and saved with it.
-        resume (`bool`, defaults to `False`): go on from the last checkpoint in `output_dir`, exactly.
+        resume (`bool`, defaults to `False`): go on from the last complete checkpoint in `output_dir`, exactly; from
+            the start where there is none.
         progress (`bool`, defaults to `True`): a bar on stderr.
         callbacks (`Sequence[TrainerCallback]`): further callbacks of the trainer.
         model_options (`Mapping`, *optional*): further arguments of `SpeechPromptForAudioClassification.from_base`;
@@ -126,7 +128,8 @@ def train(
         `TrainingResult`.
 
     Raises:
-        ConfigurationError: the splits hold recordings, or settings contradict each other.
+        ConfigurationError: the splits hold recordings, settings contradict each other, or a run is resumed with
+            other settings or rows.
         UnitError: a unit that the base does not know, or an utterance longer than its positions.
         LabelError: a label that is not the task's.
     """
@@ -137,6 +140,8 @@ def train(
     lm = load_base(base)
     vocabulary = _vocabulary(processor, base, lm.config.vocab_size)
     tables = {name: labelled_units(rows, task, vocabulary) for name, rows in splits.items() if name != "test"}
+    for label in set(splits.test["label"]):
+        task.index_of(label)
     _check_lengths(splits, lm.config.max_position_embeddings)
     model = SpeechPromptForAudioClassification.from_base(
         lm,
@@ -163,11 +168,22 @@ def train(
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    last = _last_checkpoint(checkpoints, resume, is_first=trainer.is_world_process_zero())
+    run = {
+        "settings": asdict(settings),
+        "model_options": {name: str(value) for name, value in (model_options or {}).items()},
+        "method": method,
+        "seed": seed,
+        "labels": list(task.labels),
+        "base": model.config.base_fingerprint,
+        "rows": {name: rows_digest(table) for name, table in tables.items()},
+    }
+    last = _last_checkpoint(checkpoints, run, resume, is_first=trainer.is_world_process_zero())
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
     model.eval()
+    # Other processes may still read the best checkpoint.
+    trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         _save(model, processor, Path(output_dir))
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -203,12 +219,14 @@ def _check_lengths(splits: Splits, max_positions: int) -> None:
                 )
 
 
-def _last_checkpoint(folder: Path, resume: bool, *, is_first: bool) -> str | None:
-    if resume:
-        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if is_first:
+def _last_checkpoint(folder: Path, run: dict[str, Any], resume: bool, *, is_first: bool) -> str | None:
+    last = last_complete_checkpoint(folder) if resume else None
+    if last is not None:
+        check_run(folder, run)
+    elif is_first:
         shutil.rmtree(folder, ignore_errors=True)
-    return None
+        write_run(folder, run)
+    return last
 
 
 def _training_arguments(
@@ -250,9 +268,13 @@ def _training_arguments(
 
 def _save(model: SpeechPromptForAudioClassification, processor: Any, folder: Path) -> None:
     model.save_pretrained(folder)
-    if processor is not None:
-        processor.save_pretrained(
-            folder,
-            base_source=model.config.base_model_name_or_path or processor.base_source,
-            base_revision=model.config.base_revision,
-        )
+    if processor is None:
+        return
+    # The encoder may lie elsewhere than the language model.
+    encoder = processor.unit_encoder
+    source, revision = processor.base_source, encoder.description.revision or encoder.location_revision
+    if source is None and encoder.location is not None:
+        source = public_base_name(encoder.location)
+    if source in (None, model.config.base_model_name_or_path):
+        source, revision = model.config.base_model_name_or_path, model.config.base_revision
+    processor.save_pretrained(folder, base_source=source, base_revision=revision)

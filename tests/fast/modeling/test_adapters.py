@@ -19,7 +19,7 @@ from speechprompt_hf.modeling import (
 )
 from speechprompt_hf.modeling.auto import GSLMForAudioClassification
 from speechprompt_hf.modeling.base_loading import base_fingerprint, public_base_name
-from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, pad, randomize, tiny_lm
+from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, count_calls, pad, randomize, tiny_lm
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 NAMES = ["zulu", "alpha", "mike"]
@@ -285,7 +285,9 @@ def test_gradient_checkpointing_works_with_deep_prompts(base_folder):
         if checkpointing:
             model.activation_checkpointing_enable()
         model.train()
+        calls = count_calls(model.lm.model.layers[0].fc1)
         model(ids, mask, labels=torch.tensor([0, 1, 2])).loss.backward()
+        assert len(calls) == 1 + checkpointing
         gradients.append(model.prompt.keys.grad)
     assert torch.allclose(*gradients, atol=1e-6)
     assert gradients[0].abs().max() > 0

@@ -10,7 +10,16 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCac
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.modeling import GSLMConfig, GSLMForCausalLM, GSLMModel, PromptStates
 from speechprompt_hf.modeling.positions import SinusoidalPositions, count_positions
-from tests.fixtures.tiny_models import HIDDEN_SIZE, NUM_HEADS, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_config, tiny_lm
+from tests.fixtures.tiny_models import (
+    HIDDEN_SIZE,
+    NUM_HEADS,
+    RAGGED_ROWS,
+    VOCAB_SIZE,
+    count_calls,
+    pad,
+    tiny_config,
+    tiny_lm,
+)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +196,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(reentrant):
             lm.activation_checkpointing_enable({"use_reentrant": reentrant})
         prompt = PromptStates(keys=tuple(keys), values=tuple(keys))
         keys.grad = None
+        calls = count_calls(lm.model.layers[0].fc1)
         lm(ids, mask, labels=ids.masked_fill(mask == 0, -100), prompt=prompt).loss.backward()
+        assert len(calls) == 1 + checkpointing
         gradients.append((keys.grad.clone(), lm.model.layers[0].fc1.weight.grad))
     for plain, checkpointed in zip(*gradients, strict=True):
         assert plain.abs().max() > 0

@@ -166,3 +166,10 @@ def test_config_round_trip(tmp_path):
     again = SpeechUnitFeatureExtractor.from_pretrained(tmp_path)
     assert again.to_dict() == extractor.to_dict()
     assert (again.normalization, again.min_samples, again.sampling_rate) == ("unit_rms", 720, 8000)
+
+
+def test_a_stereo_array_outside_a_list_is_warned_about(extractor):
+    stereo = np.stack(waveforms([800, 800]))
+    with pytest.warns(UserWarning, match="counts as two recordings"):
+        assert len(extractor.waveforms(stereo, 16000)) == 2
+    assert len(extractor.waveforms([stereo], 16000)) == 1

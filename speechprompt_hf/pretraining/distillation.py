@@ -137,7 +137,7 @@ def distill(
     if config.num_units:
         batch = data.draw(generator, batch_size=300, num_frames=150)
         student.start_prototypes(unit_variance(batch.waves), batch.units.masked_fill(batch.weights < 1, -1))
-    identity = {f"shard {number}": shard_digest(shard) for number, shard in enumerate(shards)}
+    identity: dict[str, str | None] = {f"shard {number}": shard_digest(shard) for number, shard in enumerate(shards)}
     run = _Run(student, config, output, identity, show_progress=show_progress, on_report=on_report)
     run.train(data, held_out)
     return student.encoder.eval()

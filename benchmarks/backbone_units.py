@@ -95,7 +95,8 @@ def measure(
 
 
 def mfcc(wave: np.ndarray) -> np.ndarray:
-    """13 MFCC with first and second differences, every 20 ms: float32 of shape (T, 39)."""
+    """13 MFCC of unit-RMS speech with first and second differences, every 20 ms: float32 of shape (T, 39)."""
+    wave = wave / max(1e-4, float(wave.std()))
     wave = np.pad(np.append(wave[0], wave[1:] - 0.97 * wave[:-1]), (200, 600))
     frames = np.lib.stride_tricks.sliding_window_view(wave, 400)[::160] * np.hamming(400)
     power = np.abs(np.fft.rfft(frames, 512)) ** 2
@@ -104,7 +105,8 @@ def mfcc(wave: np.ndarray) -> np.ndarray:
     ramps = np.arange(257)[None]
     rise = (ramps - bins[:-2, None]) / np.diff(bins)[:-1, None]
     fall = (bins[2:, None] - ramps) / np.diff(bins)[1:, None]
-    mel = np.log(power @ np.maximum(0, np.minimum(rise, fall)).T + 1e-8)
+    mel = power @ np.maximum(0, np.minimum(rise, fall)).T
+    mel = np.log(np.maximum(mel, 1e-8 * mel.max()))  # 80 dB below the loudest, as librosa does it
     cepstra = dct(mel, type=2, norm="ortho")[:, :13]
     padded = np.pad(cepstra, ((4, 4), (0, 0)), mode="edge")
     delta = (padded[6:] - padded[:-6])[: len(padded) - 6] / 6
@@ -120,28 +122,34 @@ def outside_speech(root: Path, *, seed: int = 0) -> list[np.ndarray]:
     return varied_clips(clips, generator, num_clips=1500) + varied_clips(words, generator, num_clips=1500)
 
 
-def measure_mfcc(root: Path, data: tuple, *, num_clusters: int, seed: int) -> dict[str, object]:
-    """The row of standardised MFCC."""
-    waves, digits, speakers = data
-    features = [mfcc(wave) for wave in waves]
-    outside = [mfcc(wave) for wave in outside_speech(root)]
-    flat = np.concatenate(outside)
+def measure_standardised(
+    features: list[np.ndarray], outside: list[np.ndarray], data: tuple, *, num_clusters: int, seed: int
+) -> dict[str, object]:
+    """Rows of features whose dimensions differ in scale: standardised by the speech that k-means is fitted on.
+
+    Without it five of Whisper's 384 dimensions hold 39 % of the variance, and its row falls from .96 to .56 inside.
+    """
+    _, digits, speakers = data
+    settings = {"num_clusters": num_clusters, "seed": seed}
+    flat, own = np.concatenate(outside), np.concatenate(features)
     mean, deviation = flat.mean(0), flat.std(0)
     fit = fit_quantizer((flat - mean) / deviation, num_clusters, seed=seed, show_progress=False)
-    own = np.concatenate(features)
+    foreign = [(part - mean) / deviation for part in features]
+    native = [(part - own.mean(0)) / own.std(0) for part in features]
     return {
-        "outside": measure(
-            [(part - mean) / deviation for part in features],
-            digits, speakers, fit.centroids, num_clusters=num_clusters, seed=seed,
-        )["outside"],
-        "inside": measure(
-            [(part - own.mean(0)) / own.std(0) for part in features],
-            digits, speakers, None, num_clusters=num_clusters, seed=seed,
-        )["inside"],
-    }  # fmt: skip
+        "outside": measure(foreign, digits, speakers, fit.centroids, **settings)["outside"],
+        "inside": measure(native, digits, speakers, None, **settings)["inside"],
+    }
 
 
-def measure_teacher(root: Path, data: tuple, *, num_clusters: int, seed: int) -> dict[str, object]:
+def measure_mfcc(root: Path, data: tuple, **settings: int) -> dict[str, object]:
+    """The row of MFCC."""
+    return measure_standardised(
+        [mfcc(wave) for wave in data[0]], [mfcc(wave) for wave in outside_speech(root)], data, **settings
+    )
+
+
+def measure_teacher(root: Path, data: tuple, **settings: int) -> dict[str, object]:
     """The row of the teacher: Whisper's last encoder layer over packed windows."""
     from speechprompt_hf.pretraining.packing import lay_out, pack_clips
     from speechprompt_hf.pretraining.teacher import WhisperTeacher
@@ -158,10 +166,7 @@ def measure_teacher(root: Path, data: tuple, *, num_clusters: int, seed: int) ->
             features[span.clip] = encoded[span.window, -(-span.start // 320) : last].astype(np.float32)
         return features
 
-    waves, digits, speakers = data
-    outside = np.concatenate(teach(outside_speech(root)))
-    centroids = fit_quantizer(outside, num_clusters, seed=seed, show_progress=False).centroids
-    return measure(teach(waves), digits, speakers, centroids, num_clusters=num_clusters, seed=seed)
+    return measure_standardised(teach(data[0]), teach(outside_speech(root)), data, **settings)
 
 
 def main() -> None:

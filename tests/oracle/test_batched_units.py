@@ -114,6 +114,7 @@ def test_a_mask_without_our_group_norm_is_enough_for_layer_norm_encoders_only(cl
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_full_size_hubert_base_on_200_real_clips(clips, capsys, monkeypatch):
     torch.manual_seed(0)
     model = HubertModel(HubertConfig()).eval()

@@ -41,7 +41,7 @@ def run(
     ),
     voices: Annotated[
         int, typer.Option(min=_MIN_VOICES, max=_MAX_VOICES, help="How many synthetic voices speak.")
-    ] = 60,
+    ] = 40,
     epochs: Annotated[int, typer.Option(min=1, help="The most passes over the training recordings.")] = 25,
     base: BaseOption = DEFAULT_BASE,
     seed: SeedOption = 0,

@@ -119,6 +119,7 @@ def measure(clips: list[np.ndarray], rounds: int) -> dict[str, Any]:
             units = run()
             wall[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - start_processor)
+            print(f"{name}: {wall[name][-1]:.1f} s, {processor[name][-1]:.1f} s of processor", file=sys.stderr)
             reference = reference or units
             differences[name] = max(differences[name], count_differences(units, reference, margins))
     first, second, *_ = variants

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from .prompt_states import PromptStates
 __all__ = ["PromptModule", "token_states"]
 
 
-class PromptModule(nn.Module):
+class PromptModule(nn.Module, ABC):
     """A prompt in float32, apart from the language model that it prompts.
 
     Args:
@@ -48,21 +49,21 @@ class PromptModule(nn.Module):
         start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach()
         return start.float() + self.separator_offset[0]
 
+    @abstractmethod
     def states(self, lm: GSLMForCausalLM) -> PromptStates:
         """What `lm` needs for a forward pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table(self, lm: GSLMForCausalLM) -> Tensor:
         """The prompt as PEFT stores it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_table(self, table: Tensor) -> None:
         """Take over a prompt as PEFT stores it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PeftConfig:
         """The stock PEFT configuration of this prompt."""
-        raise NotImplementedError
 
     @property
     def num_input_columns(self) -> int:

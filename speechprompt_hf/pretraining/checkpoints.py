@@ -1,16 +1,107 @@
-"""What a checkpoint was made from, so that no run goes on with other data."""
+"""A pretraining that goes on where it was stopped, and never with other settings or other data."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from ..core.errors import ConfigurationError
+from ..core.files import atomic_path, write_json
 
-__all__ = ["check_identity", "rows_digest"]
+__all__ = ["ResumableRun", "adamw", "check_identity", "rows_digest"]
+
+
+def adamw(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (betas 0.9, 0.98) whose weight decay spares biases and norms."""
+    matrices = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+
+
+class ResumableRun:
+    """State of a pretraining: the step, its checkpoint `checkpoint.pt` and its log `log.jsonl`.
+
+    Args:
+        output (`Path`): folder of both; a checkpoint in it is taken up.
+        config (dataclass instance): the settings.
+        identity (`Mapping[str, str | None]`): name of each part of the data → digest.
+        states (`Mapping[str, nn.Module | Optimizer]`): what the checkpoint holds, by name.
+        counted (`str`): what the rate in the log counts, e.g. `"tokens"`.
+        on_report (`Callable`, *optional*): receives what is written to the log.
+
+    Raises:
+        ConfigurationError: the checkpoint is of other settings or data.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        config: Any,
+        identity: Mapping[str, str | None],
+        states: Mapping[str, nn.Module | torch.optim.Optimizer],
+        *,
+        counted: str,
+        on_report: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        self.output, self.identity, self.states = output, dict(identity), dict(states)
+        self.settings = asdict(config)
+        self.counted, self.on_report = counted, on_report
+        self.step, self.seconds, self.count = 0, 0.0, 0
+        self._restore()
+
+    @property
+    def _path(self) -> Path:
+        return self.output / "checkpoint.pt"
+
+    def report(self, values: Mapping[str, float]) -> None:
+        """Writes one line of the log: step, seconds, rate and these values."""
+        entry = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            f"{self.counted}_per_second": round(self.count / max(1e-9, self.seconds), 3),
+            **{name: round(value, 5) for name, value in values.items()},
+        }
+        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.on_report is not None:
+            self.on_report(entry)
+
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        content = {
+            "settings": json.dumps(self.settings, sort_keys=True),
+            "identity": self.identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            self.counted: self.count,
+            **{name: part.state_dict() for name, part in self.states.items()},
+        }
+        with atomic_path(self._path) as temporary:
+            torch.save(content, temporary)
+
+    def _restore(self) -> None:
+        if not self._path.exists():
+            write_json(self.output / "settings.json", self.settings)
+            return
+        content = torch.load(self._path, weights_only=True)
+        if content["settings"] != json.dumps(self.settings, sort_keys=True):
+            raise ConfigurationError(
+                f"{self._path} was written with other settings.",
+                hint="Use the same settings, or another output folder.",
+            )
+        check_identity(self._path, content.get("identity"), self.identity)
+        for name, part in self.states.items():
+            part.load_state_dict(content[name])
+        self.step, self.seconds, self.count = content["step"], content["seconds"], content.get(self.counted, 0)
 
 
 def check_identity(path: Path, recorded: Mapping[str, str | None] | None, given: Mapping[str, str | None]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertModel
 
-from ..core.errors import ConfigurationError
-from ..core.files import atomic_path, write_json
 from .augmentation import AugmentationConfig, augment, unit_variance
-from .checkpoints import check_identity
+from .checkpoints import ResumableRun, adamw
 from .filterbank import initialise_filterbank, student_config
 from .frames import Batch, TaughtShards, shard_digest
 from .quantization import save_centroids
@@ -144,7 +141,7 @@ def distill(
 
 
 class _Run:
-    """The loop, its checkpoint and its log."""
+    """The loop over steps."""
 
     def __init__(
         self,
@@ -156,39 +153,34 @@ class _Run:
         show_progress: bool,
         on_report: Callable[[dict[str, float]], None] | None,
     ) -> None:
-        self.student, self.config, self.output, self.identity = student, config, output, identity
-        self.show_progress, self.on_report = show_progress, on_report
-        decayed = [parameter for parameter in student.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in student.parameters() if parameter.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.cycles[0][1],
-            betas=(0.9, 0.98),
-        )
-        self.step, self.seconds = 0, 0.0
-        self.restore()
+        self.student, self.config, self.output, self.show_progress = student, config, output, show_progress
+        self.optimizer = adamw(student, config.cycles[0][1], config.weight_decay)
+        states: dict[str, nn.Module | torch.optim.Optimizer] = {"student": student, "optimizer": self.optimizer}
+        self.state = ResumableRun(output, config, identity, states, counted="steps", on_report=on_report)
 
     def train(self, data: TaughtShards, held_out: TaughtShards | None) -> None:
         from tqdm.auto import tqdm
 
+        state = self.state
         boundaries = set(np.cumsum([steps for steps, _ in self.config.cycles]).tolist())
-        started, smoothed = time.perf_counter() - self.seconds, float("nan")
-        bar = tqdm(total=self.config.num_steps, initial=self.step, desc="distilling", disable=not self.show_progress)
+        started, smoothed = time.perf_counter() - state.seconds, float("nan")
+        bar = tqdm(total=self.config.num_steps, initial=state.step, desc="distilling", disable=not self.show_progress)
         with bar:
-            while self.step < self.config.num_steps:
+            while state.step < self.config.num_steps:
                 loss, parts = self.train_step(data)
-                self.step += 1
+                state.step += 1
+                state.count += 1
                 smoothed = loss if np.isnan(smoothed) else 0.98 * smoothed + 0.02 * loss
                 bar.update()
                 bar.set_postfix(loss=f"{smoothed:.3f}", refresh=False)
-                self.seconds = time.perf_counter() - started
-                finished = self.step in boundaries
-                if self.step % 50 == 0:
-                    self.report({"loss": smoothed, **parts})
-                if held_out is not None and (finished or self.step % self.config.validate_every == 0):
-                    self.report(self.validate(held_out))
-                if finished or self.step % self.config.checkpoint_every == 0:
-                    self.save()
+                state.seconds = time.perf_counter() - started
+                finished = state.step in boundaries
+                if state.step % 50 == 0:
+                    state.report({"loss": smoothed, **parts})
+                if held_out is not None and (finished or state.step % self.config.validate_every == 0):
+                    state.report(self.validate(held_out))
+                if finished or state.step % self.config.checkpoint_every == 0:
+                    state.save()
                 if finished:
                     export_encoder(self.student.encoder, self.output / "encoder")
                     if self.student.prototypes is not None:
@@ -197,8 +189,8 @@ class _Run:
     def train_step(self, data: TaughtShards) -> tuple[float, dict[str, float]]:
         """One step; all its draws come from the seed and the step's number, so that resuming changes nothing."""
         config = self.config
-        generator = np.random.default_rng((config.seed, self.step))
-        rate, cycle = config.learning_rate(self.step)
+        generator = np.random.default_rng((config.seed, self.state.step))
+        rate, cycle = config.learning_rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         num_frames = int(generator.choice(config.crop_frames))
@@ -245,45 +237,3 @@ class _Run:
             for name, value in {"loss": loss, **parts}.items():
                 sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / num_batches
         return sums
-
-    def report(self, values: dict[str, float]) -> None:
-        """Writes one line of the log."""
-        values = {
-            "step": self.step,
-            "seconds": round(self.seconds, 1),
-            "steps_per_second": round(self.step / max(1e-9, self.seconds), 3),
-            **{name: round(value, 5) for name, value in values.items()},
-        }
-        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-        if self.on_report is not None:
-            self.on_report(values)
-
-    def save(self) -> None:
-        """Writes the checkpoint, whole or not at all."""
-        content = {
-            "settings": json.dumps(asdict(self.config), sort_keys=True),
-            "identity": self.identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with atomic_path(self.output / "checkpoint.pt") as temporary:
-            torch.save(content, temporary)
-
-    def restore(self) -> None:
-        """Goes back to the checkpoint, if there is one."""
-        path = self.output / "checkpoint.pt"
-        if not path.exists():
-            write_json(self.output / "settings.json", asdict(self.config))
-            return
-        content = torch.load(path, weights_only=True)
-        if content["settings"] != json.dumps(asdict(self.config), sort_keys=True):
-            raise ConfigurationError(
-                f"{path} was written with other settings.", hint="Use the same settings, or another output folder."
-            )
-        check_identity(path, content.get("identity"), self.identity)
-        self.student.load_state_dict(content["student"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.seconds = content["step"], content["seconds"]

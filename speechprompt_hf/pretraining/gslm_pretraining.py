@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.digest import sha256_of_json
-from ..core.errors import ConfigurationError, DatasetError
-from ..core.files import atomic_path, write_json
+from ..core.errors import DatasetError
 from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
 from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.modeling_gslm import GSLMForCausalLM
-from .checkpoints import check_identity, rows_digest
+from .checkpoints import ResumableRun, adamw, rows_digest
 
 
 def _small_model() -> dict[str, Any]:
@@ -174,7 +172,7 @@ def pretrain_gslm(
         "vocabulary": sha256_of_json(vocabulary.symbols),
         "fingerprint of the units": (fingerprint or {}).get("digest"),
     }
-    run = _Run(model, config, output, on_report, identity)
+    run = _Run(model, config, output, identity, on_report)
     run.train(rows, held_out, show_progress=show_progress)
     model.eval()
     save_half(model, output)
@@ -190,58 +188,51 @@ def save_half(model: GSLMForCausalLM, folder: str | Path) -> None:
 
 
 class _Run:
-    """The loop, its checkpoint and its log."""
+    """The loop over updates."""
 
     def __init__(
         self,
         model: GSLMForCausalLM,
         config: PretrainingConfig,
         output: Path,
-        on_report: Callable[[dict[str, float]], None] | None,
         identity: dict[str, str | None],
+        on_report: Callable[[dict[str, float]], None] | None,
     ) -> None:
-        self.model, self.config, self.output, self.on_report = model, config, output, on_report
-        self.identity = identity
-        matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        self.step, self.seconds, self.tokens = 0, 0.0, 0
-        self.restore()
+        self.model, self.config = model, config
+        self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
+        states: dict[str, nn.Module | torch.optim.Optimizer] = {"model": model, "optimizer": self.optimizer}
+        self.state = ResumableRun(output, config, identity, states, counted="tokens", on_report=on_report)
 
     def train(self, rows: list[np.ndarray], held_out: list[np.ndarray], *, show_progress: bool) -> None:
         from tqdm.auto import tqdm
 
-        config = self.config
+        config, state = self.config, self.state
         epoch, batches = -1, list[np.ndarray]()
-        started, smoothed = time.perf_counter() - self.seconds, float("nan")
-        with tqdm(total=config.num_steps, initial=self.step, desc="pretraining", disable=not show_progress) as bar:
-            while self.step < config.num_steps:
+        started, smoothed = time.perf_counter() - state.seconds, float("nan")
+        with tqdm(total=config.num_steps, initial=state.step, desc="pretraining", disable=not show_progress) as bar:
+            while state.step < config.num_steps:
                 if not batches:
                     epoch, batches, position = self._find_epoch(rows)
                 loss = self.train_step([rows[index] for index in batches[position]])
                 position += 1
-                self.step += 1
+                state.step += 1
                 if position == len(batches):
                     batches = []
                 smoothed = loss if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * loss
-                self.seconds = time.perf_counter() - started
+                state.seconds = time.perf_counter() - started
                 bar.update()
                 bar.set_postfix(loss=f"{smoothed:.3f}", epoch=epoch, refresh=False)
-                last = self.step == config.num_steps
-                if last or self.step % 50 == 0:
-                    self.report({"loss": smoothed, "epoch": epoch})
-                if held_out and (last or self.step % config.validate_every == 0):
-                    self.report({"validation_loss": evaluate_loss(self.model, held_out)})
-                if last or self.step % config.checkpoint_every == 0:
-                    self.save()
+                last = state.step == config.num_steps
+                if last or state.step % 50 == 0:
+                    state.report({"loss": smoothed, "epoch": epoch})
+                if held_out and (last or state.step % config.validate_every == 0):
+                    state.report({"validation_loss": evaluate_loss(self.model, held_out)})
+                if last or state.step % config.checkpoint_every == 0:
+                    state.save()
 
     def _find_epoch(self, rows: list[np.ndarray]) -> tuple[int, list[np.ndarray], int]:
         """Epoch, its batches and the place in them of the next update: functions of the seed and the step alone."""
-        epoch, remaining = 0, self.step
+        epoch, remaining = 0, self.state.step
         while True:
             generator = np.random.default_rng((self.config.seed, epoch))
             batches = make_batches(rows, self.config.tokens_per_step, generator)
@@ -252,9 +243,10 @@ class _Run:
 
     def train_step(self, rows: list[np.ndarray]) -> float:
         """One update on these rows; returns the loss in nats a token."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout, the same after a resume
+        state = self.state
+        torch.manual_seed(self.config.seed * 1_000_003 + state.step)  # dropout, the same after a resume
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.step)
+            group["lr"] = self.config.rate(state.step)
         self.model.train()
         batch = collate_rows(rows)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
@@ -263,51 +255,8 @@ class _Run:
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
-        self.tokens += sum(len(row) - 1 for row in rows)
+        state.count += sum(len(row) - 1 for row in rows)
         return float(loss.detach())
-
-    def report(self, values: dict[str, float]) -> None:
-        """Writes one line of the log."""
-        entry = {
-            "step": self.step,
-            "seconds": round(self.seconds, 1),
-            "tokens_per_second": round(self.tokens / max(1e-9, self.seconds), 1),
-            **{name: round(value, 5) for name, value in values.items()},
-        }
-        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        if self.on_report is not None:
-            self.on_report(entry)
-
-    def save(self) -> None:
-        """Writes the checkpoint, whole or not at all."""
-        content = {
-            "settings": json.dumps(asdict(self.config), sort_keys=True),
-            "identity": self.identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "tokens": self.tokens,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with atomic_path(self.output / "checkpoint.pt") as temporary:
-            torch.save(content, temporary)
-
-    def restore(self) -> None:
-        """Goes back to the checkpoint, if there is one."""
-        path = self.output / "checkpoint.pt"
-        if not path.exists():
-            write_json(self.output / "settings.json", asdict(self.config))
-            return
-        content = torch.load(path, weights_only=True)
-        if content["settings"] != json.dumps(asdict(self.config), sort_keys=True):
-            raise ConfigurationError(
-                f"{path} was written with other settings.", hint="Use the same settings, or another output folder."
-            )
-        check_identity(path, content.get("identity"), self.identity)
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.seconds, self.tokens = content["step"], content["seconds"], content["tokens"]
 
 
 @torch.no_grad()

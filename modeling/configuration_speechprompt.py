@@ -45,8 +45,8 @@ class SpeechPromptConfig(PreTrainedConfig):
             `"frequency"`: i-th most frequent label, i-th most frequent unit; `"random"`: one random unit a label,
             without repetition.
         readout (`str`, defaults to `"separator"`): `"separator"`: the position after the separator, the paper's;
-            `"pooled"`: maximum and mean over the utterance's positions; `"hidden"`: mean hidden state, without the
-            output head (what `"probe"` reads).
+            `"pooled"`: highest score over the utterance's positions plus a score of the mean prediction; `"hidden"`:
+            mean hidden state, without the output head (what `"probe"` reads).
         label_sequences (`list[list[int]]`, *optional*): M rows of k label-token ids; one label a class without it.
         label_tokens (`list[str]`, *optional*): names of the label tokens.
         label_feedback (`str`, defaults to `"token"`): what the language model sees of an earlier label of a sequence:
@@ -55,8 +55,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores, in training; the paper's code has 0.1.
         unit_dropout (`float`, defaults to 0.0): share of the utterance's units left out, drawn anew at each training
             step.
-        normalize_pooled (`bool`, defaults to `True`): readout `"pooled"` brings the maxima and the means of each row
-            to zero mean and unit variance, each over the V tokens; without it logits outweigh probabilities.
+        normalize_pooled (`bool`, defaults to `True`): readout `"pooled"` brings the logits of each position and the
+            mean prediction to zero mean and unit variance over the V tokens; without it logits outweigh probabilities.
         seed (`int`, defaults to 0): seed of all initialisations.
         vocab_size, hidden_size (`int`): sizes V and D of the base.
         base_model_name_or_path (`str`, *optional*): the base: a Hub id, a folder, or the stable name of an embedded

@@ -214,11 +214,8 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
         if at_separator:
             return self.verbalizer.scores_at(self.lm.lm_head(hidden_states)[:, 0], 0)
         if self.config.readout == "pooled":
-            features = self.verbalizer.pool(self.lm.lm_head(hidden_states), attention_mask)
-        else:
-            real = attention_mask.ne(0).unsqueeze(-1)
-            features = (hidden_states.float() * real).sum(1) / real.sum(1)
-        return self.verbalizer.scores_of_features(features)
+            return self.verbalizer.scores_of_utterance(self.lm.lm_head(hidden_states), attention_mask)
+        return self.verbalizer.scores_of_states(hidden_states, attention_mask)
 
     def _units_of(self, input_values: Tensor | None, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         processor = self.processor

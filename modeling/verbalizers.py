@@ -161,16 +161,50 @@ class VerbalizerHead(nn.Module):
         rows = self.rows.slices[position]
         return self._drop(self._score(logits.float(), rows))
 
-    def scores_of_features(self, features: Tensor) -> Tensor:
-        """Scores of all rows from features of the whole utterance, for the readouts `"pooled"` and `"hidden"`.
+    def scores_of_states(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Scores of all rows from the mean hidden state, for readout `"hidden"`.
 
         Args:
-            features (`Tensor` of shape `(B, 2V)` or `(B, D)`): from `pool`, or the mean hidden state.
+            hidden_states (`Tensor` of shape `(B, N, D)`): the language model's last hidden states.
+            mask (`Tensor` of shape `(B, N)`): 1 for real positions; at least one a row.
 
         Returns:
             `Tensor` of shape `(B, R)`, float32.
         """
-        return self._drop(self._score(features.float(), slice(0, len(self.rows))))
+        real = mask.ne(0).unsqueeze(-1)
+        mean = (hidden_states.float() * real).sum(1) / real.sum(1)
+        return self._drop(self._score(mean, slice(0, len(self.rows))))
+
+    def scores_of_utterance(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Scores of all rows from every position of the utterance, for readout `"pooled"`.
+
+        A learnable verbalizer scores every position and takes each row's highest score, so that one telling place in
+        the utterance is enough; a second map scores the mean of the predicted distributions, and is added. A fixed
+        verbalizer takes the highest logit of the label's unit.
+
+        Args:
+            logits (`Tensor` of shape `(B, N, V)`): the language model's logits.
+            mask (`Tensor` of shape `(B, N)`): 1 for real positions; at least one a row.
+
+        Returns:
+            `Tensor` of shape `(B, R)`, float32.
+        """
+        logits = logits.float()
+        real = mask.ne(0).unsqueeze(-1)
+        at_positions = self._normalize(logits)
+        lowest = torch.finfo(logits.dtype).min
+        if self.weight is None:
+            return self._drop(at_positions[..., self.unit_token_of_row].masked_fill(~real, lowest).amax(1))
+        weight_of_logits, weight_of_mean = self.weight.float().chunk(2, dim=-1)
+        highest = (at_positions @ weight_of_logits.T).masked_fill(~real, lowest).amax(1)
+        mean = (logits.softmax(-1) * real).sum(1) / real.sum(1)
+        return self._drop(highest + self._normalize(mean) @ weight_of_mean.T)
+
+    def _normalize(self, values: Tensor) -> Tensor:
+        if not self.config.normalize_pooled:
+            return values
+        # Mean probabilities have variances far below the usual epsilon when V is large.
+        return nn.functional.layer_norm(values, values.shape[-1:], eps=1e-12)
 
     def _score(self, features: Tensor, rows: slice) -> Tensor:
         if self.weight is None:
@@ -180,27 +214,6 @@ class VerbalizerHead(nn.Module):
 
     def _drop(self, scores: Tensor) -> Tensor:
         return nn.functional.dropout(scores, self.config.verbalizer_dropout, self.training)
-
-    def pool(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Maximum of the logits and mean of their softmax over the real positions of each row.
-
-        Both halves are normalised over the tokens if the configuration says so.
-
-        Args:
-            logits (`Tensor` of shape `(B, N, V)`): the language model's logits.
-            mask (`Tensor` of shape `(B, N)`): 1 for real positions; at least one a row.
-
-        Returns:
-            `Tensor` of shape `(B, 2V)`, float32: the maxima, which a fixed verbalizer reads, then the means.
-        """
-        logits = logits.float()
-        real = mask.ne(0).unsqueeze(-1)
-        highest = logits.masked_fill(~real, torch.finfo(logits.dtype).min).amax(1)
-        mean = (logits.softmax(-1) * real).sum(1) / real.sum(1)
-        if self.config.normalize_pooled:
-            # Mean probabilities have variances far below the usual epsilon when V is large.
-            highest, mean = (nn.functional.layer_norm(half, half.shape[-1:], eps=1e-12) for half in (highest, mean))
-        return torch.cat([highest, mean], dim=-1)
 
     def class_scores(self, row_scores: Tensor) -> Tensor:
         """Class scores from scores of all rows.

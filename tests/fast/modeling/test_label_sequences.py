@@ -8,7 +8,7 @@ import torch
 from speechprompt_hf.core.errors import LabelError
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.label_rows import LabelRows
-from tests.fixtures.tiny_models import RAGGED_ROWS, pad, tiny_lm
+from tests.fixtures.tiny_models import RAGGED_ROWS, VOCAB_SIZE, pad, tiny_lm
 
 # Two of the three actions share objects; the second and third position share label tokens.
 SEQUENCES = ((0, 5, 5), (0, 5, 6), (0, 7, 6), (1, 5, 5), (1, 7, 6), (2, 6, 5))
@@ -128,10 +128,16 @@ def test_pooled_readout_sums_independent_heads(normalized):
     logits = model(ids, mask).logits
     for tokens, row in zip(RAGGED_ROWS, logits, strict=True):
         lm_logits = model.lm(torch.tensor([tokens]), prompt=states).logits[0]
-        features = torch.stack([lm_logits.amax(0), lm_logits.softmax(-1).mean(0)])
+        features = torch.cat([lm_logits, lm_logits.softmax(-1).mean(0, keepdim=True)])
         if normalized:
             features = (features - features.mean(1, keepdim=True)) / features.std(1, correction=0, keepdim=True)
-        scores = features.flatten() @ model.verbalizer.weight.T
+        weights = model.verbalizer.weight
+        scores = torch.stack(
+            [
+                max(float(place @ row[:VOCAB_SIZE]) for place in features[:-1]) + features[-1] @ row[VOCAB_SIZE:]
+                for row in weights
+            ]
+        )
         heads = [scores[part].log_softmax(-1) for part in model.verbalizer.rows.slices]
         for value, sequence in zip(row, SEQUENCES, strict=True):
             tokens_at = [sorted({other[place] for other in SEQUENCES}) for place in range(3)]

@@ -24,7 +24,7 @@ class TrainingSettings:
         verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
         readout (`str`, defaults to `"pooled"`): `"separator"` (the paper's) or `"pooled"`.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores.
-        unit_dropout (`float`, defaults to 0.1): share of the units left out, anew in every step.
+        unit_dropout (`float`, defaults to 0.3): share of the units left out, anew in every step.
         learning_rate (`float`, defaults to 1e-2): AdamW's, at its highest.
         finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
         schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
@@ -52,7 +52,7 @@ class TrainingSettings:
     verbalizer: Literal["learnable", "frequency", "random"] = "learnable"
     readout: Literal["separator", "pooled"] = "pooled"
     verbalizer_dropout: float = 0.0
-    unit_dropout: float = 0.1
+    unit_dropout: float = 0.3
     learning_rate: float = 1e-2
     finetune_learning_rate: float = 5e-4
     schedule: Literal["constant", "linear", "cosine"] = "cosine"

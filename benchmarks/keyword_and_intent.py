@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 import speechprompt_hf  # noqa: F401 - registers the models
+from speechprompt_hf.core.digest import sha256_of_json
 from speechprompt_hf.core.files import read_json, write_json, write_text
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.data.loading import Splits, load_splits
 from speechprompt_hf.evaluation.baselines import tfidf_baseline
 from speechprompt_hf.evaluation.intervals import accuracy_interval
 from speechprompt_hf.evaluation.prediction import class_probabilities
+from speechprompt_hf.modeling.base_loading import base_fingerprint, load_base
 from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
 from speechprompt_hf.tasks import Task, intent_classification, keyword_spotting
 from speechprompt_hf.training import TrainingSettings, train
@@ -151,6 +153,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--task", choices=sorted(TASKS), action="append", help="both by default")
     parser.add_argument("--only", default="", help="a part of the names of the cells to run")
     return parser.parse_args()
 
@@ -158,9 +161,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     base = language_model(arguments.data_root, arguments.work, arguments.pretraining_steps, arguments.tokens_per_step)
+    fingerprint = base_fingerprint(load_base(base))
     settings = TrainingSettings(num_epochs=arguments.epochs, batch_size=arguments.batch_size)
     results = []
-    for key in TASKS:
+    for key in arguments.task or TASKS:
         task, splits = read_task(arguments.data_root, key)
         validation = splits.validation.shuffle(seed=0)
         train_rows = splits.train.shuffle(seed=0)
@@ -171,8 +175,9 @@ def main() -> None:
         )
         todo: list[tuple[str, dict[str, Any] | None]] = [("TF-IDF 1-3-grams + linear SVM", None), *cells(key)]
         for name, options in todo:
-            shape = f"{len(splits.train)}-{arguments.epochs}-{arguments.batch_size}-{arguments.seed}"
-            slug = f"{key}-{name}-{shape}".lower().replace(" ", "_").replace(",", "")
+            used = {} if options is None else asdict(replace(settings, **options))
+            digest = sha256_of_json([used, fingerprint, len(splits.train), len(splits.validation), arguments.seed])
+            slug = f"{key}-{name}-{digest[:12]}".lower().replace(" ", "_").replace(",", "")
             path = arguments.work / "cells" / f"{slug}.json"
             if arguments.only in name and not path.exists():
                 if options is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module
@@ -73,7 +74,7 @@ def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> di
     """Tensors of a file that must be there.
 
     Raises:
-        AdapterError: the file is missing.
+        AdapterError: the file is missing, or no safetensors file.
     """
     path = find_file(name, file_name, **hub)
     if path is None:
@@ -81,7 +82,10 @@ def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> di
             f"{name} has no {file_name}",
             hint="the adapter was not saved completely; save it again with save_pretrained",
         )
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise AdapterError(f"{path} cannot be read: {error}", hint="it is damaged: copy or save it again") from error
 
 
 def read_peft_config(name: str | os.PathLike[str], **hub: Any) -> PeftConfig | None:

@@ -321,11 +321,9 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
 
 
 def _read_config(name: str, **hub: Any) -> SpeechPromptConfig:
-    path = find_file(name, "config.json", **hub)
+    path = None if os.path.isfile(name) else find_file(name, "config.json", **hub)
     if path is None:
-        raise AdapterError(
-            f"{name} has no config.json", hint="a plain PEFT adapter is opened with peft.PeftModel.from_pretrained"
-        )
+        raise _no_adapter(name)
     values, _ = SpeechPromptConfig.get_config_dict(name, **hub)
     if values.get("model_type") != SpeechPromptConfig.model_type:
         raise AdapterError(
@@ -333,6 +331,17 @@ def _read_config(name: str, **hub: Any) -> SpeechPromptConfig:
             hint="train an adapter on it first: speechprompt train --base …",
         )
     return SpeechPromptConfig.from_dict(values)
+
+
+def _no_adapter(name: str) -> AdapterError:
+    if not os.path.isdir(name):
+        found = "is a file" if os.path.isfile(name) else "is neither a folder here nor a repository of the Hub"
+        return AdapterError(f"{name} {found}", hint="give the folder that speechprompt train wrote, or a Hub id")
+    if os.path.isfile(os.path.join(name, "adapter_config.json")):
+        hint = "a plain PEFT adapter is opened with peft.PeftModel.from_pretrained"
+    else:
+        hint = "give the folder that speechprompt train wrote"
+    return AdapterError(f"{name} has no config.json", hint=hint)
 
 
 def _load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> GSLMForCausalLM:

@@ -37,7 +37,10 @@ class UnitTokenizer(PreTrainedTokenizer):
     def __init__(self, vocab_file: str | None = None, vocabulary: UnitVocabulary | None = None, **kwargs: Any) -> None:
         if vocabulary is None:
             if vocab_file is None:
-                raise UnitError("a unit tokenizer needs a dictionary", hint="pass vocab_file or vocabulary")
+                raise UnitError(
+                    "a unit tokenizer needs the dictionary dict.txt, and its folder has none",
+                    hint="save the processor again; in Python pass vocab_file or vocabulary",
+                )
             vocabulary = UnitVocabulary.from_dict_txt(vocab_file)
         self.vocabulary = vocabulary
         self._tokens = [*SPECIAL_TOKENS, *vocabulary.symbols]

@@ -97,5 +97,8 @@ def _report(error: Exception) -> int:
     if errors is not None and isinstance(error, errors.SpeechPromptError):
         print_error(Exception.__str__(error), hint=error.hint)
         return USAGE
+    if isinstance(error, OSError) and error.filename is not None:
+        print_error(f"{error.filename}: {error.strerror}", hint="check the path, the rights and the room on the disk")
+        return USAGE
     print_error(f"{type(error).__name__}: {error}", hint="speechprompt --debug COMMAND ... shows where")
     return FAILED

@@ -43,7 +43,10 @@ CorpusOption = Annotated[
         show_default=False,
     ),
 ]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the result is written.", show_default=False)]
+OutputOption = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="The folder of the result.", file_okay=False, show_default=False),
+]
 BaseOption = Annotated[
     str, typer.Option("--base", help="The frozen backbone: a folder, a Hub id, or the one inside this package.")
 ]

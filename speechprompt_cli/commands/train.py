@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..console import print_json, print_line, working
+from ..console import note, print_json, print_line, working
 from ..options import (
     DEFAULT_BASE,
     BaseOption,
@@ -72,6 +72,7 @@ def run(
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Calculate in bfloat16.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run into this output was.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the adapter that the output holds.")] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +96,7 @@ def run(
     }
     if learning_rate is not None:
         options["finetune_learning_rate" if method == "finetune" else "learning_rate"] = learning_rate
+    _check_output(output, resume=resume, overwrite=overwrite)
     with working():
         from speechprompt_hf.tasks import task_by_name
         from speechprompt_hf.training import TrainingSettings, run_experiment
@@ -120,6 +122,16 @@ def run(
         return
     print_report(experiment.report)
     _print_next(output, experiment.report["units"] is not None)
+
+
+def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
+    if (output / "report.json").exists() and not (resume or overwrite):
+        raise typer.BadParameter(
+            f"{output} holds a trained adapter: choose another folder, or replace it with --overwrite",
+            param_hint="--output",
+        )
+    if resume and not any(output.glob("checkpoints/checkpoint-*")):
+        note(f"there is nothing to resume in {output}: training starts anew")
 
 
 def _print_next(output: Path, hears: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import note, print_error, print_json, print_line, working
-from ..corpora import device_or_best, read_corpus
+from ..corpora import ALL, device_or_best, read_corpus
 from ..options import (
     DEFAULT_BASE,
     BaseOption,
@@ -103,7 +103,10 @@ def _tables(dataset: str, label_column: str | None, speaker_column: str | None) 
     for name, table in tables.items():
         if label_column or "label" in table.column_names:
             tables[name] = load_rows(
-                dataset, split=name, label_column=label_columns(label_column), speaker_column=speaker_column
+                dataset,
+                split="pool" if name == ALL else name,
+                label_column=label_columns(label_column),
+                speaker_column=speaker_column,
             )
     return tables
 

@@ -43,9 +43,13 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
                 expected = sound.frames
                 samples = sound.read(dtype="float32", always_2d=True)
                 rate = int(sound.samplerate)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise AudioDecodeError(f"{label}: {error.strerror}", hint="give the path of a recording") from error
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        # libsndfile says which Python object it was given, then what is wrong.
+        reason = str(error).rpartition(">: ")[2]
         raise AudioDecodeError(
-            f"{label} cannot be read as sound: {error}", hint="wav, flac, ogg, opus and mp3 files are read"
+            f"{label} cannot be read as sound: {reason}", hint="wav, flac, ogg, opus and mp3 files are read"
         ) from error
     if missing is None and 0 < expected < 2**62 and len(samples) < expected:
         missing = f"{len(samples)} of {expected} samples can be read"

@@ -162,6 +162,10 @@ def load_rows(
     tables, root, _ = read_source(source, config_name=config_name, revision=revision)
     if "pool" not in tables and split not in tables:
         raise DatasetError(f"{os.fspath(source)!r} has no part {split!r}", hint=f"it has {', '.join(tables)}")
+    if "pool" in tables and split not in (*tables, "train", "test"):
+        raise DatasetError(
+            f"{os.fspath(source)!r} has no part {split!r}", hint="it has no parts: leave the part out, or make folders"
+        )
     name = split if split in tables else "pool"
     rows = _unify(tables[name], name, root, label_column, speaker_column)
     if not len(rows):

@@ -22,6 +22,9 @@ __all__ = ["AUDIO_SUFFIXES", "SPLIT_NAMES", "Source", "read_source", "rooted", "
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """File name endings that are taken for recordings; all are read by libsndfile."""
 
+UNREAD_SUFFIXES = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".caf")
+"""File name endings of recordings that libsndfile does not read."""
+
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -164,34 +167,37 @@ def _read_folder(folder: Path, notes: list[str]) -> dict[str, Dataset]:
         return _split_by_column(dataset, _top_folders(dataset, folder))
     folders = [path.name for path in _visible(folder.iterdir()) if path.is_dir()]
     if any(canonical_split(name) == "train" for name in folders):
-        parts = {name: _read_unsplit_folder(folder / name) for name in _spellings(folders, notes).values()}
+        parts = {name: _read_unsplit_folder(folder / name, notes) for name in _spellings(folders, notes).values()}
         return _with_canonical_names(parts, notes)
     parquet = [path for path in _visible(folder.iterdir()) if path.suffix == ".parquet"]
     if parquet:
         return _read_parquet_folder(parquet, notes)
-    return {_POOL: _read_unsplit_folder(folder)}
+    return {_POOL: _read_unsplit_folder(folder, notes)}
 
 
-def _read_unsplit_folder(folder: Path) -> Dataset:
+def _read_unsplit_folder(folder: Path, notes: list[str]) -> Dataset:
     metadata = [folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()]
     if metadata:
         return _read_metadata(metadata[0])
     parquet = [path for path in _visible(folder.iterdir()) if path.suffix == ".parquet"]
     if parquet:
         return _read_parquet(parquet)
-    return _read_label_folders(folder)
+    return _read_label_folders(folder, notes)
 
 
-def _read_label_folders(folder: Path) -> Dataset:
+def _read_label_folders(folder: Path, notes: list[str]) -> Dataset:
     files: list[Path] = []
     labels: list[str] = []
     for label_folder in _visible(path for path in folder.iterdir() if path.is_dir()):
         found = _visible(path for path in label_folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         files += found
         labels += [label_folder.name] * len(found)
+        unread = [path.name for path in _visible(label_folder.rglob("*")) if path.suffix.lower() in UNREAD_SUFFIXES]
+        if unread:
+            notes.append(f"{len(unread)} file(s) in {label_folder} left out, first {unread[0]!r}: convert them to wav")
     if not files:
         raise DatasetError(
-            f"{folder} holds no recordings",
+            f"{folder} holds no recordings in sub-folders",
             hint="put them into one sub-folder a label, or add metadata.csv with the columns file_name and label; "
             f"read are {', '.join(AUDIO_SUFFIXES)}",
         )

@@ -13,6 +13,7 @@ from ..core.errors import ConfigurationError, DatasetError
 from ..core.files import read_json
 from ..data.fingerprint import rows_fingerprint
 from ..data.loading import load_rows, load_splits
+from ..data.sources import SPLIT_NAMES
 from ..data.unit_identity import check_unit_identity, recorded_unit_fingerprint
 from ..data.unit_splits import unit_rows, without_too_long
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
@@ -42,7 +43,7 @@ def evaluate_adapter(
     """Measure a saved adapter on labelled rows.
 
     Of the very data set that the adapter was trained on, which the report beside the adapter tells by its content,
-    only the part is measured that training held out as its test.
+    the parts are those of its training: `"test"` is what it held out.
 
     Args:
         adapter (`str | PathLike | SpeechPromptForAudioClassification`): folder, Hub id, or the model.
@@ -80,11 +81,12 @@ def evaluate_adapter(
             "revision": revision,
         }
         held_out = None
-        if trained_on is not None and split == "test":
-            held_out = _held_out_rows(name, trained_on, model, {"cache_dir": cache_dir, "progress": progress}, options)
+        if trained_on is not None and split in SPLIT_NAMES:
+            extraction = {"cache_dir": cache_dir, "progress": progress}
+            held_out = _carved_part(split, name, trained_on, model, extraction, options)
         if held_out is not None:
             source = held_out
-            warnings.append("the adapter was trained on this data set: only its test part is measured")
+            warnings.append(f"the adapter was trained on this data set: only its {split} part is measured")
         else:
             source = load_rows(name, split=split, **options)
         if "units" in source.column_names:
@@ -132,14 +134,15 @@ def _trained_on(model: SpeechPromptForAudioClassification) -> dict[str, Any] | N
     return report if isinstance(data, dict) and isinstance(data.get("fingerprint"), dict) else None
 
 
-def _held_out_rows(
+def _carved_part(
+    split: str,
     source: str,
     trained_on: dict[str, Any],
     model: SpeechPromptForAudioClassification,
     extraction: dict[str, Any],
     options: dict[str, Any],
 ) -> Dataset | None:
-    """The test rows that training took out of this data set itself; `None` if it was another one."""
+    """The part as training took it out of this data set itself; `None` if it was another one, or has parts."""
     try:
         splits = load_splits(source, seed=trained_on.get("seed", 0), **options)
         rows, _ = unit_rows(splits.test, model.processor, **extraction)
@@ -147,4 +150,4 @@ def _held_out_rows(
         return None
     was_carved = any(note.startswith("test was taken") for note in splits.notes)
     is_same = rows_fingerprint(rows) == trained_on["data"]["fingerprint"].get("test")
-    return splits.test if was_carved and is_same else None
+    return dict(splits.items())[split] if was_carved and is_same else None

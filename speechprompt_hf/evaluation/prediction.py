@@ -98,7 +98,8 @@ def predict_files(
     if processor is None:
         raise AdapterError(
             "the model has no processor that makes units of recordings",
-            hint="pass one, or train with the base that has one",
+            hint="its folder needs processor_config.json and the files beside it: save the adapter again on a base "
+            "that has a processor; in Python a processor can be passed",
         )
     model.eval()
     for file in files:

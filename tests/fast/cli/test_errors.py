@@ -1,5 +1,8 @@
 """Exit codes and errors: one line, no traceback, 2 for what the user gave, 1 for what failed."""
 
+import json
+import shutil
+
 import pytest
 
 
@@ -115,3 +118,54 @@ def test_distill_without_its_teacher_says_which_extra(speechprompt, tmp_path, re
     answer = speechprompt("distill", "--dataset", recordings, "--output", tmp_path / "o")
     assert answer.code == 2
     assert "pip install" in answer.err
+
+
+def refused(speechprompt, *arguments):
+    answer = speechprompt(*arguments)
+    assert answer.code == 2 and "Traceback" not in answer.err
+    return " ".join(answer.err.split())
+
+
+def test_a_part_that_the_data_do_not_have_is_refused(speechprompt, adapter_folder, recordings):
+    message = refused(speechprompt, "evaluate", adapter_folder, "--dataset", recordings, "--part", "tset")
+    assert "has no part 'tset'" in message
+
+
+def test_the_validation_part_is_the_one_of_the_training(speechprompt, adapter_folder, recordings):
+    answer = speechprompt("evaluate", adapter_folder, "--dataset", recordings, "--part", "validation", "--json")
+    trained = json.loads((adapter_folder / "report.json").read_text())
+    assert json.loads(answer.out)["num_rows"]["validation"] == trained["num_rows"]["validation"]
+
+
+def test_a_trained_adapter_is_not_replaced_unasked(speechprompt, adapter_folder, recordings, base_folder):
+    command = ["train", "--dataset", recordings, "--output", adapter_folder, "--base", base_folder]
+    assert "--overwrite" in refused(speechprompt, *command)
+
+
+def test_an_output_that_is_a_file_is_named(speechprompt, tmp_path, adapter_folder, recordings):
+    (tmp_path / "file").write_text("")
+    assert "file" in refused(speechprompt, "train", "--dataset", recordings, "--output", tmp_path / "file")
+    message = refused(speechprompt, "evaluate", adapter_folder, "--dataset", recordings, "--output", tmp_path)
+    assert "is a" in message.replace("│ ", "") and "directory" in message
+
+
+def test_a_device_that_is_not_here_is_named(speechprompt, adapter_folder, recordings):
+    message = refused(speechprompt, "predict", adapter_folder, recordings / "low" / "0.wav", "--device", "tpu")
+    assert "'tpu' cannot be used here" in message
+
+
+def test_a_file_in_the_place_of_an_adapter_is_named(speechprompt, recordings):
+    assert "0.wav is a file" in refused(speechprompt, "predict", recordings / "low" / "0.wav", "x.wav")
+
+
+def test_damaged_tensors_are_named(speechprompt, tmp_path, adapter_folder, recordings):
+    shutil.copytree(adapter_folder, tmp_path / "a", ignore=shutil.ignore_patterns("checkpoints"))
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:20])
+    message = refused(speechprompt, "predict", tmp_path / "a", recordings / "low" / "0.wav")
+    assert "adapter_model.safetensors cannot be read" in message
+
+
+def test_a_missing_recording_is_said_to_be_missing(speechprompt, adapter_folder):
+    message = refused(speechprompt, "predict", adapter_folder, "absent.wav")
+    assert "absent.wav: No such file or directory" in message

@@ -223,3 +223,15 @@ def test_metadata_at_the_top_speaks_for_the_folders_below(label_folder):
     (label_folder / "metadata.csv").write_text("\n".join(lines) + "\n")
     splits = load_splits(label_folder)
     assert splits.labels == ("even", "odd") and len(splits.test) == 4
+
+
+def test_recordings_of_a_kind_that_is_not_read_leave_a_note(label_folder):
+    folder = next(path for path in sorted(label_folder.iterdir()) if path.is_dir())
+    (folder / "telephone.M4A").write_bytes(b"x")
+    notes = load_splits(label_folder).notes
+    assert any("1 file(s)" in note and "telephone.M4A" in note for note in notes)
+
+
+def test_a_set_without_parts_has_no_validation_part(label_folder):
+    with pytest.raises(DatasetError, match="has no part 'validation'"):
+        load_rows(label_folder, split="validation")

@@ -196,7 +196,8 @@ class VerbalizerHead(nn.Module):
         if self.weight is None:
             return self._drop(at_positions[..., self.unit_token_of_row].masked_fill(~real, lowest).amax(1))
         weight_of_logits, weight_of_mean = self.weight.float().chunk(2, dim=-1)
-        highest = (at_positions @ weight_of_logits.T).masked_fill(~real, lowest).amax(1)
+        # Autocast multiplies in bfloat16, where the lowest float32 does not exist.
+        highest = (at_positions @ weight_of_logits.T).float().masked_fill(~real, lowest).amax(1)
         mean = (logits.softmax(-1) * real).sum(1) / real.sum(1)
         return self._drop(highest + self._normalize(mean) @ weight_of_mean.T)
 

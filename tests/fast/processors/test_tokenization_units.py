@@ -65,5 +65,5 @@ def test_a_pair_is_an_utterance_and_its_labels(tokenizer):
 
 
 def test_a_tokenizer_needs_a_dictionary():
-    with pytest.raises(UnitError, match="needs a dictionary"):
+    with pytest.raises(UnitError, match="needs the dictionary"):
         UnitTokenizer()

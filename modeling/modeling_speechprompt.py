@@ -334,14 +334,17 @@ def _read_config(name: str, **hub: Any) -> SpeechPromptConfig:
 
 
 def _no_adapter(name: str) -> AdapterError:
-    if not os.path.isdir(name):
-        found = "is a file" if os.path.isfile(name) else "is neither a folder here nor a repository of the Hub"
-        return AdapterError(f"{name} {found}", hint="give the folder that speechprompt train wrote, or a Hub id")
-    if os.path.isfile(os.path.join(name, "adapter_config.json")):
-        hint = "a plain PEFT adapter is opened with peft.PeftModel.from_pretrained"
+    if os.path.isfile(name):
+        found = "is a file"
+    elif os.path.isdir(name):
+        found = "has no config.json"
     else:
-        hint = "give the folder that speechprompt train wrote"
-    return AdapterError(f"{name} has no config.json", hint=hint)
+        found = "is no folder here, and no config.json of it was found on the Hub"
+    return AdapterError(
+        f"{name} {found}",
+        hint="give the folder that speechprompt train wrote, or a Hub id; "
+        "a plain PEFT adapter is opened with peft.PeftModel.from_pretrained",
+    )
 
 
 def _load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> GSLMForCausalLM:

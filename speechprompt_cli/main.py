@@ -15,6 +15,7 @@ from .console import print_error
 __all__ = ["COMMANDS", "app", "main"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_WRONG_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 _START, _USE, _MAKE = "Start here", "Train and use adapters", "Make your own backbone"
 COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -97,8 +98,8 @@ def _report(error: Exception) -> int:
     if errors is not None and isinstance(error, errors.SpeechPromptError):
         print_error(Exception.__str__(error), hint=error.hint)
         return USAGE
-    if isinstance(error, OSError) and error.filename is not None:
-        print_error(f"{error.filename}: {error.strerror}", hint="check the path, the rights and the room on the disk")
+    if isinstance(error, _WRONG_PATH) and error.filename is not None:
+        print_error(f"{error.filename}: {error.strerror}", hint="check the path and your rights to it")
         return USAGE
     print_error(f"{type(error).__name__}: {error}", hint="speechprompt --debug COMMAND ... shows where")
     return FAILED

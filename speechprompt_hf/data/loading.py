@@ -150,7 +150,8 @@ def load_rows(
 
     Args:
         source (`str | PathLike`): as for `load_splits`.
-        split (`str`, defaults to `"test"`): the wanted part, where there are parts.
+        split (`str`, defaults to `"test"`): the wanted part; `"train"` and `"test"` of a data set without parts are
+            all of it.
         label_column (`str | Sequence[str]`, *optional*): as for `load_splits`.
         speaker_column (`str`, *optional*): as for `load_splits`.
         config_name (`str`, *optional*): configuration of a Hub data set.

@@ -144,7 +144,8 @@ def test_a_trained_adapter_is_not_replaced_unasked(speechprompt, adapter_folder,
 
 def test_an_output_that_is_a_file_is_named(speechprompt, tmp_path, adapter_folder, recordings):
     (tmp_path / "file").write_text("")
-    assert "file" in refused(speechprompt, "train", "--dataset", recordings, "--output", tmp_path / "file")
+    message = refused(speechprompt, "train", "--dataset", recordings, "--output", tmp_path / "file")
+    assert "is a file" in message.replace("│ ", "")
     message = refused(speechprompt, "evaluate", adapter_folder, "--dataset", recordings, "--output", tmp_path)
     assert "is a" in message.replace("│ ", "") and "directory" in message
 
@@ -156,6 +157,10 @@ def test_a_device_that_is_not_here_is_named(speechprompt, adapter_folder, record
 
 def test_a_file_in_the_place_of_an_adapter_is_named(speechprompt, recordings):
     assert "0.wav is a file" in refused(speechprompt, "predict", recordings / "low" / "0.wav", "x.wav")
+
+
+def test_a_misspelt_adapter_is_no_folder(speechprompt, tmp_path):
+    assert "is no folder here" in refused(speechprompt, "predict", "no-such-adapter", "x.wav")
 
 
 def test_damaged_tensors_are_named(speechprompt, tmp_path, adapter_folder, recordings):

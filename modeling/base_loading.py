@@ -54,6 +54,7 @@ def load_base(
         lm: Any = base
     else:
         name = resolve_base(os.fspath(base))
+        _refuse_processor_alone(name)
         options = {"revision": revision} if revision is not None else {}
         with reading(name, AdapterError, "the base"):
             lm = AutoModelForCausalLM.from_pretrained(
@@ -72,6 +73,15 @@ def load_base(
         lm.to(dtype)  # type: ignore[arg-type]
         lm.model.embed_tokens.separator.float()
     return lm.eval()
+
+
+def _refuse_processor_alone(name: str) -> None:
+    """A folder of `quantize` is half a base; transformers would only say that it knows no such model."""
+    if os.path.isfile(os.path.join(name, "processor_config.json")) and not find_file(name, "config.json"):
+        raise AdapterError(
+            f"{name} holds a processor but no language model",
+            hint=f"speechprompt pretrain --base {name} makes one, on units that speechprompt units --base {name} made",
+        )
 
 
 def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:

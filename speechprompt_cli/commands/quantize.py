@@ -36,6 +36,7 @@ def run(
         str | None, typer.Option(help="Branch, tag or commit of an encoder on the Hub.", show_default=False)
     ] = None,
     max_hours: Annotated[float, typer.Option(min=0.001, help="Speech to use, drawn at random.")] = 5.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output's quantizer.")] = False,
     seed: SeedOption = 0,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -45,6 +46,12 @@ def run(
     Writes a folder that AutoProcessor opens: the encoder, the centroids (quantizer.safetensors) and the settings. Give
     it to units and pretrain as --base.
     """
+    if (output / "quantizer.safetensors").exists() and not overwrite:
+        raise typer.BadParameter(
+            f"{output} holds a quantizer, and language models and adapters may stand on its units: choose another "
+            "folder, or replace it with --overwrite",
+            param_hint="--output",
+        )
     with working():
         normalization = normalization or _recorded_normalization(encoder, revision)
         corpus = read_corpus(dataset)

@@ -130,8 +130,14 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
             f"{output} holds a trained adapter: choose another folder, or replace it with --overwrite",
             param_hint="--output",
         )
-    if resume and not any(output.glob("checkpoints/checkpoint-*")):
-        note(f"there is nothing to resume in {output}: training starts anew")
+    if not resume or any(output.glob("checkpoints/checkpoint-*")):
+        return
+    if (output / "report.json").exists() and not overwrite:
+        raise typer.BadParameter(
+            f"the run in {output} is finished, there is nothing to resume: replace it with --overwrite",
+            param_hint="--resume",
+        )
+    note(f"there is nothing to resume in {output}: training starts anew")
 
 
 def _print_next(output: Path, hears: bool) -> None:

@@ -16,6 +16,7 @@ from .augmentation import AugmentationConfig, augment, unit_variance
 from .checkpoints import ResumableRun, adamw
 from .filterbank import initialise_filterbank, student_config
 from .frames import Batch, TaughtShards, shard_digest
+from .precision import computes_bfloat16
 from .quantization import save_centroids
 from .student import Student, distillation_loss, export_encoder
 
@@ -39,7 +40,7 @@ class DistillationConfig:
         unit_weight (`float`, *optional*, defaults to 1.0): weight of the cross-entropy on units.
         weight_decay (`float`, *optional*, defaults to 0.01): of AdamW (betas 0.9, 0.98).
         clip_norm (`float`, *optional*, defaults to 1.0): bound of the gradient's norm.
-        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16.
+        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16, on CPUs that compute in it.
         seed (`int`, *optional*, defaults to 0): of weights and draws.
         cluster_seed (`int`, *optional*, defaults to 0): of the teacher's clusters and units.
         checkpoint_every (`int`, *optional*, defaults to 100): steps between checkpoints.
@@ -205,7 +206,7 @@ class _Run:
         else:
             waves = augment(batch.waves, generator, config.augmentation)
         self.student.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16 and computes_bfloat16("cpu")):
             outputs = self.student(waves)
         loss, parts = self.loss(outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)

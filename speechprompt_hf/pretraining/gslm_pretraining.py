@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ..core.digest import sha256_of_json
 from ..core.errors import DatasetError
-from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
+from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, SPECIAL_TOKENS, UnitVocabulary
 from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.modeling_gslm import GSLMForCausalLM
 from .checkpoints import ResumableRun, adamw, rows_digest
+from .precision import computes_bfloat16
 
 
 def _small_model() -> dict[str, Any]:
@@ -38,8 +39,12 @@ class PretrainingConfig:
         warm_up_steps (`int`, *optional*, defaults to 100): updates of the warm-up.
         weight_decay (`float`, *optional*, defaults to 0.05): of AdamW (betas 0.9, 0.98) on matrices.
         clip_norm (`float`, *optional*, defaults to 1.0): bound of the gradient's norm.
-        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16.
-        seed (`int`, *optional*, defaults to 0): of weights, order and dropout.
+        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16, on devices that compute in it.
+        replaced_units (`float`, *optional*, defaults to 0.0): share of the units that are replaced by random ones
+            where the model reads them; it still predicts the true ones.
+        left_out_units (`float`, *optional*, defaults to 0.0): share of the units that are left out of a row, anew in
+            every update.
+        seed (`int`, *optional*, defaults to 0): of weights, order, dropout and disturbances.
         checkpoint_every (`int`, *optional*, defaults to 100): updates between checkpoints.
         validate_every (`int`, *optional*, defaults to 250): updates between validations.
         model (`dict`, *optional*): arguments of [`GSLMConfig`]; 4 layers of width 256 by default.
@@ -54,6 +59,8 @@ class PretrainingConfig:
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     bf16: bool = True
+    replaced_units: float = 0.0
+    left_out_units: float = 0.0
     seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 250
@@ -118,15 +125,55 @@ def make_batches(rows: Sequence[np.ndarray], tokens_per_step: int, generator: np
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def collate_rows(rows: Sequence[np.ndarray]) -> dict[str, Tensor]:
-    """Pads rows on the right: `input_ids`, `attention_mask`, `labels` (-100 on padding), int64 of shape (B, N)."""
+def disturb(
+    rows: Sequence[np.ndarray],
+    generator: np.random.Generator,
+    unit_ids: tuple[int, int],
+    *,
+    replaced: float,
+    left_out: float,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows as a model reads them, with units left out and replaced, and the rows it is to predict.
+
+    Args:
+        rows (`Sequence[np.ndarray]`): token rows of [`make_rows`].
+        generator (`np.random.Generator`): of the draws.
+        unit_ids (`tuple[int, int]`): the first token id that is a unit, and the one after the last.
+        replaced (`float`): share of the units replaced by random ones in what is read.
+        left_out (`float`): share of the units left out of both.
+
+    Returns:
+        `tuple[list[np.ndarray], list[np.ndarray]]`: pairs of rows of the same length, at least one unit in each.
+    """
+    first, end = unit_ids
+    read, predicted = [], []
+    for row in rows:
+        is_unit = (row >= first) & (row < end)
+        keep = ~is_unit | (generator.random(len(row)) >= left_out)
+        if not (keep & is_unit).any():
+            keep = np.ones(len(row), dtype=bool)
+        true = row[keep]
+        noisy = is_unit[keep] & (generator.random(len(true)) < replaced)
+        read.append(np.where(noisy, generator.integers(first, end, size=len(true)), true))
+        predicted.append(true)
+    return read, predicted
+
+
+def collate_rows(rows: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
+    """Pads rows on the right: `input_ids`, `attention_mask`, `labels` (-100 on padding), int64 of shape (B, N).
+
+    Args:
+        rows (`Sequence[np.ndarray]`): what the model reads.
+        labels (`Sequence[np.ndarray]`, *optional*): what it predicts, of the same lengths; the same rows by default.
+    """
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), PAD_TOKEN_ID, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
+    mask, targets = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for index, (row, target) in enumerate(zip(rows, labels or rows, strict=True)):
         ids[index, : len(row)] = torch.from_numpy(row)
         mask[index, : len(row)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+        targets[index, : len(row)] = torch.from_numpy(target)
+    return {"input_ids": ids, "attention_mask": mask, "labels": targets}
 
 
 def pretrain_gslm(
@@ -137,6 +184,7 @@ def pretrain_gslm(
     vocabulary: UnitVocabulary,
     validation: Sequence[Sequence[int]] = (),
     fingerprint: dict[str, Any] | None = None,
+    device: str | torch.device | None = None,
     show_progress: bool = True,
     on_report: Callable[[dict[str, float]], None] | None = None,
 ) -> GSLMForCausalLM:
@@ -149,11 +197,12 @@ def pretrain_gslm(
         vocabulary ([`UnitVocabulary`]): of the units.
         validation (`Sequence[Sequence[int]]`, *optional*): held-out utterances.
         fingerprint (`dict`, *optional*): identity of the units, kept in the model's configuration.
+        device (`str` or `torch.device`, *optional*): where to train; a CUDA GPU if there is one, else the CPU.
         show_progress (`bool`, *optional*, defaults to `True`): a bar with the rate and the loss in nats a token.
         on_report (`Callable`, *optional*): receives what is written to `log.jsonl`.
 
     Returns:
-        [`GSLMForCausalLM`]: in float32, in evaluation mode.
+        [`GSLMForCausalLM`]: in float32 on the CPU, in evaluation mode.
 
     Raises:
         DatasetError: the corpus is empty.
@@ -167,6 +216,7 @@ def pretrain_gslm(
     held_out = make_rows(validation, vocabulary, **cut) if len(validation) else []  # type: ignore[arg-type]
     torch.manual_seed(config.seed)
     model = GSLMForCausalLM(GSLMConfig(vocab_size=len(vocabulary), fingerprint=fingerprint, **config.model))
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     identity = {
         "training rows": rows_digest(rows),
         "vocabulary": sha256_of_json(vocabulary.symbols),
@@ -174,7 +224,7 @@ def pretrain_gslm(
     }
     run = _Run(model, config, output, identity, on_report)
     run.train(rows, held_out, show_progress=show_progress)
-    model.eval()
+    model.cpu().eval()
     save_half(model, output)
     return model
 
@@ -199,6 +249,7 @@ class _Run:
         on_report: Callable[[dict[str, float]], None] | None,
     ) -> None:
         self.model, self.config = model, config
+        self.bf16 = config.bf16 and computes_bfloat16(model.device)
         self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
         states: dict[str, nn.Module | torch.optim.Optimizer] = {"model": model, "optimizer": self.optimizer}
         self.state = ResumableRun(output, config, identity, states, counted="tokens", on_report=on_report)
@@ -248,8 +299,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate(state.step)
         self.model.train()
-        batch = collate_rows(rows)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
+        read, labels = self._disturbed(rows)
+        batch = _on(self.model.device, collate_rows(read, labels))
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             loss = self.model(**batch, use_cache=False).loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -258,6 +310,18 @@ class _Run:
         state.count += sum(len(row) - 1 for row in rows)
         return float(loss.detach())
 
+    def _disturbed(self, rows: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        config = self.config
+        if not config.replaced_units and not config.left_out_units:
+            return rows, rows
+        generator = np.random.default_rng((config.seed, 1, self.state.step))
+        unit_ids = (len(SPECIAL_TOKENS), self.model.config.vocab_size)
+        return disturb(rows, generator, unit_ids, replaced=config.replaced_units, left_out=config.left_out_units)
+
+
+def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
 
 @torch.no_grad()
 def evaluate_loss(model: GSLMForCausalLM, rows: Sequence[np.ndarray], *, tokens_per_batch: int = 8192) -> float:
@@ -265,10 +329,11 @@ def evaluate_loss(model: GSLMForCausalLM, rows: Sequence[np.ndarray], *, tokens_
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
-    for batch in make_batches(rows, tokens_per_batch, np.random.default_rng(0)):
-        part = [rows[index] for index in batch]
+    for indices in make_batches(rows, tokens_per_batch, np.random.default_rng(0)):
+        part = [rows[index] for index in indices]
         tokens = sum(len(row) - 1 for row in part)
-        total += float(model(**collate_rows(part), use_cache=False).loss) * tokens
+        batch = _on(model.device, collate_rows(part))
+        total += float(model(**batch, use_cache=False).loss) * tokens
         count += tokens
     model.train(was_training)
     return total / count

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..core.digest import sha256_of_json
@@ -44,9 +45,11 @@ def _is_complete(checkpoint: Path) -> bool:
         return False
     try:
         json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # Reads the header alone, and compares the file's size with it.
+        with safe_open(checkpoint / TRAINING_STATE, "pt"):
+            return True
+    except (OSError, ValueError, SafetensorError):
         return False
-    return True
 
 
 def rows_digest(table: Dataset) -> str:

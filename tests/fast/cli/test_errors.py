@@ -1,6 +1,7 @@
 """Exit codes and errors: one line, no traceback, 2 for what the user gave, 1 for what failed."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -174,3 +175,47 @@ def test_damaged_tensors_are_named(speechprompt, tmp_path, adapter_folder, recor
 def test_a_missing_recording_is_said_to_be_missing(speechprompt, adapter_folder):
     message = refused(speechprompt, "predict", adapter_folder, "absent.wav")
     assert "absent.wav: No such file or directory" in message
+
+
+def test_a_finished_run_has_nothing_to_resume(speechprompt, adapter_folder, recordings, base_folder):
+    before = (adapter_folder / "report.json").read_bytes()
+    command = ["train", "--dataset", recordings, "--output", adapter_folder, "--base", base_folder, "--resume"]
+    assert "is finished" in refused(speechprompt, *command).replace("│ ", "")
+    assert (adapter_folder / "report.json").read_bytes() == before
+
+
+def test_a_quantizer_is_not_replaced_unasked(speechprompt, recordings, encoder_folder, base_folder):
+    folder = base_folder.parent / "units_base"
+    before = (folder / "quantizer.safetensors").read_bytes()
+    command = ["quantize", "--dataset", recordings, "--encoder", encoder_folder, "--output", folder, "--layer", 1]
+    assert "--overwrite" in refused(speechprompt, *command)
+    assert (folder / "quantizer.safetensors").read_bytes() == before
+
+
+def test_a_base_without_a_language_model_says_how_to_make_one(speechprompt, recordings, base_folder, tmp_path):
+    command = [
+        "train",
+        "--dataset",
+        recordings,
+        "--output",
+        tmp_path / "o",
+        "--base",
+        base_folder.parent / "units_base",
+    ]
+    message = refused(speechprompt, *command)
+    assert "a processor but no language model" in message and "speechprompt pretrain" in message
+
+
+def test_a_base_without_its_dictionary_is_named(speechprompt, recordings, base_folder, tmp_path):
+    shutil.copytree(base_folder, tmp_path / "base")
+    (tmp_path / "base" / "dict.txt").unlink()
+    message = refused(speechprompt, "units", recordings / "low" / "0.wav", "--base", tmp_path / "base")
+    assert "dict.txt" in message
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid"), reason="needs POSIX file modes")
+def test_an_output_that_cannot_be_written_is_named(speechprompt, recordings, base_folder):
+    output = "/proc/no-such-folder/adapter"  # not even root can make a folder there
+    answer = speechprompt("train", "--dataset", recordings, "--output", output, "--base", base_folder)
+    assert answer.code in (1, 2)
+    assert "Traceback" not in answer.err and "/proc/no-such-folder" in answer.err

@@ -8,6 +8,7 @@ from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
 from speechprompt_hf.pretraining.gslm_pretraining import (
     PretrainingConfig,
     collate_rows,
+    disturb,
     evaluate_loss,
     make_batches,
     make_rows,
@@ -108,8 +109,10 @@ def test_it_learns_saves_and_carries_the_fingerprint(tmp_path):
     assert evaluate_loss(loaded, rows) == pytest.approx(evaluate_loss(model, rows), abs=0.01)
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    whole = pretrain_gslm(counting(), tmp_path / "whole", settings(), vocabulary=VOCABULARY, show_progress=False)
+@pytest.mark.parametrize("noise", [{}, {"replaced_units": 0.2, "left_out_units": 0.2}])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, noise):
+    arguments = {"vocabulary": VOCABULARY, "show_progress": False}
+    whole = pretrain_gslm(counting(), tmp_path / "whole", settings(**noise), **arguments)
 
     class StoppedError(Exception):
         pass
@@ -118,18 +121,17 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
         if "validation_loss" in report and report["step"] == 7:
             raise StoppedError
 
-    arguments = {"vocabulary": VOCABULARY, "show_progress": False}
     with pytest.raises(StoppedError):
         pretrain_gslm(
             counting(),
             tmp_path / "cut",
-            settings(validate_every=7),
+            settings(validate_every=7, **noise),
             validation=counting(seed=1),
             on_report=stop,
             **arguments,
         )
     assert (tmp_path / "cut" / "checkpoint.pt").exists()
-    resumed = pretrain_gslm(counting(), tmp_path / "cut", settings(validate_every=7), **arguments)
+    resumed = pretrain_gslm(counting(), tmp_path / "cut", settings(validate_every=7, **noise), **arguments)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, atol=0, rtol=0)
 
@@ -152,3 +154,36 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     pretrain_gslm(counting(), tmp_path, settings(), vocabulary=VOCABULARY, show_progress=False)
     with pytest.raises(ConfigurationError, match="other settings"):
         pretrain_gslm(counting(), tmp_path, settings(seed=5), vocabulary=VOCABULARY, show_progress=False)
+
+
+def test_disturbed_rows_keep_what_is_predicted():
+    rows = [np.array([2, *range(4, 54), 2]), np.array([2, 9, 2])]
+    generator = np.random.default_rng(0)
+    read, predicted = disturb(rows, generator, (4, 104), replaced=0.4, left_out=0.3)
+    for row, one_read, one_predicted in zip(rows, read, predicted, strict=True):
+        assert len(one_read) == len(one_predicted) >= 3
+        assert one_read[0] == one_read[-1] == 2 and one_predicted[0] == one_predicted[-1] == 2
+        kept = iter(row)
+        assert all(unit in kept for unit in one_predicted)  # a subsequence, in order
+        assert ((one_read[1:-1] >= 4) & (one_read[1:-1] < 104)).all()
+    assert 25 <= len(read[0]) - 2 <= 45
+    assert 5 <= (read[0] != predicted[0]).sum() <= 25
+
+
+def test_rows_without_disturbance_stay():
+    rows = [np.array([2, 5, 6, 2])]
+    read, predicted = disturb(rows, np.random.default_rng(0), (4, 104), replaced=0.0, left_out=0.0)
+    assert (read[0] == rows[0]).all() and (predicted[0] == rows[0]).all()
+
+
+def test_all_units_are_never_left_out():
+    rows = [np.array([2, 5, 2])] * 50
+    _, predicted = disturb(rows, np.random.default_rng(0), (4, 104), replaced=0.0, left_out=0.99)
+    assert all(len(row) == 3 for row in predicted)
+
+
+def test_pretraining_on_disturbed_units_differs(tmp_path):
+    options = {"vocabulary": VOCABULARY, "show_progress": False}
+    noisy = pretrain_gslm(counting(), tmp_path / "noisy", settings(replaced_units=0.2), **options)
+    plain = pretrain_gslm(counting(), tmp_path / "plain", settings(), **options)
+    assert not torch.equal(noisy.lm_head.weight, plain.lm_head.weight)

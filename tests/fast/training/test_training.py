@@ -131,12 +131,14 @@ STOPPED = TrainingSettings(num_epochs=1, batch_size=16, num_virtual_tokens=3)
 STEPS = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
 
 
-@pytest.mark.parametrize("damage", ["no state", "half a state", "no optimizer"])
+@pytest.mark.parametrize("damage", ["no state", "half a state", "no optimizer", "half the vectors"])
 def test_a_half_written_checkpoint_is_passed_over(base, splits, stopped, damage):
     half = stopped / "checkpoints" / "checkpoint-4"
     shutil.copytree(stopped / "checkpoints" / "checkpoint-2", half)
     if damage == "half a state":
         (half / "trainer_state.json").write_text('{"global_step": 4, "log')
+    elif damage == "half the vectors":
+        (half / "model.safetensors").write_bytes((half / "model.safetensors").read_bytes()[:-100])
     else:
         (half / ("optimizer.pt" if damage == "no optimizer" else "trainer_state.json")).unlink()
     result = run(base, splits, stopped, STOPPED, resume=True, **STEPS)

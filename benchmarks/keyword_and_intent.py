@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset, concatenate_datasets
 
 import speechprompt_hf  # noqa: F401 - registers the models
@@ -31,6 +32,7 @@ from speechprompt_hf.evaluation.baselines import tfidf_baseline
 from speechprompt_hf.evaluation.intervals import accuracy_interval
 from speechprompt_hf.evaluation.prediction import class_probabilities
 from speechprompt_hf.modeling.base_loading import base_fingerprint, load_base
+from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
 from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
 from speechprompt_hf.tasks import Task, intent_classification, keyword_spotting
 from speechprompt_hf.training import TrainingSettings, train
@@ -53,6 +55,9 @@ LANGUAGE_MODEL = PretrainingConfig(
         "attention_dropout": 0.0,
     },
 )
+
+
+UNTRAINED = ", untrained language model"
 
 
 def read_task(data_root: Path, key: str) -> tuple[Task, Splits]:
@@ -96,14 +101,25 @@ def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
             for readout in ("separator", "pooled"):
                 if verbalizer != "learnable" and readout == "pooled":
                     continue
-                yield (
-                    f"{prompt} prompt, {verbalizer} verbalizer, {readout}",
-                    {"prompt": prompt, "num_virtual_tokens": tokens, "verbalizer": verbalizer, "readout": readout},
-                )
+                options = {
+                    "prompt": prompt,
+                    "num_virtual_tokens": tokens,
+                    "verbalizer": verbalizer,
+                    "readout": readout,
+                }
+                yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}", options
+                if prompt == "deep" and verbalizer == "learnable":
+                    yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}{UNTRAINED}", options
+
+
+def untrained(base: str, seed: int) -> GSLMForCausalLM:
+    """A language model of the same shape with random weights."""
+    torch.manual_seed(seed)
+    return GSLMForCausalLM(load_base(base).config)
 
 
 def run_cell(
-    task: Task, splits: Splits, base: str, settings: TrainingSettings, output: Path, seed: int
+    task: Task, splits: Splits, base: Any, settings: TrainingSettings, output: Path, seed: int
 ) -> dict[str, Any]:
     """Train one cell and read the test part once."""
     result = train(task, splits, base, settings, output_dir=output, seed=seed, progress=False)
@@ -204,7 +220,8 @@ def main() -> None:
                         cell = tfidf_cell(task, splits)
                     else:
                         output = arguments.work / "adapters" / slug
-                        cell = run_cell(task, splits, base, replace(settings, **options), output, seed)
+                        lm = untrained(base, seed) if name.endswith(UNTRAINED) else base
+                        cell = run_cell(task, splits, lm, replace(settings, **options), output, seed)
                     write_json(path, {"task": key, "method": name, "seed": seed, **cell})
                     print(json.dumps(read_json(path)), flush=True)
                 if path.exists():

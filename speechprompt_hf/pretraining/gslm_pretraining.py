@@ -216,7 +216,7 @@ def pretrain_gslm(
     held_out = make_rows(validation, vocabulary, **cut) if len(validation) else []  # type: ignore[arg-type]
     torch.manual_seed(config.seed)
     model = GSLMForCausalLM(GSLMConfig(vocab_size=len(vocabulary), fingerprint=fingerprint, **config.model))
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    nn.Module.to(model, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     identity = {
         "training rows": rows_digest(rows),
         "vocabulary": sha256_of_json(vocabulary.symbols),

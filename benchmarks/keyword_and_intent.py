@@ -4,7 +4,9 @@ The genuine HuBERT-100 units of Speech Commands v0.01 (12 classes) and Fluent Sp
 language model is pretrained here, on units of the training parts and of LJSpeech and VCTK, never on validation or
 test. Every cell is kept in the work folder, so that a stopped run goes on where it stopped. Settings are the
 package's defaults but for larger batches and fewer epochs; the epoch is chosen on validation, the test part is read
-once a seed. A GPU is used where there is one; several processes may share a work folder (`--only`, `--seed`).
+once a seed. A GPU is used where there is one; several processes may share a work folder (`--task`, `--only`,
+`--seed`): they wait for each other's language model and cells. The table holds every cell of the work folder that was
+made with the same settings, whatever part of them this call ran.
 
     python benchmarks/keyword_and_intent.py --data-root DATA --work WORK
 """
@@ -14,84 +16,28 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, concatenate_datasets
+from paper_units import LANGUAGE_MODEL, TASKS, language_model, locked, read_task
 
 import speechprompt_hf  # noqa: F401 - registers the models
 from speechprompt_hf.core.digest import sha256_of_json
 from speechprompt_hf.core.files import read_json, write_json, write_text
-from speechprompt_hf.core.vocabulary import UnitVocabulary
-from speechprompt_hf.data.loading import Splits, load_splits
+from speechprompt_hf.data.loading import Splits
 from speechprompt_hf.evaluation.baselines import tfidf_baseline
 from speechprompt_hf.evaluation.intervals import accuracy_interval
 from speechprompt_hf.evaluation.prediction import class_probabilities
 from speechprompt_hf.modeling.base_loading import base_fingerprint, load_base
 from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
-from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
-from speechprompt_hf.tasks import Task, intent_classification, keyword_spotting
+from speechprompt_hf.tasks import Task
 from speechprompt_hf.training import TrainingSettings, train
 
-TASKS = {
-    "KS": (keyword_spotting, "units/speech_commands_v1/hubert100", "label"),
-    "IC": (intent_classification, "units/fluent_speech_commands/hubert100", ["action_id", "object_id", "location_id"]),
-}
-FURTHER_UNITS = ("units/ljspeech/hubert100/validation.parquet", "units/vctk/hubert100/validation.parquet")
-
-LANGUAGE_MODEL = PretrainingConfig(
-    num_steps=4000,
-    tokens_per_step=8192,
-    checkpoint_every=500,
-    model={
-        "hidden_size": 384,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 6,
-        "intermediate_size": 1536,
-        "attention_dropout": 0.0,
-    },
-)
-
-
 UNTRAINED = ", untrained language model"
-
-
-def read_task(data_root: Path, key: str) -> tuple[Task, Splits]:
-    """Units of a task; rows that the source repeats are left out of the training and validation parts."""
-    task, folder, columns = TASKS[key]
-    splits = load_splits(data_root / folder, label_column=columns)
-
-    def without_repeats(name: str, rows: Dataset) -> Dataset:
-        if name == "test":
-            return rows
-        first: dict[tuple[int, ...], int] = {}
-        for index, units in enumerate(rows["units"]):
-            first.setdefault(tuple(units), index)
-        return rows.select(sorted(first.values()))
-
-    return task, splits.map_parts(without_repeats)
-
-
-def language_model(data_root: Path, work: Path, config: PretrainingConfig = LANGUAGE_MODEL) -> str:
-    """Folder of the unit language model, pretrained if it is not there yet."""
-    folder = work / "gslm"
-    if not (folder / "model.safetensors").exists():
-        parts = [read_task(data_root, key)[1].train.select_columns("units") for key in TASKS]
-        parts += [Dataset.from_parquet(str(data_root / path)).select_columns("units") for path in FURTHER_UNITS]
-        corpus = concatenate_datasets([part.cast(parts[0].features) for part in parts]).shuffle(seed=0)
-        held_out = len(corpus) // 40
-        pretrain_gslm(
-            list(corpus.select(range(held_out, len(corpus)))["units"]),
-            folder,
-            config,
-            vocabulary=UnitVocabulary.from_num_units(100),
-            validation=list(corpus.select(range(held_out))["units"]),
-        )
-    return str(folder)
 
 
 def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -182,6 +128,68 @@ def over_seeds(rows: list[dict[str, Any]], name: str) -> str:
     return f"{np.mean(values):.4f}{deviation}"
 
 
+class Plan:
+    """The cells of a task: their names, settings and files.
+
+    Args:
+        key (`str`): of the task.
+        splits (`Splits`): its rows with units.
+        settings (`TrainingSettings`): what all cells share.
+        fingerprint (`dict`): of the language model.
+        folder (`Path`): of the cells.
+    """
+
+    def __init__(
+        self, key: str, splits: Splits, settings: TrainingSettings, fingerprint: dict[str, Any], folder: Path
+    ) -> None:
+        self.key, self.splits, self.settings = key, splits, settings
+        self.fingerprint, self.folder = fingerprint, folder
+
+    @property
+    def methods(self) -> dict[str, dict[str, Any] | None]:
+        """Name of each row of the table and its settings, `None` for the baseline."""
+        return {"TF-IDF 1-3-grams + linear SVM": None, **dict(cells(self.key))}
+
+    def path(self, name: str, seed: int) -> Path:
+        """File of a cell; settings, language model and numbers of rows are in its name."""
+        options = self.methods[name]
+        used = {} if options is None else asdict(replace(self.settings, **options))
+        identity = [used, self.fingerprint, len(self.splits.train), len(self.splits.validation), seed]
+        slug = f"{self.key}-{name}-{sha256_of_json(identity)[:12]}".lower().replace(" ", "_").replace(",", "")
+        return self.folder / f"{slug}.json"
+
+    def finished(self) -> list[dict[str, Any]]:
+        """Every cell in the folder that belongs to this plan, of whatever seed, in the order of the table."""
+        order = {name: number for number, name in enumerate(self.methods)}
+        found = []
+        for path in self.folder.glob("*.json"):
+            cell = read_json(path)
+            is_known = cell["task"] == self.key and cell["method"] in order
+            if is_known and path == self.path(cell["method"], cell["seed"]):
+                found.append(cell)
+        return sorted(found, key=lambda cell: (order[cell["method"]], cell["seed"]))
+
+
+def run_plan(plan: Plan, task: Task, base: str, work: Path, seeds: Iterable[int], only: str) -> None:
+    """Run the cells whose names hold `only` and that are not there yet."""
+    for name, options in plan.methods.items():
+        for seed in [0] if options is None else seeds:
+            path = plan.path(name, seed)
+            if only not in name or path.exists():
+                continue
+            with locked(work, path.stem):
+                if path.exists():
+                    continue
+                if options is None:
+                    cell = tfidf_cell(task, plan.splits)
+                else:
+                    lm = untrained(base, seed) if name.endswith(UNTRAINED) else base
+                    settings = replace(plan.settings, **options)
+                    cell = run_cell(task, plan.splits, lm, settings, work / "adapters" / path.stem, seed)
+                write_json(path, {"task": plan.key, "method": name, "seed": seed, **cell})
+                print(json.dumps(read_json(path)), flush=True)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True, help="folder that holds units/")
@@ -203,29 +211,19 @@ def main() -> None:
     base = language_model(arguments.data_root, arguments.work, config)
     fingerprint = base_fingerprint(load_base(base))
     settings = TrainingSettings(num_epochs=arguments.epochs, batch_size=arguments.batch_size, eval_batch_size=512)
+    folder = arguments.work / "cells"
     results = []
-    for key in arguments.task or TASKS:
+    for key in TASKS:
+        selected = key in (arguments.task or TASKS)
+        if not selected and not any(folder.glob(f"{key.lower()}-*.json")):
+            continue
         task, splits = read_task(arguments.data_root, key)
         rows = splits.train.shuffle(seed=0)
         splits = replace(splits, train=rows.select(range(min(arguments.rows or len(rows), len(rows)))))
-        plan: list[tuple[str, dict[str, Any] | None]] = [("TF-IDF 1-3-grams + linear SVM", None), *cells(key)]
-        for name, options in plan:
-            for seed in [0] if options is None else arguments.seed or [0, 1, 2]:
-                used = {} if options is None else asdict(replace(settings, **options))
-                digest = sha256_of_json([used, fingerprint, len(splits.train), len(splits.validation), seed])
-                slug = f"{key}-{name}-{digest[:12]}".lower().replace(" ", "_").replace(",", "")
-                path = arguments.work / "cells" / f"{slug}.json"
-                if arguments.only in name and not path.exists():
-                    if options is None:
-                        cell = tfidf_cell(task, splits)
-                    else:
-                        output = arguments.work / "adapters" / slug
-                        lm = untrained(base, seed) if name.endswith(UNTRAINED) else base
-                        cell = run_cell(task, splits, lm, replace(settings, **options), output, seed)
-                    write_json(path, {"task": key, "method": name, "seed": seed, **cell})
-                    print(json.dumps(read_json(path)), flush=True)
-                if path.exists():
-                    results.append(read_json(path))
+        plan = Plan(key, splits, settings, fingerprint, folder)
+        if selected:
+            run_plan(plan, task, base, arguments.work, arguments.seed or [0, 1, 2], arguments.only)
+        results += plan.finished()
     write_text(arguments.output / "keyword_and_intent.md", table(results))
     write_json(arguments.output / "keyword_and_intent.json", results)
     print(table(results))

@@ -13,17 +13,24 @@ from torch import Tensor
 from torch.nn import Module
 from transformers.utils import cached_file
 
+from ..core.digest import sha256_of_file
 from ..core.errors import AdapterError
 from ..core.files import atomic_path
 from ..core.locations import reading
+from .configuration_gslm import GSLMConfig
+from .configuration_speechprompt import SpeechPromptConfig
 from .modeling_gslm import GSLMForCausalLM
 from .prompt_base import PromptModule
+from .untrusted import check_finite, check_header, read_config_file
+from .verbalizers import VerbalizerHead
 
 __all__ = [
     "ADAPTER_WEIGHTS",
     "HUB_KEYS",
     "TRAINING_STATE",
     "VERBALIZER",
+    "check_adapter",
+    "file_digests",
     "find_file",
     "load_prompt",
     "load_training_state",
@@ -54,13 +61,19 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         save_file(tensors, temporary, metadata={"format": "pt"})
 
 
-def find_file(name: str | os.PathLike[str], file_name: str, **hub: Any) -> str | None:
+def find_file(name: str | os.PathLike[str], file_name: str, *, what: str = "the adapter", **hub: Any) -> str | None:
     """Path of a file in a folder or a Hub repository, or `None` where it has no such file.
+
+    Args:
+        name (`str | PathLike`): folder or Hub id.
+        file_name (`str`): of the file.
+        what (`str`, defaults to `"the adapter"`): what the name stands for, for the message.
+        hub: where and how files are found.
 
     Raises:
         AdapterError: there is no such folder or repository, or it cannot be reached.
     """
-    with reading(name, AdapterError, "the adapter"):
+    with reading(name, AdapterError, what):
         return cached_file(
             os.fspath(name),
             file_name,
@@ -78,23 +91,89 @@ def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> di
     """
     path = find_file(name, file_name, **hub)
     if path is None:
-        raise AdapterError(
-            f"{name} has no {file_name}",
-            hint="the adapter was not saved completely; save it again with save_pretrained",
-        )
+        raise _missing(name, file_name)
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} cannot be read: {error}", hint="it is damaged: copy or save it again") from error
+    check_finite(tensors, file_name, os.fspath(name))
+    return tensors
+
+
+def check_adapter(name: str | os.PathLike[str], config: SpeechPromptConfig, lm_config: GSLMConfig, **hub: Any) -> None:
+    """Compare an adapter's files, by their headers, with its configuration and its base, before any is read.
+
+    Args:
+        name (`str | PathLike`): folder or Hub id.
+        config (`SpeechPromptConfig`): the adapter's.
+        lm_config (`GSLMConfig`): of the base.
+        hub: where and how files are found.
+
+    Raises:
+        AdapterError: sizes differ, or a file is missing.
+    """
+    for key in ("vocab_size", "hidden_size"):
+        if getattr(config, key) != getattr(lm_config, key):
+            raise AdapterError(
+                f"{key} in config.json of {name} is {getattr(config, key)}, the base has {getattr(lm_config, key)}",
+                hint="the adapter belongs to a base of another size",
+            )
+    expected = {VERBALIZER: VerbalizerHead.shapes(config)}
+    if config.method == "prompt":
+        width, columns = lm_config.hidden_size, config.num_virtual_tokens
+        size = 2 * lm_config.num_hidden_layers * width if config.prompt_type == "deep" else width
+        expected[ADAPTER_WEIGHTS] = {
+            _TABLE: (columns, size),
+            f"{_SEPARATOR}offset": (1, width),
+            f"{_SEPARATOR}num_prompt_columns": (),
+        }
+    for file_name, shapes in expected.items():
+        path = find_file(name, file_name, **hub)
+        if path is None:
+            raise _missing(name, file_name)
+        check_header(path, shapes, os.fspath(name))
+        recorded = (config.file_sha256 or {}).get(file_name) or None
+        found = sha256_of_file(path) if recorded else None
+        if found != recorded:
+            raise AdapterError(
+                f"{path} is not the file that {name} was saved with: its SHA-256 is {str(found)[:16]} instead of "
+                f"{str(recorded)[:16]}",
+                hint="it was damaged on the way, or comes from another run: download it again with "
+                "force_download=True, or save the adapter again",
+            )
+
+
+def file_digests(folder: Path, method: str) -> dict[str, str]:
+    """SHA-256 of an adapter's tensor files, as the configuration records them."""
+    names = (ADAPTER_WEIGHTS, VERBALIZER) if method == "prompt" else (VERBALIZER,)
+    return {name: sha256_of_file(folder / name) for name in names}
+
+
+def _missing(name: str | os.PathLike[str], file_name: str) -> AdapterError:
+    return AdapterError(
+        f"{name} has no {file_name}",
+        hint="the adapter was not saved completely; save it again with save_pretrained",
+    )
 
 
 def read_peft_config(name: str | os.PathLike[str], **hub: Any) -> PeftConfig | None:
-    """The PEFT configuration of an adapter, or `None` where there is none."""
-    if find_file(name, ADAPTER_CONFIG, **hub) is None:
+    """The PEFT configuration of an adapter, or `None` where there is none.
+
+    Raises:
+        AdapterError: the file is damaged, or of a method that is no prompt.
+    """
+    path = find_file(name, ADAPTER_CONFIG, **hub)
+    if path is None:
         return None
-    return PeftConfig.from_pretrained(
-        os.fspath(name), **{key: value for key, value in hub.items() if value is not None}
-    )
+    kind = read_config_file(path).get("peft_type")
+    if kind not in ("PREFIX_TUNING", "PROMPT_TUNING"):
+        raise AdapterError(
+            f"the PEFT adapter in {name} is of type {kind!r}, not a prompt",
+            hint="open it with peft.PeftModel.from_pretrained",
+        )
+    options = {key: value for key, value in hub.items() if value is not None}
+    with reading(name, AdapterError, "the adapter"):
+        return PeftConfig.from_pretrained(os.fspath(name), **options)
 
 
 def save_prompt(
@@ -178,10 +257,13 @@ def load_training_state(name: str | os.PathLike[str], model: Module, **hub: Any)
     Raises:
         AdapterError: it holds other tensors than the model trains.
     """
+    # Only a folder of this machine: what lies in a shared repository is opened from its PEFT table.
+    if not os.path.isdir(name):
+        return False
     path = find_file(name, TRAINING_STATE, **hub)
     if path is None:
         return False
-    tensors, own = load_file(path), _training_tensors(model)
+    tensors, own = read_tensors(name, TRAINING_STATE, **hub), _training_tensors(model)
     shapes = [{key: tuple(tensor.shape) for key, tensor in state.items()} for state in (tensors, own)]
     if shapes[0] != shapes[1]:
         raise AdapterError(

@@ -10,7 +10,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_gslm import GSLMConfig
 
-__all__ = ["GSLMAttention", "make_attention_mask", "put_in_front", "take_positions"]
+__all__ = ["GSLMAttention", "make_attention_mask", "put_in_front", "show_columns", "take_positions"]
 
 
 def put_in_front(prompt: Tensor, states: Tensor) -> Tensor:
@@ -41,6 +41,7 @@ def make_attention_mask(
     position_ids: Tensor | None,
     num_key_columns: int,
     *,
+    key_mask: Tensor | None = None,
     may_be_implicit: bool = True,
 ) -> Tensor | None:
     """The causal mask in the form that the configured attention wants.
@@ -52,7 +53,8 @@ def make_attention_mask(
         cache (`Cache`, *optional*): past keys and values.
         position_ids (`LongTensor` of shape `(B, N)`, *optional*): explicit positions; where they restart, packed
             sequences do not see each other.
-        num_key_columns (`int`): prompt columns in front, visible to every token.
+        num_key_columns (`int`): prompt columns P in front, visible to every token.
+        key_mask (`BoolTensor` of shape `(B, P)`, *optional*): which of these columns a row has; all without it.
         may_be_implicit (`bool`, defaults to `True`): `None` may stand for plain causal attention.
 
     Returns:
@@ -69,7 +71,29 @@ def make_attention_mask(
     )
     if mask is None or not num_key_columns:
         return mask
-    visible = mask.new_full((*mask.shape[:-1], num_key_columns), True if mask.dtype == torch.bool else 0.0)
+    return show_columns(mask, num_key_columns, key_mask)
+
+
+def show_columns(mask: Tensor, num_columns: int, column_mask: Tensor | None = None) -> Tensor:
+    """Put columns of prompts in front of an attention mask.
+
+    Args:
+        mask (`Tensor` of shape `(B or 1, 1, N, M)`): bool (`True`: seen), or floating (added to the scores).
+        num_columns (`int`): prompt columns P.
+        column_mask (`BoolTensor` of shape `(B, P)`, *optional*): which of them a row has; all without it.
+
+    Returns:
+        `Tensor` of shape `(B, 1, N, P + M)`.
+    """
+    is_bool = mask.dtype == torch.bool
+    if column_mask is None:
+        visible = mask.new_full((*mask.shape[:-1], num_columns), True if is_bool else 0.0)
+        return torch.cat([visible, mask], dim=-1)
+    mask = mask.expand(len(column_mask), -1, -1, -1)
+    visible = column_mask[:, None, None, :].expand(*mask.shape[:-1], -1)
+    if not is_bool:
+        hidden = torch.finfo(mask.dtype).min
+        visible = torch.zeros_like(visible, dtype=mask.dtype).masked_fill(~visible, hidden)
     return torch.cat([visible, mask], dim=-1)
 
 

@@ -15,8 +15,9 @@ from ..core.embedded import DEFAULT_BASE, resolve_base
 from ..core.errors import AdapterError, FingerprintMismatchError
 from ..core.locations import looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
-from .adapter_files import find_file
+from .adapter_files import HUB_KEYS, find_file
 from .modeling_gslm import GSLMForCausalLM
+from .untrusted import check_base_header, check_config_values, read_config_file
 
 __all__ = ["base_fingerprint", "base_vocabulary", "check_base", "load_base", "public_base_name"]
 
@@ -48,7 +49,7 @@ def load_base(
         `GSLMForCausalLM`: in evaluation mode, without gradients.
 
     Raises:
-        AdapterError: there is no such base, or it is no unit language model of this package.
+        AdapterError: there is no such base, it is no unit language model of this package, or its weights are damaged.
     """
     if isinstance(base, GSLMForCausalLM):
         lm: Any = base
@@ -56,9 +57,15 @@ def load_base(
         name = resolve_base(os.fspath(base))
         _refuse_processor_alone(name)
         options = {"revision": revision} if revision is not None else {}
+        _check_claims(name, {key: value for key, value in {**options, **hub}.items() if key in HUB_KEYS})
         with reading(name, AdapterError, "the base"):
             lm = AutoModelForCausalLM.from_pretrained(
-                name, dtype=torch.float32, trust_remote_code=trust_remote_code, **options, **hub
+                name,
+                dtype=torch.float32,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                **options,
+                **hub,
             )
     if not isinstance(lm, GSLMForCausalLM):
         raise AdapterError(
@@ -82,6 +89,18 @@ def _refuse_processor_alone(name: str) -> None:
             f"{name} holds a processor but no language model",
             hint=f"speechprompt pretrain --base {name} makes one, on units that speechprompt units --base {name} made",
         )
+
+
+def _check_claims(name: str, hub: dict[str, Any]) -> None:
+    """Compare a base's weights with the sizes in its configuration before anything of these sizes is made."""
+    path = find_file(name, "config.json", what="the base", **hub)
+    values = read_config_file(path) if path is not None else {}
+    if values.get("model_type") != GSLMForCausalLM.config_class.model_type:
+        return
+    check_config_values(values, name)
+    weights = find_file(name, "model.safetensors", what="the base", **hub)
+    if weights is not None:
+        check_base_header(weights, values, name)
 
 
 def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from transformers import PreTrainedConfig
 
 from ..core.errors import ConfigurationError, LabelError
 
-__all__ = ["SpeechPromptConfig"]
+__all__ = ["FORMAT_VERSION", "SpeechPromptConfig"]
+
+FORMAT_VERSION = 1
+"""Of an adapter's files; it rises when an older package would read them wrongly."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("prompt", "finetune", "probe"),
@@ -64,6 +67,10 @@ class SpeechPromptConfig(PreTrainedConfig):
         base_revision (`str`, *optional*): the base's revision on the Hub.
         base_fingerprint (`dict`, *optional*): sha256 of the base's weights.
         unit_fingerprint (`dict`, *optional*): identity of the units, as the processor states it.
+        trained_with (`dict`, *optional*): package → version that the adapter was made with.
+        file_sha256 (`dict`, *optional*): name → SHA-256 of the tensor files beside the configuration, by which damage
+            on the way is seen.
+        format_version (`int`, defaults to 1): of the adapter's files; newer ones than this package knows are refused.
 
     Raises:
         ConfigurationError: an option has a value that does not exist, or options contradict each other.
@@ -96,6 +103,9 @@ class SpeechPromptConfig(PreTrainedConfig):
     base_revision: str | None = None
     base_fingerprint: dict[str, Any] | None = None
     unit_fingerprint: dict[str, Any] | None = None
+    trained_with: dict[str, str] | None = None
+    file_sha256: dict[str, str] | None = None
+    format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from ..core.errors import ConfigurationError
-from .attention import GSLMAttention, make_attention_mask, take_positions
+from .attention import GSLMAttention, make_attention_mask, show_columns, take_positions
 from .base_door import AdapterDoor
 from .cache_marks import CACHE_FIELD, cache_length, one_cache, prompt_columns_of_cache
 from .configuration_gslm import GSLMConfig
@@ -153,8 +153,13 @@ class GSLMModel(GSLMPreTrainedModel):
         hidden_states, position_ids, explicit, num_inputs = self._embed(
             input_ids, inputs_embeds, position_ids, attention_mask, cache, prompt
         )
-        if prompt is not None and prompt.num_input_columns and attention_mask is not None:
-            attention_mask = _show_inputs(attention_mask, prompt.num_input_columns, is_first=num_inputs > 0)
+        past = 0 if cache is None else cache_length(cache)
+        if prompt is not None and prompt.num_input_columns:
+            if attention_mask is None and prompt.input_mask is not None:
+                num_tokens = past + hidden_states.shape[1] - prompt.num_input_columns
+                attention_mask = prompt.input_mask.new_ones(len(hidden_states), num_tokens, dtype=torch.long)
+            if attention_mask is not None:
+                attention_mask = _show_inputs(attention_mask, prompt, is_first=num_inputs > 0)
         mask = make_attention_mask(
             self.config,
             hidden_states,
@@ -162,9 +167,10 @@ class GSLMModel(GSLMPreTrainedModel):
             cache,
             position_ids if explicit else None,
             0 if prompt is None else prompt.num_key_columns,
+            key_mask=None if prompt is None else prompt.key_mask,
             may_be_implicit=positions_to_keep is None,
         )
-        needed = (cache_length(cache) if cache is not None else 0) + hidden_states.shape[1]
+        needed = past + hidden_states.shape[1]
         if explicit:
             needed = max(needed, int(position_ids.max()) + 1)
         hidden_states = hidden_states + self.embed_positions(position_ids, needed).to(hidden_states)
@@ -272,8 +278,11 @@ class GSLMModel(GSLMPreTrainedModel):
         return hidden_states, all_states, all_weights
 
 
-def _show_inputs(attention_mask: Tensor, num_columns: int, *, is_first: bool) -> Tensor:
-    """Put visible columns for input prompts before those of tokens; `is_first`: the prompts are being read now."""
+def _show_inputs(attention_mask: Tensor, prompt: PromptStates, *, is_first: bool) -> Tensor:
+    """Put columns for input prompts before those of tokens; `is_first`: the prompts are being read now."""
+    num_columns, column_mask = prompt.num_input_columns, prompt.input_mask
+    if attention_mask.dim() == 2 and column_mask is not None:
+        return torch.cat([column_mask.to(attention_mask), attention_mask], dim=1)
     if attention_mask.dim() == 2:
         return nn.functional.pad(attention_mask, (num_columns, 0), value=1)
     if is_first:
@@ -281,4 +290,4 @@ def _show_inputs(attention_mask: Tensor, num_columns: int, *, is_first: bool) ->
             f"a mask of shape {tuple(attention_mask.shape)} does not say what input prompts see",
             hint="pass a mask of shape (B, N)",
         )
-    return nn.functional.pad(attention_mask, (num_columns, 0), value=1 if attention_mask.dtype == torch.bool else 0)
+    return show_columns(attention_mask, num_columns, column_mask)

@@ -13,7 +13,7 @@ from .modeling_gslm import GSLMForCausalLM
 from .prompt_states import PromptStates
 from .verbalizers import VerbalizerHead
 
-__all__ = ["LabelReader", "last_real_column"]
+__all__ = ["LabelReader", "last_real_column", "read_nodes", "sequence_scores"]
 
 
 def last_real_column(attention_mask: Tensor) -> Tensor:
@@ -99,21 +99,20 @@ class LabelReader:
             `Tensor` of shape `(B, M)`, float32.
         """
         utterances = self._read_utterances(input_ids, attention_mask)
-        device = input_ids.device
-        row_of_class = self.rows.row_of_class.to(device)
-        total = utterances.scores.log_softmax(-1)[:, row_of_class[:, 0]]
-        if self.rows.num_positions == 1:
-            return total
-        tree = self.rows.tree
-        logits = self._read_nodes(utterances, torch.tensor(tree.rows, device=device), tree.visible.to(device))
-        node_of_class = tree.node_of_class.to(device)
-        depths = torch.tensor(tree.depths, device=device)
-        for position in range(1, self.rows.num_positions):
-            nodes = (depths == position).nonzero()[:, 0]  # neighbours: nodes are in the order of their depth
-            scores = self.verbalizer.scores_at(logits[:, nodes], position).log_softmax(-1)
-            place = node_of_class[:, position - 1] - nodes[0]
-            total = total + scores[:, place, row_of_class[:, position] - self.rows.slices[position].start]
-        return total
+        device, batch_size = input_ids.device, len(input_ids)
+        logits = None
+        if self.rows.num_positions > 1:
+            tree = self.rows.tree
+            logits = read_nodes(
+                self.lm,
+                utterances.cache,
+                utterances.visible,
+                self.feedback[torch.tensor(tree.rows, device=device)].expand(batch_size, -1, -1),
+                torch.tensor(tree.depths, device=device).expand(batch_size, -1),
+                tree.visible.to(device).expand(batch_size, -1, -1),
+                self.prompt,
+            )
+        return sequence_scores(self.verbalizer, utterances.scores, logits)
 
     def greedy(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Class indices found label by label: the best label among those that continue a known sequence.
@@ -168,21 +167,69 @@ class LabelReader:
         )
         return self.lm.lm_head(output.last_hidden_state)[:, 0]
 
-    def _read_nodes(self, utterances: _Utterances, rows: Tensor, visible: Tensor) -> Tensor:
-        """Logits `(B, T, V)` after every node of the prefix tree."""
-        batch_size, num_nodes = len(utterances.lengths), len(rows)
-        depths = torch.tensor(self.rows.tree.depths, device=rows.device)
-        columns = utterances.visible[:, None, None, :].expand(-1, 1, num_nodes, -1)
-        mask = torch.cat([columns, visible.expand(batch_size, 1, -1, -1)], dim=-1)
-        if self.lm.config._attn_implementation == "eager":
-            lowest = torch.finfo(self.lm.dtype).min
-            mask = torch.zeros(mask.shape, dtype=self.lm.dtype, device=mask.device).masked_fill(~mask, lowest)
-        output = self.lm.model(
-            inputs_embeds=self.feedback[rows].expand(batch_size, -1, -1),
-            attention_mask=mask,
-            position_ids=utterances.lengths.unsqueeze(1) + depths - 1,
-            past_key_values=utterances.cache,
-            prompt=self.prompt,
-            use_cache=True,
-        )
-        return self.lm.lm_head(output.last_hidden_state)
+
+def read_nodes(
+    lm: GSLMForCausalLM,
+    cache: Cache,
+    visible: Tensor,
+    vectors: Tensor,
+    depths: Tensor,
+    node_mask: Tensor,
+    prompt: PromptStates | None,
+) -> Tensor:
+    """Read prefixes of label sequences, all nodes of a tree at once, a tree a row.
+
+    Args:
+        lm (`GSLMForCausalLM`): the language model.
+        cache (`Cache`): the utterances of B rows; extended in place.
+        visible (`BoolTensor` of shape `(B, N)`): real columns of the utterances.
+        vectors (`Tensor` of shape `(B, T, D)`): what is fed in at the nodes: each one's last label.
+        depths (`LongTensor` of shape `(B, T)`): labels in each node's prefix, from 1.
+        node_mask (`BoolTensor` of shape `(B, T, T)`): which nodes a node sees, itself among them.
+        prompt (`PromptStates`, *optional*): the prompt that the utterances were read with.
+
+    Returns:
+        `Tensor` of shape `(B, T, V)`: logits after every node.
+    """
+    num_nodes = depths.shape[1]
+    columns = visible[:, None, None, :].expand(-1, 1, num_nodes, -1)
+    mask = torch.cat([columns, node_mask.unsqueeze(1)], dim=-1)
+    if lm.config._attn_implementation == "eager":
+        lowest = torch.finfo(lm.dtype).min
+        mask = torch.zeros(mask.shape, dtype=lm.dtype, device=mask.device).masked_fill(~mask, lowest)
+    output = lm.model(
+        inputs_embeds=vectors,
+        attention_mask=mask,
+        position_ids=visible.sum(1, keepdim=True) + depths - 1,
+        past_key_values=cache,
+        prompt=prompt,
+        use_cache=True,
+    )
+    return lm.lm_head(output.last_hidden_state)
+
+
+def sequence_scores(verbalizer: VerbalizerHead, first: Tensor, node_logits: Tensor | None) -> Tensor:
+    """Log-probabilities of label sequences: the sum over positions of each position's log-softmax.
+
+    Args:
+        verbalizer (`VerbalizerHead`): scores of labels.
+        first (`Tensor` of shape `(B, R_0)`): scores of the first label.
+        node_logits (`Tensor` of shape `(B, T, V)`, *optional*): logits after the nodes of the verbalizer's prefix
+            tree; not needed for one label.
+
+    Returns:
+        `Tensor` of shape `(B, M)`, float32.
+    """
+    rows = verbalizer.rows
+    row_of_class = rows.row_of_class.to(first.device)
+    total = first.log_softmax(-1)[:, row_of_class[:, 0]]
+    if rows.num_positions == 1 or node_logits is None:
+        return total
+    node_of_class = rows.tree.node_of_class.to(first.device)
+    depths = torch.tensor(rows.tree.depths, device=first.device)
+    for position in range(1, rows.num_positions):
+        nodes = (depths == position).nonzero()[:, 0]  # neighbours: nodes are in the order of their depth
+        scores = verbalizer.scores_at(node_logits[:, nodes], position).log_softmax(-1)
+        place = node_of_class[:, position - 1] - nodes[0]
+        total = total + scores[:, place, row_of_class[:, position] - rows.slices[position].start]
+    return total

@@ -12,19 +12,20 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..core.errors import AdapterError, ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from .adapter_batch import classify_mixed
+from .adapter_set import MultiAdapterModel
 from .base_loading import load_base
 from .configuration_speechprompt import SpeechPromptConfig
 from .label_decoding import LabelReader, last_real_column
 from .label_rows import LabelRows
 from .modeling_gslm import GSLMForCausalLM
-from .modeling_speechprompt import SpeechPromptPreTrainedModel
 from .prompt_states import PromptStates
 from .verbalizers import frequency_map
 
 __all__ = ["SpeechPromptForAudioClassification"]
 
 
-class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
+class SpeechPromptForAudioClassification(MultiAdapterModel):
     """Class scores of utterances, from units or, with a processor attached, from audio.
 
     A class is one label, or a sequence of k labels (intent: action, object, location) among those of
@@ -127,8 +128,13 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
         labels: Tensor | None = None,
         input_values: Tensor | None = None,
         return_dict: bool | None = None,
+        adapter_names: Sequence[str] | None = None,
     ) -> SequenceClassifierOutput | tuple[Any, ...]:
         """Class scores, and the loss where labels are given.
+
+        With `adapter_names` every row has the adapter it names, and all pass the language model together, once; rows
+        of several labels read after the separator pass it together once more. Each row scores as with its adapter
+        alone. Only the active adapter has gradients, dropout and units left out.
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`, *optional*): `</s>`, units, `<s>`; padding on either side.
@@ -138,15 +144,20 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
             input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor,
                 instead of `input_ids`.
             return_dict (`bool`, *optional*): `False` returns a tuple.
+            adapter_names (`Sequence[str]` of length B, *optional*): the adapter of each row, from
+                `self.adapter_names`; the active one by default. `labels` are then class indices of each row's own
+                adapter.
 
         Returns:
             `SequenceClassifierOutput`: `logits` of shape `(B, M)`, float32: scores for one label an utterance, exact
             log-probabilities of the label sequences for several. In training with several labels read after the
             separator `logits` is `None`: only the labels' own places are computed. `loss` is a mean over rows.
+            With `adapter_names` a `MixedClassifierOutput`: `logits` are always there, padded with `-inf` to the
+            adapter with the most classes, and `class_names` are each row's.
 
         Raises:
-            AdapterError: audio came and no processor is attached.
-            ConfigurationError: both or neither of `input_ids` and `input_values`.
+            AdapterError: audio came and no processor is attached, or an adapter is not known.
+            ConfigurationError: both or neither of `input_ids` and `input_values`, or not one adapter name a row.
         """
         if (input_ids is None) == (input_values is None):
             raise ConfigurationError("give exactly one of input_ids and input_values")
@@ -154,10 +165,17 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
             input_ids, attention_mask = self._units_of(input_values, attention_mask)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        mixed = None if adapter_names is None else self._adapter_rows(adapter_names, len(input_ids), input_ids.device)
         if self.training and self.config.unit_dropout:
-            input_ids, attention_mask = drop_units(
-                input_ids, attention_mask, self.config.unit_dropout, self.lm.config.pad_token_id or 0
-            )
+            share: float | Tensor = self.config.unit_dropout
+            if adapter_names is not None:
+                is_active = [[name == self.active_adapter] for name in adapter_names]
+                share = share * torch.tensor(is_active, device=input_ids.device)
+            pad_token_id = self.lm.config.pad_token_id or 0
+            input_ids, attention_mask = drop_units(input_ids, attention_mask, share, pad_token_id)
+        if mixed is not None:
+            output = classify_mixed(self.lm, mixed, input_ids, attention_mask, labels)
+            return output.to_tuple() if return_dict is False else output
         states = None if self.prompt is None else self.prompt.states(self.lm)
         loss = logits = None
         if self.config.readout == "separator" and self.config.num_label_positions > 1:
@@ -172,8 +190,8 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
             # Scores of several labels are log-probabilities already, over more than the known sequences.
             is_sequence = self.config.num_label_positions > 1
             loss = (nn.functional.nll_loss if is_sequence else nn.functional.cross_entropy)(logits, labels)
-        output = SequenceClassifierOutput(loss=loss, logits=logits)
-        return output.to_tuple() if return_dict is False else output
+        result = SequenceClassifierOutput(loss=loss, logits=logits)
+        return result.to_tuple() if return_dict is False else result
 
     @torch.no_grad()
     def decode(
@@ -231,13 +249,16 @@ class SpeechPromptForAudioClassification(SpeechPromptPreTrainedModel):
         return batch["input_ids"].to(device), batch["attention_mask"].to(device)
 
 
-def drop_units(input_ids: Tensor, attention_mask: Tensor, share: float, pad_token_id: int) -> tuple[Tensor, Tensor]:
+def drop_units(
+    input_ids: Tensor, attention_mask: Tensor, share: float | Tensor, pad_token_id: int
+) -> tuple[Tensor, Tensor]:
     """Leave out a random share of the units; start token and separator stay.
 
     Args:
         input_ids (`LongTensor` of shape `(B, N)`): utterances.
         attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
-        share (`float`): probability of each unit to be left out; drawn from torch's global generator.
+        share (`float` or `Tensor` of shape `(B, 1)`): probability of each unit to be left out; drawn from torch's
+            global generator.
         pad_token_id (`int`): fills the end.
 
     Returns:

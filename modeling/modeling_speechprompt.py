@@ -20,6 +20,8 @@ from .adapter_files import (
     HUB_KEYS,
     TRAINING_STATE,
     VERBALIZER,
+    check_adapter,
+    file_digests,
     find_file,
     load_prompt,
     load_training_state,
@@ -36,9 +38,11 @@ from .modeling_gslm import GSLMForCausalLM
 from .prompt_base import PromptModule
 from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
+from .untrusted import check_config_values, read_config_file
 from .verbalizers import VerbalizerHead
+from .versions import package_versions
 
-__all__ = ["LANGUAGE_MODEL_FOLDER", "SpeechPromptPreTrainedModel"]
+__all__ = ["LANGUAGE_MODEL_FOLDER", "SpeechPromptPreTrainedModel", "read_config"]
 
 LANGUAGE_MODEL_FOLDER = "language_model"
 """Where the method `"finetune"` saves its language model, inside the folder of the model."""
@@ -69,7 +73,9 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
     def __init__(self, config: SpeechPromptConfig, lm: GSLMForCausalLM, unit_tokens: Tensor | None = None) -> None:
         super().__init__(config)
         generator = torch.Generator().manual_seed(config.seed)
-        self.prompt: PromptModule | None = None
+        self.prompt: PromptModule | None
+        # A place of its own even while it is empty: an optimizer's state counts parameters in their order.
+        self.register_module("prompt", None)
         if config.method == "prompt":
             kind = DeepPrompt if config.prompt_type == "deep" else InputPrompt
             self.prompt = kind(config, lm, generator)
@@ -162,8 +168,6 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             return
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.architectures = [type(self).__name__]
-        self.config.save_pretrained(folder)
         if self.prompt is not None:
             save_prompt(
                 folder,
@@ -176,6 +180,9 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             self.lm.save_pretrained(folder / LANGUAGE_MODEL_FOLDER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.verbalizer.state_dict().items()}
         save_tensors(folder / VERBALIZER, tensors)
+        self.config.architectures = [type(self).__name__]
+        self.config.file_sha256 = file_digests(folder, self.config.method)
+        self.config.save_pretrained(folder)
         if save_training_state or re.fullmatch(r"checkpoint-\d+", folder.name):
             save_tensors(folder / TRAINING_STATE, training_state(self))
         else:
@@ -250,7 +257,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
         }
         # A copy, because the model's configuration follows its prompt.
-        config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else _read_config(name, **hub)
+        config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else read_config(name, **hub)
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
         if attn_implementation is not None:
             options["attn_implementation"] = attn_implementation
@@ -263,6 +270,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             lm = _load_language_model(name, hub, options)
         else:
             lm = cls._load_base_of(name, config, base, hub, options)
+        check_adapter(name, config, lm.config, **hub)
         model = cls(config, lm)
         if model.prompt is not None:
             load_prompt(name, model.prompt, **hub)
@@ -315,21 +323,32 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         config.base_revision = getattr(lm.config, "_commit_hash", None) or config.base_revision
         config.base_fingerprint = base_fingerprint(lm)
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
+        config.trained_with = package_versions()
         model = cls(config, lm, unit_tokens)
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()
 
 
-def _read_config(name: str, **hub: Any) -> SpeechPromptConfig:
+def read_config(name: str, **hub: Any) -> SpeechPromptConfig:
+    """The configuration of a saved adapter.
+
+    Args:
+        name (`str`): folder or Hub id.
+        hub: where and how files are found.
+
+    Raises:
+        AdapterError: there is none, or it is no adapter's.
+    """
     path = None if os.path.isfile(name) else find_file(name, "config.json", **hub)
     if path is None:
         raise _no_adapter(name)
-    values, _ = SpeechPromptConfig.get_config_dict(name, **hub)
+    values = read_config_file(path)
     if values.get("model_type") != SpeechPromptConfig.model_type:
         raise AdapterError(
             f"{name} holds a model of type {values.get('model_type')!r}, not {SpeechPromptConfig.model_type!r}",
             hint="train an adapter on it first: speechprompt train --base …",
         )
+    check_config_values(values, name)
     return SpeechPromptConfig.from_dict(values)
 
 

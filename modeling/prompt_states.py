@@ -21,12 +21,16 @@ class PromptStates:
         inputs (`Tensor` of shape `(P, D)` or `(B, P, D)`, *optional*): vectors before the tokens, not scaled.
         keys, values (`tuple` of L `Tensor`s of shape `(P, H, D/H)` or `(B, P, H, D/H)`, *optional*): attention keys
             and values before those of the tokens, one tensor a layer.
+        input_mask (`BoolTensor` of shape `(B, P)`, *optional*): which columns of `inputs` a row has; all without it.
+        key_mask (`BoolTensor` of shape `(B, P)`, *optional*): which columns of `keys` a row has; all without it.
     """
 
     separator: Tensor | None = None
     inputs: Tensor | None = None
     keys: tuple[Tensor, ...] | None = None
     values: tuple[Tensor, ...] | None = None
+    input_mask: Tensor | None = None
+    key_mask: Tensor | None = None
 
     def layer(self, index: int) -> tuple[Tensor | None, Tensor | None]:
         """Keys and values of layer `index`, or `(None, None)`."""
@@ -43,3 +47,21 @@ class PromptStates:
     def num_input_columns(self) -> int:
         """Columns P that the input vectors add to the sequence."""
         return 0 if self.inputs is None else self.inputs.shape[-2]
+
+    def take_rows(self, rows: Tensor) -> PromptStates:
+        """The prompts of `rows` (`LongTensor` of shape `(n,)`), with as many columns as before."""
+
+        def take(tensor: Tensor | None, num_dims: int) -> Tensor | None:
+            return tensor if tensor is None or tensor.dim() < num_dims else tensor[rows]
+
+        def take_layers(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+            return None if tensors is None else tuple(t if t.dim() < 4 else t[rows] for t in tensors)
+
+        return PromptStates(
+            separator=take(self.separator, 2),
+            inputs=take(self.inputs, 3),
+            keys=take_layers(self.keys),
+            values=take_layers(self.values),
+            input_mask=take(self.input_mask, 2),
+            key_mask=take(self.key_mask, 2),
+        )

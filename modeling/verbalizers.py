@@ -113,14 +113,28 @@ class VerbalizerHead(nn.Module):
         self.bias: nn.Parameter | None = None
         if config.verbalizer == "learnable":
             generator = torch.Generator().manual_seed(config.seed)
-            num_features = {"separator": 1, "pooled": 2}.get(config.readout, 0) * config.vocab_size
-            num_features = num_features or config.hidden_size
+            num_features = _num_features(config)
             bound = num_features**-0.5
             weight = torch.empty(len(self.rows), num_features).uniform_(-bound, bound, generator=generator)
             self.weight = nn.Parameter(weight)
             if config.readout == "hidden":
                 self.bias = nn.Parameter(torch.zeros(len(self.rows)))
         self.register_buffer("unit_token_of_row", self._unit_tokens_of_rows(unit_tokens))
+
+    @staticmethod
+    def shapes(config: SpeechPromptConfig) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of a verbalizer's tensors, without making them.
+
+        Args:
+            config (`SpeechPromptConfig`): kind, readout, labels, sizes.
+        """
+        num_rows = len(LabelRows(config.num_classes, config.label_sequences))
+        shapes: dict[str, tuple[int, ...]] = {"unit_token_of_row": (num_rows,)}
+        if config.verbalizer == "learnable":
+            shapes["weight"] = (num_rows, _num_features(config))
+            if config.readout == "hidden":
+                shapes["bias"] = (num_rows,)
+        return shapes
 
     @property
     def needs_units(self) -> bool:
@@ -259,3 +273,8 @@ class VerbalizerHead(nn.Module):
                 hint="config.json and verbalizer.safetensors come from different runs; save the adapter again",
             )
         self.load_state_dict(tensors)
+
+
+def _num_features(config: SpeechPromptConfig) -> int:
+    """Columns of a learnable verbalizer's weight."""
+    return {"separator": 1, "pooled": 2}.get(config.readout, 0) * config.vocab_size or config.hidden_size

@@ -9,12 +9,35 @@ from typing import Any
 import torch
 
 from ..core.errors import ConfigurationError
+from ..core.files import read_json
 from ..core.locations import reading
 from .dense_model import DenseModel, WaveDenseModel, without_progress_bar
 from .dense_whisper import WhisperDenseModel
 from .quantizer import Quantizer
 
-__all__ = ["dense_model_from", "load_dense_model", "load_quantizer"]
+__all__ = ["check_processor_config", "dense_model_from", "load_dense_model", "load_quantizer"]
+
+
+def check_processor_config(location: str) -> None:
+    """Refuse a folder whose `processor_config.json` holds other things than the blocks of a processor.
+
+    Args:
+        location (`str`): folder; nothing is checked of a Hub id, or where there is no such file.
+
+    Raises:
+        ConfigurationError: the file is no JSON object, or a block of it is none; the message names it.
+    """
+    path = os.path.join(location, "processor_config.json")
+    if not os.path.isfile(path):
+        return
+    values = read_json(path)
+    blocks = {"": values} if not isinstance(values, dict) else values
+    for name in ("", "feature_extractor", "unit_encoder"):
+        if not isinstance(blocks.get(name, {}), dict):
+            what = f"{name} in {path}" if name else path
+            raise ConfigurationError(
+                f"{what} is no JSON object but {blocks[name]!r:.60}", hint="the file is damaged: copy or save it again"
+            )
 
 
 def dense_model_from(model: Any, layer: int, *, revision: str | None = None) -> DenseModel:
@@ -49,7 +72,7 @@ def load_dense_model(location: str, subfolder: str, layer: int, options: dict[st
     """Read `location/subfolder`, a folder or a Hub repository, in float32.
 
     Raises:
-        ConfigurationError: there is no encoder.
+        ConfigurationError: there is no encoder, or its files are damaged.
     """
     from transformers import MODEL_MAPPING, AutoConfig
 
@@ -72,7 +95,7 @@ def load_dense_model(location: str, subfolder: str, layer: int, options: dict[st
         model_class: Any = WhisperEncoder
     else:
         model_class = MODEL_MAPPING[type(config)]
-    with without_progress_bar():
+    with reading(name, ConfigurationError, "the encoder"), without_progress_bar():
         model = model_class.from_pretrained(name, config=config, dtype=torch.float32, **options)
     return dense_model_from(model, layer)
 
@@ -81,16 +104,21 @@ def load_quantizer(location: str, file_name: str, options: dict[str, Any]) -> Qu
     """Read the centroids of a folder or a Hub repository.
 
     Raises:
-        ConfigurationError: there are none.
+        ConfigurationError: there are none, or the file is damaged.
     """
     if os.path.isdir(location):
         path = Path(location) / file_name
         if not path.is_file():
             raise ConfigurationError(f"{location} has no {file_name}", hint="fit one with `speechprompt quantize`")
-        return Quantizer.load(path)
+        return _read_quantizer(path)
     from transformers.utils import cached_file
 
     with reading(location, ConfigurationError, "the quantizer"):
         resolved = cached_file(location, file_name, **options)
     assert resolved is not None  # cached_file raises where the file is missing
-    return Quantizer.load(resolved)
+    return _read_quantizer(resolved)
+
+
+def _read_quantizer(path: str | os.PathLike[str]) -> Quantizer:
+    with reading(path, ConfigurationError, "the quantizer"):
+        return Quantizer.load(Path(path))

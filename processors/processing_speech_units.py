@@ -15,6 +15,7 @@ from ..core.errors import ConfigurationError
 from ..core.locations import reading
 from ..core.units import UnitSequence
 from .feature_extraction_speech_units import SpeechUnitFeatureExtractor
+from .loading import check_processor_config
 from .tokenization_units import UnitTokenizer
 from .unit_encoder import BESIDE_ME, UnitEncoder, UnitEncoderDescription
 
@@ -233,7 +234,7 @@ class SpeechUnitProcessor(ProcessorMixin):
             kwargs: as for any processor of transformers.
 
         Raises:
-            ConfigurationError: there is no such folder or repository, or no processor in it.
+            ConfigurationError: there is no such folder or repository, no processor in it, or a damaged one.
         """
         name = os.fspath(pretrained_model_name_or_path)
         location = resolve_base(name)
@@ -244,6 +245,7 @@ class SpeechUnitProcessor(ProcessorMixin):
             "token": token,
         }
         with reading(location, ConfigurationError, "the processor"):
+            check_processor_config(location)
             processor = super().from_pretrained(location, revision=revision, **options, **kwargs)
         encoder = processor.unit_encoder
         encoder.location = location

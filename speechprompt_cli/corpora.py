@@ -103,17 +103,6 @@ def device_or_best(device: str | None) -> str:
     Raises:
         ConfigurationError: this machine has no such device.
     """
-    import torch
+    from speechprompt_hf.core.devices import usable_device
 
-    from speechprompt_hf.core.errors import ConfigurationError
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(
-            f"the device {device!r} cannot be used here: {str(error).splitlines()[0]}",
-            hint="cpu, cuda, cuda:0 and so on, as far as this machine and its torch have them",
-        ) from error
-    return device
+    return str(usable_device(device))

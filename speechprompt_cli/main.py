@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from .commands import distill, doctor, evaluate, predict, pretrain, quantize, quickstart, train, units
+from .commands import distill, doctor, evaluate, predict, pretrain, push, quantize, quickstart, train, units
 from .console import print_error
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -17,7 +17,7 @@ __all__ = ["COMMANDS", "app", "main"]
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _WRONG_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
-_START, _USE, _MAKE = "Start here", "Train and use adapters", "Make your own backbone"
+_START, _USE, _SHARE, _MAKE = "Start here", "Train and use adapters", "Share", "Make your own backbone"
 COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "quickstart": (_START, quickstart.run),
     "doctor": (_START, doctor.run),
@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "evaluate": (_USE, evaluate.run),
     "predict": (_USE, predict.run),
     "units": (_USE, units.run),
+    "push": (_SHARE, push.run),
+    "push-base": (_SHARE, push.run_base),
     "distill": (_MAKE, distill.run),
     "quantize": (_MAKE, quantize.run),
     "pretrain": (_MAKE, pretrain.run),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..console import note, print_json, print_line, working
 from ..corpora import read_corpus
-from ..options import DatasetOption, JsonOption, OutputOption, SeedOption
+from ..options import DatasetOption, DeviceOption, JsonOption, OutputOption, SeedOption
+
+if TYPE_CHECKING:
+    from speechprompt_hf.processors.processing_speech_units import SpeechUnitProcessor
 
 
 def run(
@@ -28,7 +31,11 @@ def run(
     width: Annotated[int, typer.Option(min=8, help="Width of the model; four times as wide inside the layers.")] = 256,
     heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 4,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 2e-3,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output's quantizer by the one of --base.")
+    ] = False,
     seed: SeedOption = 0,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a unit language model on a corpus of units: the last step to a backbone of your own.
@@ -48,7 +55,8 @@ def run(
     }
     options = {"num_steps": steps, "tokens_per_step": tokens_per_step, "learning_rate": learning_rate, "seed": seed}
     with working():
-        result = _pretrain(dataset, output, base, num_units, {**options, "model": sizes})
+        processor = _processor_for(base, output, overwrite=overwrite) if base is not None else None
+        result = _pretrain(dataset, output, processor, num_units, device, {**options, "model": sizes})
     if as_json:
         print_json(result)
     else:
@@ -56,13 +64,42 @@ def run(
         print_line(f"{output}\t{result['parameters']} parameters\tloss {loss} nats a unit")
 
 
+def _processor_for(base: str, output: Path, *, overwrite: bool) -> SpeechUnitProcessor:
+    """What made the units; refuses to put it in the place of another quantizer, on which models may stand."""
+    from speechprompt_hf import SpeechUnitProcessor
+    from speechprompt_hf.core.errors import SpeechPromptError
+    from speechprompt_hf.pretraining.checkpoints import forget_other_units
+
+    processor = SpeechUnitProcessor.from_pretrained(base)
+    if not (output / "quantizer.safetensors").exists():
+        return processor
+    try:
+        there = SpeechUnitProcessor.from_pretrained(output).fingerprint["digest"]
+    except SpeechPromptError:
+        there = None
+    if there == processor.fingerprint["digest"]:
+        return processor
+    if not overwrite:
+        raise typer.BadParameter(
+            f"{output} holds a quantizer other than that of --base, and language models and adapters may stand on its "
+            "units: choose another folder, or replace it with --overwrite",
+            param_hint="--output",
+        )
+    forget_other_units(output, processor.fingerprint["digest"])
+    return processor
+
+
 def _pretrain(
-    dataset: str, output: Path, base: str | None, num_units: int | None, options: dict[str, Any]
+    dataset: str,
+    output: Path,
+    processor: SpeechUnitProcessor | None,
+    num_units: int | None,
+    device: str | None,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
-    from speechprompt_hf import SpeechUnitProcessor, UnitVocabulary
+    from speechprompt_hf import UnitVocabulary
     from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
 
-    processor = SpeechUnitProcessor.from_pretrained(base) if base is not None else None
     vocabulary = processor.tokenizer.vocabulary if processor else UnitVocabulary.from_num_units(num_units or 1)
     fingerprint = processor.fingerprint if processor else None
     corpus = read_corpus(dataset)
@@ -78,6 +115,7 @@ def _pretrain(
         vocabulary=vocabulary,
         validation=list(validation),
         fingerprint=fingerprint,
+        device=device,
         on_report=reports.append,
     )
     if processor is not None:

@@ -125,19 +125,37 @@ def run(
 
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
-    if (output / "report.json").exists() and not (resume or overwrite):
+    holds = _what_is_in(output)
+    if holds and not (resume or overwrite):
         raise typer.BadParameter(
-            f"{output} holds a trained adapter: choose another folder, or replace it with --overwrite",
-            param_hint="--output",
+            f"{output} holds {holds}: choose another folder, or replace it with --overwrite", param_hint="--output"
         )
-    if not resume or any(output.glob("checkpoints/checkpoint-*")):
+    if not resume or _can_go_on(output):
         return
-    if (output / "report.json").exists() and not overwrite:
+    if holds and not overwrite:
         raise typer.BadParameter(
-            f"the run in {output} is finished, there is nothing to resume: replace it with --overwrite",
+            f"{output} holds {holds} and no checkpoint: the run is finished, there is nothing to resume; replace it "
+            "with --overwrite",
             param_hint="--resume",
         )
     note(f"there is nothing to resume in {output}: training starts anew")
+
+
+def _what_is_in(output: Path) -> str | None:
+    """What training into this folder would replace."""
+    # A run that was stopped between adapter and report left no report.
+    if any((output / name).exists() for name in ("report.json", "verbalizer.safetensors")):
+        return "a trained adapter"
+    return "a model" if (output / "config.json").exists() else None
+
+
+def _can_go_on(output: Path) -> bool:
+    if not any(output.glob("checkpoints/checkpoint-*")):
+        return False
+    with working():
+        from speechprompt_hf.training.resuming import last_complete_checkpoint
+
+        return last_complete_checkpoint(output / "checkpoints") is not None
 
 
 def _print_next(output: Path, hears: bool) -> None:

@@ -36,7 +36,8 @@ def run(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the corpus as Parquet.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the corpus as Parquet.", file_okay=False, show_default=False),
     ] = None,
     base: BaseOption = DEFAULT_BASE,
     label_column: LabelColumnOption = None,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import AudioDecodeError, AudioTooShortError, AudioValueError, SamplingRateError
-from .extras import torchaudio_is_usable
+from .extras import require, torchaudio_is_usable
 
 __all__ = ["check_waveform", "load_waveform", "read_audio", "resample", "resample_tensor"]
 
@@ -32,9 +32,10 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
 
     Raises:
         AudioDecodeError: there is no such file, or it is no sound file, corrupt or truncated.
+        MissingDependencyError: soundfile is not installed.
     """
-    import soundfile
-
+    # By name: readers of this code on the Hub may lack it, and transformers refuses code that imports what is absent.
+    soundfile = require("soundfile")
     label = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "the given bytes")
     try:
         with _binary_stream(source) as stream:
@@ -113,14 +114,13 @@ def resample(waveform: Waveform, rate: int, target_rate: int) -> Waveform:
 
     Raises:
         SamplingRateError: a rate is not positive.
+        MissingDependencyError: the rates differ, and soxr is not installed.
     """
     if rate <= 0 or target_rate <= 0:
         raise SamplingRateError(f"a sampling rate of {min(rate, target_rate)} Hz is impossible")
     if rate == target_rate:
         return waveform
-    import soxr
-
-    return np.asarray(soxr.resample(waveform, rate, target_rate), dtype=np.float32)
+    return np.asarray(require("soxr").resample(waveform, rate, target_rate), dtype=np.float32)
 
 
 def resample_tensor(waveform: Any, rate: int, target_rate: int) -> Any:
@@ -147,10 +147,8 @@ def resample_tensor(waveform: Any, rate: int, target_rate: int) -> Any:
         return waveform
     if not torchaudio_is_usable():
         return waveform.new_tensor(resample(waveform.cpu().numpy(), rate, target_rate))
-    from torchaudio.functional import resample as resample_on_device
-
     # Width, roll-off and window of torchaudio's "kaiser_best".
-    return resample_on_device(
+    return require("torchaudio.functional", "torchaudio").resample(
         waveform,
         rate,
         target_rate,

@@ -22,4 +22,6 @@ def resolve_base(name_or_path: str) -> str:
     folder = EMBEDDED_BASES.get(name_or_path)
     if folder is None:
         return name_or_path
-    return str(Path(__file__).resolve().parent.parent / "backbones" / folder)
+    path = Path(__file__).resolve().parent.parent / "backbones" / folder
+    # Where this code came from the Hub without the package, the name is that of a repository.
+    return str(path) if path.is_dir() else name_or_path

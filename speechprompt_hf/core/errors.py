@@ -11,6 +11,7 @@ __all__ = [
     "ConfigurationError",
     "DatasetError",
     "FingerprintMismatchError",
+    "HubError",
     "LabelError",
     "MissingDependencyError",
     "SamplingRateError",
@@ -87,3 +88,7 @@ class AdapterError(SpeechPromptError, ValueError):
 
 class FingerprintMismatchError(SpeechPromptError, ValueError):
     """Weights, centroids or units are not those that were recorded."""
+
+
+class HubError(SpeechPromptError, OSError):
+    """The Hub refused, or could not be reached; nothing was changed there unless the message says so."""

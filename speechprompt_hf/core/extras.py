@@ -16,12 +16,13 @@ _BROKEN_TORCHAUDIO = (
 )
 
 
-def require(module: str, extra: str) -> ModuleType:
+def require(module: str, extra: str | None = None) -> ModuleType:
     """Import an optional module.
 
     Args:
         module (`str`): the module's name.
-        extra (`str`): the extra of this package that brings it.
+        extra (`str`, *optional*): the extra of this package that brings it; without one the module is a package of
+            the same name, which this package brings and readers of its code on the Hub may lack.
 
     Raises:
         MissingDependencyError: the module is absent or fails to load.
@@ -29,9 +30,8 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"{module} cannot be imported: {error}", hint=f'pip install "speechprompt-hf[{extra}]"'
-        ) from error
+        hint = f"pip install {module}" if extra is None else f'pip install "speechprompt-hf[{extra}]"'
+        raise MissingDependencyError(f"{module} cannot be imported: {error}", hint=hint) from error
 
 
 def check_torchaudio() -> bool:

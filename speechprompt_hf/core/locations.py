@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from safetensors import SafetensorError
+
 from .errors import SpeechPromptError
 
 __all__ = ["looks_like_a_path", "reading"]
@@ -26,7 +28,8 @@ def reading(name: str | os.PathLike[str], error_class: type[SpeechPromptError], 
         what (`str`): what the name shall be, for example `"the base"`.
 
     Raises:
-        SpeechPromptError: of `error_class`: there is no such folder, or nothing can be loaded from it.
+        SpeechPromptError: of `error_class`: there is no such folder, nothing can be loaded from it, or a file of it is
+            damaged.
     """
     text = os.fspath(name)
     if looks_like_a_path(text) and not os.path.exists(text):
@@ -36,7 +39,9 @@ def reading(name: str | os.PathLike[str], error_class: type[SpeechPromptError], 
     except SpeechPromptError:
         raise
     # The Hub's own errors are OSError or, for impossible names, ValueError.
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         hint = "look into the folder" if os.path.exists(text) else "give a folder that is there, or check the id"
+        if isinstance(error, SafetensorError):
+            hint = "its weights are damaged: copy or save them again"
         raise error_class(f"{what} {text} cannot be loaded: {first}", hint=hint) from error

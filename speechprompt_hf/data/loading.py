@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from datasets import Audio, ClassLabel, Dataset, Value
+from datasets import Dataset
 
 from ..core.errors import DatasetError
-from .sources import read_source, rooted
+from .columns import unify
+from .sources import read_source
 from .splits import carve
-from .unit_identity import merged_units, recorded_unit_fingerprint
+from .unit_identity import recorded_unit_fingerprint
 
 __all__ = ["Splits", "load_rows", "load_splits"]
-
-_SPEAKER_COLUMNS = ("speaker", "speaker_id")
-_ITEM_COLUMNS = ("item", "path", "id", "file_name", "file")
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,8 @@ class Splits:
         speakers_apart (`bool | None`): whether the parts share no speaker; `None` where speakers are unknown.
         notes (`tuple[str, ...]`): what a reader of the result should know: how missing parts were made.
         unit_fingerprint (`dict | None`): of the encoder that made the units, where `units.json` beside them says it.
+        options (`dict | None`): the arguments of `load_splits` that shape the parts; given again, they make the same.
+        carved (`tuple[str, ...]`): the parts that the data set lacked and that were taken out of its rows.
     """
 
     train: Dataset
@@ -44,6 +42,8 @@ class Splits:
     speakers_apart: bool | None = None
     notes: tuple[str, ...] = ()
     unit_fingerprint: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+    carved: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Literal["audio", "units"]:
@@ -104,7 +104,7 @@ def load_splits(
         UnitError: units that are neither integers nor text of integers.
     """
     tables, root, left_out = read_source(source, config_name=config_name, revision=revision)
-    parts = {name: _unify(table, name, root, label_column, speaker_column) for name, table in tables.items()}
+    parts = {name: unify(table, name, root, label_column, speaker_column) for name, table in tables.items()}
     notes = list(left_out)
     if "train" not in parts and len(parts) > 1:
         raise DatasetError(
@@ -124,7 +124,7 @@ def load_splits(
             hint="a classifier needs at least two labels",
         )
     # Test first: validation is then taken from what trains.
-    carved = {"test", "validation"} - parts.keys()
+    carved = tuple(name for name in ("validation", "test") if name not in parts)
     for name, fraction, offset in (("test", test_fraction, 0), ("validation", validation_fraction, 1)):
         if name in carved:
             parts["train"], parts[name] = _carve_part(parts["train"], name, fraction, seed + offset, notes)
@@ -134,7 +134,23 @@ def load_splits(
         notes.append("speakers occur in more than one of the given parts: accuracy on new speakers may be lower")
     has_units = "units" in parts["train"].column_names
     fingerprint = recorded_unit_fingerprint(source) if has_units else None
-    return Splits(**parts, speakers_apart=apart, notes=tuple(notes), unit_fingerprint=fingerprint)
+    options = {
+        "label_column": label_column if label_column is None or isinstance(label_column, str) else list(label_column),
+        "speaker_column": speaker_column,
+        "validation_fraction": validation_fraction,
+        "test_fraction": test_fraction,
+        "seed": seed,
+        "config_name": config_name,
+        "revision": revision,
+    }
+    return Splits(
+        **parts,
+        speakers_apart=apart,
+        notes=tuple(notes),
+        unit_fingerprint=fingerprint,
+        options=options,
+        carved=carved,
+    )
 
 
 def load_rows(
@@ -168,91 +184,10 @@ def load_rows(
             f"{os.fspath(source)!r} has no part {split!r}", hint="it has no parts: leave the part out, or make folders"
         )
     name = split if split in tables else "pool"
-    rows = _unify(tables[name], name, root, label_column, speaker_column)
+    rows = unify(tables[name], name, root, label_column, speaker_column)
     if not len(rows):
         raise DatasetError(f"the {name} part of {os.fspath(source)!r} is empty")
     return rows
-
-
-def _unify(
-    table: Dataset,
-    name: str,
-    root: Path | None,
-    label_column: str | Sequence[str] | None,
-    speaker_column: str | None,
-) -> Dataset:
-    """Bring one table to the columns of `Splits`."""
-    columns = table.column_names
-    label_columns = _label_columns(columns, label_column)
-    content = "units" if "units" in columns else "audio"
-    if content not in columns:
-        raise DatasetError(f"there is neither a column 'audio' nor 'units': {columns}", hint="rename one of them")
-    items = _item_names(table, name)
-    labels = _label_texts(table, label_columns, items)
-    speakers = _speaker_names(table, speaker_column)
-    unified = rooted(table.select_columns([content]), root)
-    if content == "units":
-        unified = merged_units(unified, items)
-    feature = unified.features[content]
-    if isinstance(feature, Audio):
-        unified = unified.cast_column(content, Audio(decode=False))
-    for key, values in (("label", labels), ("speaker", speakers), ("item", items)):
-        unified = unified.add_column(key, np.asarray(values, dtype=object), feature=Value("string"))
-    return unified
-
-
-def _label_columns(columns: Sequence[str], label_column: str | Sequence[str] | None) -> tuple[str, ...]:
-    wanted = (label_column,) if isinstance(label_column, str) else tuple(label_column or ("label",))
-    unknown = [column for column in wanted if column not in columns]
-    if unknown:
-        raise DatasetError(
-            f"there is no column {unknown[0]!r}; the columns are {', '.join(columns)}",
-            hint="name the column of labels with label_column (--label-column)",
-        )
-    return wanted
-
-
-def _item_names(table: Dataset, name: str) -> list[str]:
-    column = next((column for column in _ITEM_COLUMNS if column in table.column_names), None)
-    if column is not None:
-        return [str(value) for value in table[column]]
-    feature = table.features.get("audio")
-    if isinstance(feature, Audio) or (isinstance(feature, dict) and "path" in feature):
-        # As Arrow, so that the bytes beside the paths are not copied.
-        batches = table.select_columns("audio").with_format("arrow").iter(1000)
-        paths = [path for batch in batches for path in batch["audio"].combine_chunks().field("path").to_pylist()]
-        return [str(path) if path else f"{name} row {row}" for row, path in enumerate(paths)]
-    return [f"{name} row {row}" for row in range(len(table))]
-
-
-def _label_texts(table: Dataset, columns: Sequence[str], items: Sequence[str]) -> list[str]:
-    texts: list[list[str]] = []
-    for column in columns:
-        feature = table.features[column]
-        values: list[Any] = list(table[column])
-        missing = [item for item, value in zip(items, values, strict=True) if value is None or value == ""]
-        if missing:
-            raise DatasetError(
-                f"{len(missing)} row(s) have no label in column {column!r}, first {missing[0]!r}",
-                hint="fill the labels in or leave these rows out",
-            )
-        if isinstance(feature, ClassLabel):
-            values = [feature.int2str(int(value)) for value in values]
-        texts.append([str(value) for value in values])
-    return [" ".join(parts) for parts in zip(*texts, strict=True)]
-
-
-def _speaker_names(table: Dataset, column: str | None) -> list[str | None]:
-    if column is None:
-        column = next((name for name in _SPEAKER_COLUMNS if name in table.column_names), "")
-    if not column:
-        return [None] * len(table)
-    if column not in table.column_names:
-        raise DatasetError(
-            f"there is no column {column!r}; the columns are {', '.join(table.column_names)}",
-            hint="name the column of speakers with speaker_column (--speaker-column)",
-        )
-    return [None if value in (None, "") else str(value) for value in table[column]]
 
 
 def _carve_part(train: Dataset, name: str, fraction: float, seed: int, notes: list[str]) -> tuple[Dataset, Dataset]:

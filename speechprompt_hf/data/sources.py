@@ -196,8 +196,10 @@ def _read_label_folders(folder: Path, notes: list[str]) -> Dataset:
         if unread:
             notes.append(f"{len(unread)} file(s) in {label_folder} left out, first {unread[0]!r}: convert them to wav")
     if not files:
+        foreign = [path for path in _visible(folder.rglob("*")) if path.suffix.lower() in UNREAD_SUFFIXES]
+        others = f", but {len(foreign)} file(s) of a kind that is not read, first {foreign[0]}" if foreign else ""
         raise DatasetError(
-            f"{folder} holds no recordings in sub-folders",
+            f"{folder} holds no recordings in sub-folders{others}",
             hint="put them into one sub-folder a label, or add metadata.csv with the columns file_name and label; "
             f"read are {', '.join(AUDIO_SUFFIXES)}",
         )

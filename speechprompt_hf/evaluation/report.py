@@ -121,7 +121,7 @@ def build_report(
         seconds (`float`): of training.
         seed (`int`): of training.
         base (`str`, *optional*): the base's name.
-        data (`Mapping`): `source`, `speakers_apart`, `fingerprint`.
+        data (`Mapping`): `source`, `speakers_apart`, `fingerprint`, and `split`, how the parts were made.
         num_rows (`Mapping[str, int]`): rows with units of each part.
         units (`Mapping`, *optional*): the processor's fingerprint.
         training (`Mapping`, *optional*): settings, history, epochs, validation metric.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,21 @@ from torch import nn
 from ..core.errors import ConfigurationError
 from ..core.files import atomic_path, write_json
 
-__all__ = ["ResumableRun", "adamw", "check_identity", "rows_digest"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "UNITS_IDENTITY",
+    "ResumableRun",
+    "adamw",
+    "check_identity",
+    "completed_settings",
+    "forget_other_units",
+    "rows_digest",
+]
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+UNITS_IDENTITY = "fingerprint of the units"
+"""What a checkpoint calls the identity of its units."""
 
 
 def adamw(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -53,14 +67,14 @@ class ResumableRun:
         on_report: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.output, self.identity, self.states = output, dict(identity), dict(states)
-        self.settings = asdict(config)
+        self.config = config
         self.counted, self.on_report = counted, on_report
         self.step, self.seconds, self.count = 0, 0.0, 0
         self._restore()
 
     @property
     def _path(self) -> Path:
-        return self.output / "checkpoint.pt"
+        return self.output / CHECKPOINT_FILE
 
     def report(self, values: Mapping[str, float]) -> None:
         """Writes one line of the log: step, seconds, rate and these values."""
@@ -78,7 +92,7 @@ class ResumableRun:
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all."""
         content = {
-            "settings": json.dumps(self.settings, sort_keys=True),
+            "settings": json.dumps(asdict(self.config), sort_keys=True),
             "identity": self.identity,
             "step": self.step,
             "seconds": self.seconds,
@@ -90,18 +104,61 @@ class ResumableRun:
 
     def _restore(self) -> None:
         if not self._path.exists():
-            write_json(self.output / "settings.json", self.settings)
+            write_json(self.output / "settings.json", asdict(self.config))
             return
-        content = torch.load(self._path, weights_only=True)
-        if content["settings"] != json.dumps(self.settings, sort_keys=True):
+        # On the CPU: the run may have begun on a GPU that this machine has not; the parts move it where they are.
+        content = torch.load(self._path, map_location="cpu", weights_only=True)
+        recorded = completed_settings(json.loads(content["settings"]), self.config)
+        now = json.loads(json.dumps(asdict(self.config)))
+        different = [name for name in sorted({*recorded, *now}) if recorded.get(name) != now.get(name)]
+        if different:
+            changes = ", ".join(f"{name} (was {recorded.get(name)}, is {now.get(name)})" for name in different)
             raise ConfigurationError(
-                f"{self._path} was written with other settings.",
-                hint="Use the same settings, or another output folder.",
+                f"{self._path} was written with other settings: {changes}",
+                hint="use the same settings, or another output folder",
             )
         check_identity(self._path, content.get("identity"), self.identity)
         for name, part in self.states.items():
             part.load_state_dict(content[name])
         self.step, self.seconds, self.count = content["step"], content["seconds"], content.get(self.counted, 0)
+
+
+def completed_settings(recorded: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Settings that an earlier version wrote, with the defaults of fields that it did not know.
+
+    Args:
+        recorded (`Mapping`): field → JSON value.
+        config (dataclass instance): of the class whose settings they are.
+
+    Returns:
+        `dict`: JSON values.
+    """
+    completed = dict(recorded)
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            completed[item.name] = completed_settings(completed.get(item.name) or {}, value)
+        elif item.name not in completed and item.default is not MISSING:
+            completed[item.name] = json.loads(json.dumps(item.default))
+        elif item.name not in completed and item.default_factory is not MISSING:
+            completed[item.name] = json.loads(json.dumps(item.default_factory()))
+    return completed
+
+
+def forget_other_units(output: Path, digest: str | None) -> None:
+    """Delete a checkpoint that was made on other units, and its log.
+
+    Args:
+        output (`Path`): the folder of the checkpoint.
+        digest (`str`, *optional*): identity of the units that count now.
+    """
+    path = output / CHECKPOINT_FILE
+    if not path.exists():
+        return
+    identity = torch.load(path, map_location="cpu", weights_only=True).get("identity") or {}
+    if identity.get(UNITS_IDENTITY) != digest:
+        path.unlink()
+        (output / "log.jsonl").unlink(missing_ok=True)
 
 
 def check_identity(path: Path, recorded: Mapping[str, str | None] | None, given: Mapping[str, str | None]) -> None:

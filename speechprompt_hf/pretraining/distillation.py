@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import HubertModel
 
 from .augmentation import AugmentationConfig, augment, unit_variance
-from .checkpoints import ResumableRun, adamw
+from .checkpoints import CHECKPOINT_FILE, ResumableRun, adamw
 from .filterbank import initialise_filterbank, student_config
 from .frames import Batch, TaughtShards, shard_digest
 from .precision import computes_bfloat16
@@ -130,7 +130,7 @@ def distill(
         waves = data.draw(generator, batch_size=32, num_frames=150).waves
         initialise_filterbank(student.encoder, unit_variance(waves), seed=config.seed)
     else:
-        earlier = torch.load(Path(start_from) / "checkpoint.pt", weights_only=True)["student"]
+        earlier = torch.load(Path(start_from) / CHECKPOINT_FILE, map_location="cpu", weights_only=True)["student"]
         student.load_state_dict({**student.state_dict(), **earlier})
     if config.num_units:
         batch = data.draw(generator, batch_size=300, num_frames=150)

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.devices import usable_device
 from ..core.digest import sha256_of_json
-from ..core.errors import DatasetError
-from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, SPECIAL_TOKENS, UnitVocabulary
+from ..core.errors import ConfigurationError
+from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.modeling_gslm import GSLMForCausalLM
-from .checkpoints import ResumableRun, adamw, rows_digest
+from .checkpoints import UNITS_IDENTITY, ResumableRun, adamw, rows_digest
 from .precision import computes_bfloat16
+from .rows import collate_rows, disturb, make_batches, make_rows
 
 
 def _small_model() -> dict[str, Any]:
@@ -48,6 +50,9 @@ class PretrainingConfig:
         checkpoint_every (`int`, *optional*, defaults to 100): updates between checkpoints.
         validate_every (`int`, *optional*, defaults to 250): updates between validations.
         model (`dict`, *optional*): arguments of [`GSLMConfig`]; 4 layers of width 256 by default.
+
+    Raises:
+        ConfigurationError: a share is not in [0, 1).
     """
 
     num_steps: int = 1500
@@ -66,114 +71,19 @@ class PretrainingConfig:
     validate_every: int = 250
     model: dict[str, Any] = field(default_factory=_small_model)
 
+    def __post_init__(self) -> None:
+        for name in ("replaced_units", "left_out_units"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name)!r}", hint="give a share of the units: at least 0, less than 1"
+                )
+
     def rate(self, step: int) -> float:
         """Learning rate of an update."""
         if step < self.warm_up_steps:
             return self.learning_rate * (step + 1) / self.warm_up_steps
         share = (step - self.warm_up_steps) / max(1, self.num_steps - self.warm_up_steps)
         return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
-
-
-def make_rows(
-    sequences: Sequence[Sequence[int]],
-    vocabulary: UnitVocabulary,
-    *,
-    max_tokens: int,
-    break_mode: Literal["utterance", "stream"] = "utterance",
-) -> list[np.ndarray]:
-    """Token rows by fairseq's convention: each starts with `</s>`, an utterance ends with `</s>`.
-
-    Args:
-        sequences (`Sequence[Sequence[int]]`): merged units of each utterance.
-        vocabulary ([`UnitVocabulary`]): units to token ids.
-        max_tokens (`int`): longest row, both `</s>` included.
-        break_mode (`str`, *optional*, defaults to `"utterance"`): see [`PretrainingConfig`].
-
-    Returns:
-        `list[np.ndarray]`: int64 rows of 3 to `max_tokens` ids; a model reads `row[:-1]` and predicts `row[1:]`.
-
-    Raises:
-        DatasetError: there is no utterance with units.
-    """
-    tokens = [[*vocabulary.encode(units), EOS_TOKEN_ID] for units in sequences if len(units)]
-    if not tokens:
-        raise DatasetError("The corpus has no utterance with units.", hint="Extract units first: speechprompt units.")
-    pieces = [[token for row in tokens for token in row]] if break_mode == "stream" else tokens
-    step = max_tokens - 1
-    rows = []
-    for piece in pieces:
-        for start in range(0, len(piece), step):
-            before = EOS_TOKEN_ID if start == 0 or break_mode == "utterance" else piece[start - 1]
-            part = piece[start : start + step]
-            if len(part) > 1 or start == 0:
-                rows.append(np.array([before, *part], dtype=np.int64))
-    return rows
-
-
-def make_batches(rows: Sequence[np.ndarray], tokens_per_step: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """Row indices of an epoch's batches: rows of like length together, batches in random order."""
-    lengths = np.array([len(row) for row in rows]) + generator.uniform(0, 4, size=len(rows))
-    batches: list[np.ndarray] = []
-    current: list[int] = []
-    for index in np.argsort(-lengths, kind="stable"):
-        longest = len(rows[current[0]]) if current else len(rows[index])
-        if current and longest * (len(current) + 1) > tokens_per_step:
-            batches.append(np.array(current))
-            current = []
-        current.append(int(index))
-    batches.append(np.array(current))
-    return [batches[index] for index in generator.permutation(len(batches))]
-
-
-def disturb(
-    rows: Sequence[np.ndarray],
-    generator: np.random.Generator,
-    unit_ids: tuple[int, int],
-    *,
-    replaced: float,
-    left_out: float,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rows as a model reads them, with units left out and replaced, and the rows it is to predict.
-
-    Args:
-        rows (`Sequence[np.ndarray]`): token rows of [`make_rows`].
-        generator (`np.random.Generator`): of the draws.
-        unit_ids (`tuple[int, int]`): the first token id that is a unit, and the one after the last.
-        replaced (`float`): share of the units replaced by random ones in what is read.
-        left_out (`float`): share of the units left out of both.
-
-    Returns:
-        `tuple[list[np.ndarray], list[np.ndarray]]`: pairs of rows of the same length, at least one unit in each.
-    """
-    first, end = unit_ids
-    read, predicted = [], []
-    for row in rows:
-        is_unit = (row >= first) & (row < end)
-        keep = ~is_unit | (generator.random(len(row)) >= left_out)
-        if not (keep & is_unit).any():
-            keep = np.ones(len(row), dtype=bool)
-        true = row[keep]
-        noisy = is_unit[keep] & (generator.random(len(true)) < replaced)
-        read.append(np.where(noisy, generator.integers(first, end, size=len(true)), true))
-        predicted.append(true)
-    return read, predicted
-
-
-def collate_rows(rows: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
-    """Pads rows on the right: `input_ids`, `attention_mask`, `labels` (-100 on padding), int64 of shape (B, N).
-
-    Args:
-        rows (`Sequence[np.ndarray]`): what the model reads.
-        labels (`Sequence[np.ndarray]`, *optional*): what it predicts, of the same lengths; the same rows by default.
-    """
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), PAD_TOKEN_ID, dtype=torch.long)
-    mask, targets = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for index, (row, target) in enumerate(zip(rows, labels or rows, strict=True)):
-        ids[index, : len(row)] = torch.from_numpy(row)
-        mask[index, : len(row)] = 1
-        targets[index, : len(row)] = torch.from_numpy(target)
-    return {"input_ids": ids, "attention_mask": mask, "labels": targets}
 
 
 def pretrain_gslm(
@@ -206,9 +116,11 @@ def pretrain_gslm(
 
     Raises:
         DatasetError: the corpus is empty.
-        ConfigurationError: `output` holds a checkpoint of other settings, rows, vocabulary or units.
+        ConfigurationError: `output` holds a checkpoint of other settings, rows, vocabulary or units, or there is no
+            such device here.
     """
     config = config or PretrainingConfig()
+    place = usable_device(device)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     cut = {"max_tokens": config.max_tokens, "break_mode": config.break_mode}
@@ -216,11 +128,11 @@ def pretrain_gslm(
     held_out = make_rows(validation, vocabulary, **cut) if len(validation) else []  # type: ignore[arg-type]
     torch.manual_seed(config.seed)
     model = GSLMForCausalLM(GSLMConfig(vocab_size=len(vocabulary), fingerprint=fingerprint, **config.model))
-    nn.Module.to(model, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    nn.Module.to(model, place)
     identity = {
         "training rows": rows_digest(rows),
         "vocabulary": sha256_of_json(vocabulary.symbols),
-        "fingerprint of the units": (fingerprint or {}).get("digest"),
+        UNITS_IDENTITY: (fingerprint or {}).get("digest"),
     }
     run = _Run(model, config, output, identity, on_report)
     run.train(rows, held_out, show_progress=show_progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoProcessor
+from transformers import AutoProcessor, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..core.embedded import DEFAULT_BASE, resolve_base
 from ..core.errors import AdapterError, ConfigurationError
@@ -17,13 +17,16 @@ from ..core.locations import reading
 from ..data.extraction import SkippedItem
 from ..data.fingerprint import data_fingerprint
 from ..data.loading import Splits, load_splits
+from ..data.trained_rows import TRAINED_ROWS_FILE, write_trained_rows
 from ..data.unit_identity import check_unit_identity
 from ..data.unit_splits import unit_splits, without_too_long
 from ..evaluation.baselines import BASELINES, BaselineResult, encoder_mean_baseline, hidden_state_baseline
 from ..evaluation.confusion import save_confusion_matrix
 from ..evaluation.prediction import class_probabilities
 from ..evaluation.report import build_report, classification_scores, write_report
+from ..hub.card import write_model_card
 from ..modeling.base_loading import load_base
+from ..processors.loading import check_processor_config
 from ..tasks import Task, task_from_labels
 from .run import TrainingResult, train
 from .settings import Method, TrainingSettings
@@ -75,7 +78,9 @@ def run_experiment(
 ) -> Experiment:
     """Train a classifier on a labelled data set, measure it on held-out rows beside the baselines, and save all.
 
-    Writes the adapter with its processor, `report.json` and `confusion.png` into `output_dir`.
+    Writes the adapter with its processor, `report.json`, `trained_rows.json` and `confusion.png` into `output_dir`.
+    What lay there stays until the training has ended; the report of an earlier adapter goes before the new adapter is
+    saved, so that it never lies beside another adapter than its own.
 
     Args:
         source (`str | PathLike | Splits`): see `load_splits`.
@@ -138,6 +143,7 @@ def run_experiment(
         processor=processor,
         resume=resume,
         progress=progress,
+        callbacks=[_OldReportRemoval(Path(output_dir))],
     )
     if not result.is_first_process:
         return Experiment({}, result, task, splits)
@@ -151,6 +157,20 @@ def run_experiment(
     name = "given rows" if isinstance(source, Splits) else os.fspath(source)
     report = _measure(task, splits, result, baselines, Path(output_dir), name, seed, num_copies, skips)
     return Experiment(report, result, task, splits)
+
+
+class _OldReportRemoval(TrainerCallback):
+    """Deletes what an earlier run said of its adapter, when the training that replaces the adapter has ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            for name in (REPORT_FILE, CONFUSION_FILE, TRAINED_ROWS_FILE):
+                (self.folder / name).unlink(missing_ok=True)
 
 
 def _measure(
@@ -179,6 +199,7 @@ def _measure(
             "source": source,
             "speakers_apart": splits.speakers_apart,
             "fingerprint": data_fingerprint(splits),
+            "split": None if splits.options is None else {**splits.options, "carved": list(splits.carved)},
         },
         num_rows={part: len(rows) for part, rows in splits.items()},
         units=result.model.config.unit_fingerprint,
@@ -194,8 +215,10 @@ def _measure(
         warnings=splits.notes,
     )
     predicted = [task.labels[index] for index in probabilities.argmax(-1)]
+    write_trained_rows(folder / TRAINED_ROWS_FILE, splits)
     save_confusion_matrix(folder / CONFUSION_FILE, list(splits.test["label"]), predicted, task.labels)
     write_report(folder / REPORT_FILE, report)
+    write_model_card(folder, report=report)
     return report
 
 
@@ -204,6 +227,7 @@ def _processor_of(base: str | os.PathLike[str]) -> Any:
     folder = resolve_base(os.fspath(base))
     if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, "processor_config.json")):
         return None
+    check_processor_config(folder)
     with reading(folder, AdapterError, "the processor of the base"):
         return AutoProcessor.from_pretrained(folder)
 

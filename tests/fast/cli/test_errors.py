@@ -143,17 +143,49 @@ def test_a_trained_adapter_is_not_replaced_unasked(speechprompt, adapter_folder,
     assert "--overwrite" in refused(speechprompt, *command)
 
 
+@pytest.mark.parametrize("left", ["config.json", "verbalizer.safetensors", "report.json"])
+def test_what_is_left_of_an_adapter_is_not_replaced_unasked(speechprompt, adapter_folder, recordings, tmp_path, left):
+    shutil.copy(adapter_folder / left, tmp_path / left)
+    for option in ([], ["--resume"]):
+        command = ["train", "--dataset", recordings, "--output", tmp_path, "--base", "absent-base", *option]
+        assert "--overwrite" in refused(speechprompt, *command)
+    # With it, what is wrong is the base.
+    assert "absent-base" in refused(speechprompt, *command, "--overwrite")
+    assert (tmp_path / left).read_bytes() == (adapter_folder / left).read_bytes()
+
+
+def test_an_incomplete_checkpoint_is_none_to_resume(speechprompt, adapter_folder, recordings, tmp_path):
+    shutil.copytree(adapter_folder, tmp_path / "a")
+    (tmp_path / "a" / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "a" / "checkpoints" / "checkpoint-3" / "trainer_state.json").write_text("{")
+    command = ["train", "--dataset", recordings, "--output", tmp_path / "a", "--base", "absent-base", "--resume"]
+    assert "nothing to resume" in refused(speechprompt, *command).replace("│ ", "")
+    shutil.copytree(tmp_path / "a" / "checkpoints", tmp_path / "b" / "checkpoints")
+    command[4] = tmp_path / "b"
+    assert "training starts anew" in refused(speechprompt, *command)
+
+
 def test_an_output_that_is_a_file_is_named(speechprompt, tmp_path, adapter_folder, recordings):
     (tmp_path / "file").write_text("")
     message = refused(speechprompt, "train", "--dataset", recordings, "--output", tmp_path / "file")
+    assert "is a file" in message.replace("│ ", "")
+    message = refused(speechprompt, "units", "--dataset", recordings, "--output", tmp_path / "file")
     assert "is a file" in message.replace("│ ", "")
     message = refused(speechprompt, "evaluate", adapter_folder, "--dataset", recordings, "--output", tmp_path)
     assert "is a" in message.replace("│ ", "") and "directory" in message
 
 
-def test_a_device_that_is_not_here_is_named(speechprompt, adapter_folder, recordings):
-    message = refused(speechprompt, "predict", adapter_folder, recordings / "low" / "0.wav", "--device", "tpu")
-    assert "'tpu' cannot be used here" in message
+@pytest.mark.parametrize("device", ["tpu", "hpu", "meta"])
+def test_a_device_that_is_not_here_is_named(speechprompt, adapter_folder, recordings, device):
+    message = refused(speechprompt, "predict", adapter_folder, recordings / "low" / "0.wav", "--device", device)
+    assert f"{device!r} cannot be used here" in message
+
+
+def test_a_device_for_pretraining_that_is_not_here_is_named(speechprompt, base_folder, tmp_path):
+    units = base_folder.parent / "units"
+    command = ["pretrain", "--dataset", units, "--num-units", 12, "--output", tmp_path / "o", "--device", "hpu"]
+    assert "'hpu' cannot be used here" in refused(speechprompt, *command)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_file_in_the_place_of_an_adapter_is_named(speechprompt, recordings):
@@ -192,6 +224,61 @@ def test_a_quantizer_is_not_replaced_unasked(speechprompt, recordings, encoder_f
     assert (folder / "quantizer.safetensors").read_bytes() == before
 
 
+@pytest.fixture
+def other_units(speechprompt, recordings, encoder_folder, tmp_path):
+    """A quantizer other than that of `base_folder`, and units of it."""
+    options = ["--encoder", encoder_folder, "--layer", 2, "--clusters", 12]
+    assert speechprompt("quantize", "--dataset", recordings, *options, "--output", tmp_path / "q").code == 0
+    command = ["units", "--dataset", recordings, "--base", tmp_path / "q", "--output", tmp_path / "units"]
+    assert speechprompt(*command).code == 0
+    return ["--dataset", tmp_path / "units", "--base", tmp_path / "q"]
+
+
+def test_pretrain_does_not_replace_a_quantizer_unasked(speechprompt, base_folder, other_units, tmp_path):
+    shutil.copytree(base_folder, tmp_path / "whole")
+    before = {
+        name: (tmp_path / "whole" / name).read_bytes() for name in ("quantizer.safetensors", "model.safetensors")
+    }
+    sizes = ["--steps", 2, "--layers", 1, "--width", 16, "--heads", 2, "--tokens-per-step", 400]
+    command = ["pretrain", *other_units, "--output", tmp_path / "whole", *sizes]
+    assert "--overwrite" in refused(speechprompt, *command)
+    assert {name: (tmp_path / "whole" / name).read_bytes() for name in before} == before
+    # The checkpoint of the other units goes with their quantizer.
+    answer = speechprompt(*command, "--overwrite", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    new = (tmp_path / "whole" / "quantizer.safetensors").read_bytes()
+    assert new == (tmp_path / "q" / "quantizer.safetensors").read_bytes() != before["quantizer.safetensors"]
+    # Of the same quantizer it goes on unasked.
+    assert speechprompt(*command).code == 0
+    (tmp_path / "whole" / "processor_config.json").unlink()
+    assert "--overwrite" in refused(speechprompt, *command)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("model.safetensors", "the base"),
+        ("encoder/model.safetensors", "the encoder"),
+        ("quantizer.safetensors", "quantizer.safetensors"),
+        ("processor_config.json", "processor_config.json"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe\x00 no tensors", None])
+def test_damaged_files_of_a_base_are_named(
+    speechprompt, recordings, base_folder, tmp_path, monkeypatch, file, words, content
+):
+    monkeypatch.setenv("SPEECHPROMPT_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(base_folder, tmp_path / "base")
+    path = tmp_path / "base" / file
+    path.write_bytes(path.read_bytes()[:-40] if content is None else content)
+    command = ["train", "--dataset", recordings, "--output", tmp_path / "o", "--base", tmp_path / "base"]
+    message = refused(speechprompt, *command)
+    assert words in message and str(tmp_path / "base") in message and "Error:" not in message
+    if file != "model.safetensors":
+        message = refused(speechprompt, "units", recordings / "low" / "0.wav", "--base", tmp_path / "base")
+        assert words in message and "Error:" not in message
+
+
 def test_a_base_without_a_language_model_says_how_to_make_one(speechprompt, recordings, base_folder, tmp_path):
     command = [
         "train",
@@ -217,5 +304,5 @@ def test_a_base_without_its_dictionary_is_named(speechprompt, recordings, base_f
 def test_an_output_that_cannot_be_written_is_named(speechprompt, recordings, base_folder):
     output = "/proc/no-such-folder/adapter"  # not even root can make a folder there
     answer = speechprompt("train", "--dataset", recordings, "--output", output, "--base", base_folder)
-    assert answer.code in (1, 2)
-    assert "Traceback" not in answer.err and "/proc/no-such-folder" in answer.err
+    assert answer.code == 2
+    assert "Traceback" not in answer.err and "/proc/no-such-folder" in answer.err and "check the path" in answer.err

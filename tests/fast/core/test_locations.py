@@ -1,4 +1,5 @@
 import pytest
+from safetensors import deserialize
 
 from speechprompt_hf.core.errors import AdapterError, AudioError, ConfigurationError
 from speechprompt_hf.core.locations import looks_like_a_path, reading
@@ -24,3 +25,10 @@ def test_foreign_errors_become_one_line_and_ours_pass(tmp_path):
         raise AudioError("a recording")
     with pytest.raises(KeyError), reading(tmp_path, ConfigurationError, "the base"):
         raise KeyError("a defect")
+
+
+def test_damaged_weights_are_told_from_absent_ones(tmp_path):
+    words = r"the base .* cannot be loaded: .*header"
+    with pytest.raises(AdapterError, match=words) as caught, reading(tmp_path, AdapterError, "the base"):
+        deserialize(b"no tensors")
+    assert "damaged" in caught.value.hint

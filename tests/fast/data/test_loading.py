@@ -235,3 +235,19 @@ def test_recordings_of_a_kind_that_is_not_read_leave_a_note(label_folder):
 def test_a_set_without_parts_has_no_validation_part(label_folder):
     with pytest.raises(DatasetError, match="has no part 'validation'"):
         load_rows(label_folder, split="validation")
+
+
+def test_recordings_of_a_kind_that_is_not_read_are_named_when_there_are_no_others(tmp_path):
+    for name in ("yes/b.m4a", "yes/a.m4a", "no/c.aac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"3 file\(s\) of a kind that is not read, first .*no/c\.aac"):
+        load_splits(tmp_path)
+
+
+def test_the_options_of_a_split_make_it_again(label_folder):
+    first = load_splits(label_folder, speaker_column="", seed=3, test_fraction=0.4)
+    again = load_splits(label_folder, **first.options)
+    assert [part["item"] for _, part in again.items()] == [part["item"] for _, part in first.items()]
+    assert first.carved == again.carved == ("validation", "test")
+    assert first.map_parts(lambda _, rows: rows).options == first.options

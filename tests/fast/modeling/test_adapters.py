@@ -231,7 +231,7 @@ def test_no_tensor_of_an_adapter_is_dropped_silently(base_folder, tmp_path):
     path = tmp_path / "adapter_model.safetensors"
     tensors = load_file(path)
     save_file({**tensors, "base_model.extra": torch.zeros(1)}, path)
-    with pytest.raises(AdapterError, match=r"holds .*base_model\.extra"):
+    with pytest.raises(AdapterError, match=r"holds base_model\.extra"):
         AutoModel.from_pretrained(tmp_path)
     save_file({**tensors, "prompt_embeddings": torch.zeros(4, 128)}, path)
     with pytest.raises(AdapterError, match=r"has shape \(4, 128\)"):

@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +8,8 @@ import torch
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
+from speechprompt_hf.pretraining.checkpoints import completed_settings
+from speechprompt_hf.pretraining.distillation import DistillationConfig
 from speechprompt_hf.pretraining.gslm_pretraining import (
     PretrainingConfig,
     collate_rows,
@@ -152,7 +157,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     pretrain_gslm(counting(), tmp_path, settings(), vocabulary=VOCABULARY, show_progress=False)
-    with pytest.raises(ConfigurationError, match="other settings"):
+    with pytest.raises(ConfigurationError, match=r"other settings: seed \(was 0, is 5\)"):
         pretrain_gslm(counting(), tmp_path, settings(seed=5), vocabulary=VOCABULARY, show_progress=False)
 
 
@@ -187,3 +192,64 @@ def test_pretraining_on_disturbed_units_differs(tmp_path):
     noisy = pretrain_gslm(counting(), tmp_path / "noisy", settings(replaced_units=0.2), **options)
     plain = pretrain_gslm(counting(), tmp_path / "plain", settings(), **options)
     assert not torch.equal(noisy.lm_head.weight, plain.lm_head.weight)
+
+
+def test_a_checkpoint_of_a_version_with_fewer_settings_goes_on(tmp_path):
+    options = {"vocabulary": VOCABULARY, "show_progress": False}
+    pretrain_gslm(counting(), tmp_path, settings(num_steps=2), **options)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    recorded = json.loads(content["settings"])
+    del recorded["left_out_units"], recorded["replaced_units"]
+    torch.save({**content, "settings": json.dumps(recorded)}, tmp_path / "checkpoint.pt")
+    pretrain_gslm(counting(), tmp_path, settings(num_steps=2), **options)
+    with pytest.raises(ConfigurationError, match=r"left_out_units \(was 0.0, is 0.1\)"):
+        pretrain_gslm(counting(), tmp_path, settings(num_steps=2, left_out_units=0.1), **options)
+
+
+def test_new_settings_within_settings_get_their_defaults_too():
+    config = DistillationConfig()
+    now = json.loads(json.dumps(asdict(config)))
+    recorded = json.loads(json.dumps(now))
+    del recorded["augmentation"]["level_decibels"], recorded["student"]
+    assert completed_settings(recorded, config) == now
+    recorded["augmentation"]["noise_probability"] = 0.1
+    assert completed_settings(recorded, replace(config, seed=3))["augmentation"]["noise_probability"] == 0.1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_run_that_began_on_a_gpu_goes_on_without_one(tmp_path, monkeypatch):
+    options = {"vocabulary": VOCABULARY, "show_progress": False}
+    whole = pretrain_gslm(counting(), tmp_path / "whole", settings(num_steps=7, checkpoint_every=4), **options)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(report):
+        raise StoppedError
+
+    cut = settings(num_steps=7, checkpoint_every=4, validate_every=5)
+    with pytest.raises(StoppedError):
+        pretrain_gslm(counting(), tmp_path / "cut", cut, validation=counting(seed=1), on_report=stop, **options)
+    content = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    with monkeypatch.context() as patch:
+        # As torch writes it of tensors on a GPU.
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(content, tmp_path / "cut" / "checkpoint.pt")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    resumed = pretrain_gslm(counting(), tmp_path / "cut", cut, **options)
+    torch.testing.assert_close(resumed.lm_head.weight, whole.lm_head.weight, atol=0, rtol=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_device_that_is_not_here_is_named_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigurationError, match="'cuda' cannot be used here"):
+        pretrain_gslm(counting(), tmp_path / "o", settings(), vocabulary=VOCABULARY, device="cuda")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["replaced_units", "left_out_units"])
+@pytest.mark.parametrize("share", [-0.1, 1.0, 20, float("nan")])
+def test_shares_of_units_are_shares(name, share):
+    with pytest.raises(ConfigurationError, match=f"{name} is {share}"):
+        PretrainingConfig(**{name: share})

@@ -202,3 +202,52 @@ def test_the_adapter_names_the_place_of_its_encoder(audio_base, tones, tmp_path)
     processor.base_source = "someone/encoder"
     train(task, splits, audio_base, output_dir=tmp_path / "other", **options)
     assert "someone/encoder" in (tmp_path / "other" / "processor_config.json").read_text()
+
+
+def test_recordings_that_are_not_read_are_noted_in_an_evaluation(experiment, tmp_path):
+    _, folder = experiment
+    write_tones(tmp_path / "others", seed=7)
+    (tmp_path / "others" / "low" / "telephone.m4a").write_bytes(b"x")
+    report = evaluate_adapter(folder / "adapter", tmp_path / "others", progress=False)
+    assert len(report["warnings"]) == 1 and "telephone.m4a" in report["warnings"][0]
+
+
+def test_recordings_of_the_training_in_another_folder_are_counted(experiment, tones, tmp_path):
+    made, folder = experiment
+    write_tones(tmp_path / "others", seed=7)
+    known = [item for item in made.splits.train["item"] if "/low/" in item]
+    shutil.copy(known[0], tmp_path / "others" / "low" / "a_nohash_0.wav")
+    report = evaluate_adapter(folder / "adapter", tmp_path / "others", progress=False)
+    words = "1 of 12 rows have the same recordings as train rows of the adapter's own training"
+    assert len(report["warnings"]) == 1 and report["warnings"][0].startswith(words)
+
+
+def test_a_report_never_lies_beside_another_adapter(base, tmp_path, monkeypatch):
+    from speechprompt_hf.training import experiment as module
+
+    splits = unit_task_splits(30, 12)
+    options = {"base": base, "progress": False, "settings": SETTINGS}
+    run_experiment(splits, tmp_path, **options)
+    before = (tmp_path / "report.json").read_bytes()
+    old = (tmp_path / "verbalizer.safetensors").read_bytes()
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(*arguments, **further):
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        # While it trains, the old adapter is whole.
+        patch.setattr("transformers.Trainer.evaluate", stop)
+        with pytest.raises(StoppedError):
+            run_experiment(splits, tmp_path, seed=1, **options)
+    assert (tmp_path / "report.json").read_bytes() == before
+    assert (tmp_path / "verbalizer.safetensors").read_bytes() == old
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_measure", stop)
+        with pytest.raises(StoppedError):
+            run_experiment(splits, tmp_path, seed=1, **options)
+    assert (tmp_path / "verbalizer.safetensors").read_bytes() != old
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not left & {"report.json", "confusion.png", "trained_rows.json"}

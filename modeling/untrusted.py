@@ -1,0 +1,204 @@
+"""Adapters and bases come from strangers: their claims are checked before anything of their size is made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..core.errors import AdapterError
+from .configuration_speechprompt import FORMAT_VERSION
+
+__all__ = [
+    "check_base_header",
+    "check_config_values",
+    "check_finite",
+    "check_header",
+    "read_config_file",
+]
+
+MAX_CONFIG_BYTES = 8_000_000
+"""Largest JSON file that is read; 100,000 labels of 60 characters fit."""
+
+_LIMITS = {
+    "num_virtual_tokens": 10_000,
+    "vocab_size": 1_000_000,
+    "hidden_size": 65_536,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 4_096,
+    "intermediate_size": 1_000_000,
+    "max_position_embeddings": 1_000_000,
+    "num_labels": 100_000,
+}
+_MAX_ELEMENTS = 2**31
+_MAX_CLASSES_OF_SEQUENCES = 5_000
+
+
+def read_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A JSON object of bounded size.
+
+    Raises:
+        AdapterError: the file is too large, no JSON, or no object.
+    """
+    size = os.path.getsize(path)
+    if size > MAX_CONFIG_BYTES:
+        raise AdapterError(f"{path} has {size} bytes, more than {MAX_CONFIG_BYTES}", hint="no real adapter has")
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{path} is not valid JSON: {error}", hint="it is damaged: save it again") from error
+    if not isinstance(values, dict):
+        raise AdapterError(f"{path} holds {type(values).__name__} instead of an object")
+    return values
+
+
+def check_config_values(values: Mapping[str, Any], name: str) -> None:
+    """Refuse numbers and labels that no real model has, before a configuration is made of them.
+
+    Args:
+        values (`Mapping`): the content of config.json.
+        name (`str`): of the model, for the message.
+
+    Raises:
+        AdapterError: a value is of the wrong type or out of range.
+    """
+    for key, limit in _LIMITS.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+            raise AdapterError(
+                f"{key} in config.json of {name} is {_short(value)}", hint=f"a whole number from 1 to {limit}"
+            )
+    version = values.get("format_version", 1)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise AdapterError(
+            f"{name} has format version {_short(version)}, this package reads up to {FORMAT_VERSION}",
+            hint="pip install --upgrade speechprompt-hf",
+        )
+    for first, second in (("vocab_size", "hidden_size"), ("max_position_embeddings", "hidden_size")):
+        if (values.get(first) or 1) * (values.get(second) or 1) > _MAX_ELEMENTS:
+            raise AdapterError(f"{first} x {second} in config.json of {name} is above {_MAX_ELEMENTS}")
+    labels = values.get("id2label")
+    if labels is not None:
+        _check_labels(labels, name)
+    _check_sequences(values.get("label_sequences"), name)
+
+
+def check_header(path: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Compare names and shapes in a safetensors file with what its configuration needs; only its header is read.
+
+    Args:
+        path (`str | PathLike`): the file.
+        expected (`Mapping`): name → shape.
+        name (`str`): of the model, for the message.
+
+    Raises:
+        AdapterError: they differ, a tensor is not of a floating type or int64, or the file cannot be read.
+    """
+    found, kinds = _header(path)
+    file, hint = os.path.basename(path), "the files come from different runs; save the adapter again"
+    for key in sorted({*found, *expected}):
+        if key not in found:
+            raise AdapterError(f"{file} of {name} lacks {key}, of shape {expected[key]}", hint=hint)
+        if key not in expected:
+            raise AdapterError(f"{file} of {name} holds {key}, which its configuration does not know", hint=hint)
+        if found[key] != expected[key]:
+            raise AdapterError(
+                f"{file} of {name}: {key} has shape {found[key]}, its configuration and base need {expected[key]}",
+                hint="the files come from different runs, or the adapter belongs to a base of another size",
+            )
+    strange = sorted(key for key, kind in kinds.items() if kind not in ("F32", "F16", "BF16", "I64"))
+    if strange:
+        raise AdapterError(f"{file} of {name}: {strange[0]} is of type {kinds[strange[0]]}", hint=hint)
+
+
+def check_base_header(path: str | os.PathLike[str], values: Mapping[str, Any], name: str) -> None:
+    """Compare the weights of a base, by their header, with the sizes that its configuration claims.
+
+    Args:
+        path (`str | PathLike`): `model.safetensors`.
+        values (`Mapping`): the content of config.json.
+        name (`str`): of the base, for the message.
+
+    Raises:
+        AdapterError: they differ.
+    """
+    found, _ = _header(path)
+    embedding = next((shape for key, shape in found.items() if key.endswith("embed_tokens.weight")), None)
+    claimed = (values.get("vocab_size", 104), values.get("hidden_size", 1024))
+    if embedding is None or embedding != claimed:
+        raise AdapterError(
+            f"the embeddings of the base {name} have shape {embedding}, its config.json claims {claimed}",
+            hint="the files come from different models",
+        )
+    layers = {key.split(".layers.")[1].split(".")[0] for key in found if ".layers." in key}
+    if len(layers) != values.get("num_hidden_layers", 12):
+        raise AdapterError(
+            f"the base {name} has weights of {len(layers)} layers, its config.json claims "
+            f"{values.get('num_hidden_layers', 12)}",
+            hint="the files come from different models",
+        )
+
+
+def check_finite(tensors: Mapping[str, Tensor], file: str, name: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        AdapterError: a tensor holds one.
+    """
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise AdapterError(
+                f"{key} in {file} of {name} holds values that are not finite",
+                hint="the training went wrong, or the file is damaged",
+            )
+
+
+def _header(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            kinds = {key: str(part.get_dtype()) for key, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path} cannot be read: {error}", hint="it is damaged: copy or save it again") from error
+    return shapes, kinds
+
+
+def _check_labels(labels: Any, name: str) -> None:
+    if not isinstance(labels, dict) or len(labels) > _LIMITS["num_labels"]:
+        raise AdapterError(f"id2label in config.json of {name} is {_short(labels)}", hint="class index → name")
+    try:
+        indices = sorted(int(index) for index in labels)
+    except (TypeError, ValueError):
+        indices = [-1]
+    if indices != list(range(len(labels))):
+        raise AdapterError(
+            f"id2label in config.json of {name} has classes {_short(sorted(map(str, labels)))}",
+            hint="they must be 0, 1, …",
+        )
+
+
+def _check_sequences(sequences: Any, name: str) -> None:
+    if sequences is None:
+        return
+    whole = isinstance(sequences, list) and all(
+        isinstance(row, list) and len(row) <= 100 and all(isinstance(token, int) for token in row) for row in sequences
+    )
+    if not whole or not 0 < len(sequences) <= _MAX_CLASSES_OF_SEQUENCES:
+        raise AdapterError(
+            f"label_sequences in config.json of {name} is {_short(sequences)}",
+            hint=f"at most {_MAX_CLASSES_OF_SEQUENCES} rows of label-token ids",
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} …"

@@ -1,0 +1,123 @@
+"""`speechprompt push` and `push-base`: adapters and backbones to the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..console import print_json, print_line, working
+from ..options import JsonOption
+
+RepositoryArgument = Annotated[
+    str, typer.Argument(help="Where to: organisation/name on the Hub.", metavar="REPOSITORY", show_default=False)
+]
+PrivateOption = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
+MessageOption = Annotated[str | None, typer.Option(help="First line of the commit.", show_default=False)]
+BranchOption = Annotated[str | None, typer.Option(help="Another branch than main.", show_default=False)]
+RequestOption = Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")]
+
+
+def run(
+    adapter: Annotated[Path, typer.Argument(help="The folder that train wrote.", show_default=False)],
+    repository: RepositoryArgument,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The backbone's repository, where the adapter names a folder or the backbone inside this package.",
+            show_default=False,
+        ),
+    ] = None,
+    base_revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the backbone.", show_default=False)
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of the adapter, for the card: apache-2.0, cc-by-4.0, …", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Hub id of what it was trained on, for the card.", show_default=False)
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the recordings, for the card: en, de, …", show_default=False)
+    ] = None,
+    private: PrivateOption = False,
+    message: MessageOption = None,
+    branch: BranchOption = None,
+    create_pr: RequestOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Share an adapter on the Hub: a small repository that everything opens.
+
+    Uploads the adapter, the verbalizer, the processor's settings and a card with the results, as one commit. The
+    backbone is not uploaded but named, by repository and commit: publish it first with push-base. Log in with
+    hf auth login.
+    """
+    with working():
+        from speechprompt_hf.hub.push import push_adapter
+
+        done = push_adapter(
+            adapter,
+            repository,
+            base=base,
+            base_revision=base_revision,
+            license=license,
+            dataset=dataset,
+            language=language,
+            private=private or None,
+            message=message,
+            branch=branch,
+            create_pr=create_pr,
+        )
+    _print(done, as_json)
+
+
+def run_base(
+    backbone: Annotated[
+        str,
+        typer.Argument(
+            help="The folder that pretrain wrote, or speechprompt-hf/tiny-hubert-km100-gslm for the one inside this "
+            "package.",
+            show_default=False,
+        ),
+    ],
+    repository: RepositoryArgument,
+    private: PrivateOption = False,
+    message: MessageOption = None,
+    branch: BranchOption = None,
+    create_pr: RequestOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Share a backbone on the Hub, so that adapters trained on it can be shared.
+
+    Uploads the language model, the encoder, the quantizer, the processor, the code that opens them where this package
+    is not installed, and a card, as one commit.
+    """
+    with working():
+        from speechprompt_hf.hub.push import push_base
+
+        done = push_base(
+            backbone,
+            repository,
+            private=private or None,
+            message=message,
+            branch=branch,
+            create_pr=create_pr,
+        )
+    _print(done, as_json)
+
+
+def _print(done: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "repository": done.repo_id,
+                "commit": done.commit,
+                "url": done.url,
+                "files": list(done.files),
+                "bytes": done.num_bytes,
+            }
+        )
+    else:
+        print_line(f"{done.repo_id}\t{done.commit}\t{len(done.files)} files\t{done.num_bytes / 1000:.0f} kB")
+        print_line(done.url)

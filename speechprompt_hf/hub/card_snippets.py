@@ -1,0 +1,70 @@
+"""How to use an adapter, as code that runs when it is copied."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from ..core.embedded import EMBEDDED_BASES
+
+__all__ = ["use_section"]
+
+_PACKAGE = """from speechprompt_hf import SpeechPromptForAudioClassification
+from speechprompt_hf.evaluation import predict_files
+
+model = SpeechPromptForAudioClassification.from_pretrained({name})
+for prediction in predict_files(model, ["RECORDING.wav"]):
+    print(prediction.file, prediction.label, prediction.probability)"""
+
+_PACKAGE_UNITS = """import torch
+
+from speechprompt_hf import SpeechPromptForAudioClassification
+
+model = SpeechPromptForAudioClassification.from_pretrained({name})
+tokens = torch.tensor([[2, 7, 11, 23, 0]])  # start, tokens of units, separator
+print(model.config.id2label[int(model(input_ids=tokens).logits.argmax())])"""
+
+_REMOTE = """import numpy
+from transformers import AutoModelForAudioClassification, AutoProcessor
+
+model = AutoModelForAudioClassification.from_pretrained({name}, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained({name}, trust_remote_code=True)
+wave = numpy.zeros({rate}, dtype="float32")  # your recording: mono, {rate} samples a second
+inputs = processor([wave], sampling_rate={rate}, return_tensors="pt")
+print(model.config.id2label[int(model(**inputs).logits.argmax())])"""
+
+
+def use_section(name: str, *, base_id: str | None, has_processor: bool, rate_hz: int, has_remote_code: bool) -> str:
+    """The section "How to use it": with the package, without it, and on the command line.
+
+    Args:
+        name (`str`): repository id or folder.
+        base_id (`str`, *optional*): public name of the base, whose repository may hold the code.
+        has_processor (`bool`): whether the adapter takes recordings.
+        rate_hz (`int`): of the processor.
+        has_remote_code (`bool`): whether the adapter names code that opens it.
+    """
+    quoted = json.dumps(name, ensure_ascii=False)
+    install = "With the package speechprompt-hf:"
+    if not has_processor:
+        note = "This adapter was saved without a processor: it takes units, not recordings."
+        return f"## How to use it\n\n{note} {install}\n\n{_python(_PACKAGE_UNITS.format(name=quoted))}"
+    parts = ["## How to use it", install, _python(_PACKAGE.format(name=quoted))]
+    parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
+    if base_id or has_remote_code:
+        where = "" if has_remote_code else ", where the base's repository holds the code"
+        if base_id in EMBEDDED_BASES and not has_remote_code:
+            where += " (the base inside the package has to be published first)"
+        parts += [f"Without the package{where}:", _python(_REMOTE.format(name=quoted, rate=rate_hz))]
+    else:
+        parts.append("Without the package it opens only once its base is on the Hub and named here.")
+    return "\n\n".join(parts)
+
+
+def _python(text: str) -> str:
+    return f"```python\n{text}\n```"
+
+
+def _shell(name: str) -> str:
+    """A word of a shell command."""
+    return shlex.quote(name)

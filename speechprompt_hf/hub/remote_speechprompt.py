@@ -1,0 +1,74 @@
+"""What a repository that carries this code offers to the Auto classes: one entry for every model and processor.
+
+Every `auto_map` names this module and no other. transformers runs a module that it is sent to once more, even where it
+was imported before, and a second copy of a class would not be recognised by the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from ..modeling.auto import GSLMForAudioClassification, SpeechPromptForCausalLM, register_auto_classes
+from ..modeling.configuration_gslm import GSLMConfig
+from ..modeling.configuration_speechprompt import SpeechPromptConfig
+from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
+from ..modeling.modeling_gslm import GSLMForCausalLM, GSLMModel
+from ..processors.auto import register as register_processors
+from ..processors.feature_extraction_speech_units import SpeechUnitFeatureExtractor
+from ..processors.processing_speech_units import SpeechUnitProcessor
+from ..processors.tokenization_units import UnitTokenizer
+
+__all__ = [
+    "GSLMConfig",
+    "GSLMForAudioClassification",
+    "GSLMForCausalLM",
+    "GSLMModel",
+    "SpeechPromptConfig",
+    "SpeechPromptForAudioClassification",
+    "SpeechPromptForCausalLM",
+    "SpeechUnitFeatureExtractor",
+    "SpeechUnitProcessor",
+    "UnitTokenizer",
+    "register_unless_known",
+]
+
+
+def register_unless_known() -> bool:
+    """Make the Auto classes know this copy, unless they know the installed package or another repository's copy.
+
+    A loaded adapter opens its base and its processor through the Auto classes, too: they must find the same classes.
+
+    Returns:
+        `bool`: whether this copy was registered.
+    """
+    if GSLMConfig.model_type in CONFIG_MAPPING:
+        return False
+    register_auto_classes()
+    register_processors([GSLMConfig, SpeechPromptConfig])
+    return True
+
+
+def _stay_a_reference(auto_class: Any = None) -> None:
+    """Instead of transformers' `register_for_auto_class`, after which saving copies code beside the saved files.
+
+    What is saved goes on naming the base's code.
+    """
+
+
+if not __name__.startswith("speechprompt_hf."):
+    register_unless_known()
+    for _class in (
+        GSLMConfig,
+        SpeechPromptConfig,
+        GSLMModel,
+        GSLMForCausalLM,
+        GSLMForAudioClassification,
+        SpeechPromptForAudioClassification,
+        SpeechPromptForCausalLM,
+        SpeechUnitFeatureExtractor,
+        SpeechUnitProcessor,
+        UnitTokenizer,
+    ):
+        _class.register_for_auto_class = _stay_a_reference  # type: ignore[method-assign]

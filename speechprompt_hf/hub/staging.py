@@ -1,0 +1,167 @@
+"""What a repository holds: copies of a folder's public files, with names and commits instead of paths."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import AdapterError, ConfigurationError
+from ..core.files import read_json, write_json
+from ..modeling.untrusted import check_config_values, read_config_file
+
+__all__ = [
+    "BASE_FINGERPRINT_FILE",
+    "adapter_values",
+    "is_adapter_file",
+    "is_base_file",
+    "is_hub_id",
+    "stage_adapter",
+    "stage_base",
+]
+
+BASE_FINGERPRINT_FILE = "fingerprint.json"
+"""Identity of a base's weights and units, so that adapters are checked without downloading it."""
+
+_ADAPTER_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "verbalizer.safetensors",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "dict.txt",
+    "README.md",
+    "confusion.png",
+)
+_TRAINING_FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "training_args.bin")
+_BASE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "dict.txt",
+    "self_test.json",
+    "model.safetensors.index.json",
+    "quantizer.safetensors",
+    "README.md",
+    BASE_FINGERPRINT_FILE,
+)
+_BASE_PATTERN = re.compile(r"model(-\d+-of-\d+)?\.safetensors|encoder/[\w.-]+\.(json|safetensors)")
+_LANGUAGE_MODEL = re.compile(r"language_model/[\w.-]+\.(json|safetensors)")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether a name has the form `organisation/name`."""
+    return bool(name) and _HUB_ID.fullmatch(name or "") is not None
+
+
+def is_adapter_file(path: str) -> bool:
+    """Whether a path belongs in an adapter's repository."""
+    return path in _ADAPTER_FILES or _LANGUAGE_MODEL.fullmatch(path) is not None
+
+
+def is_training_file(path: str) -> bool:
+    """Whether a path is what only the training that wrote it needs: pickles, optimizer states, raw vectors."""
+    return path in _TRAINING_FILES
+
+
+def is_base_file(path: str) -> bool:
+    """Whether a path belongs in a base's repository."""
+    return path in _BASE_FILES or _BASE_PATTERN.fullmatch(path) is not None
+
+
+def stage_adapter(folder: Path, target: Path, *, base_id: str, base_commit: str) -> None:
+    """Copy an adapter's public files, and let them name the base by id and commit.
+
+    Args:
+        folder (`Path`): of the adapter.
+        target (`Path`): an empty folder.
+        base_id (`str`): the base on the Hub.
+        base_commit (`str`): its commit.
+
+    Raises:
+        AdapterError: a file is missing.
+    """
+    values = adapter_values(folder)
+    needed = ["config.json", "verbalizer.safetensors"]
+    if values.get("method", "prompt") == "prompt":
+        needed += ["adapter_config.json", "adapter_model.safetensors"]
+    _copy(folder, target, is_adapter_file, needed, "an adapter that can be shared")
+    _rewrite(target / "config.json", {"base_model_name_or_path": base_id, "base_revision": base_commit})
+    _rewrite(target / "adapter_config.json", {"base_model_name_or_path": base_id, "revision": base_commit})
+    if (target / "processor_config.json").is_file():
+        processor = read_json(target / "processor_config.json")
+        encoder = processor.get("unit_encoder") or {}
+        if encoder.get("source") == ".":
+            raise AdapterError(
+                f"the processor in {folder} carries its own encoder",
+                hint="save the adapter with a processor that names its base: processor.save_pretrained(folder, "
+                "base_source=...)",
+            )
+        _rewrite(
+            target / "processor_config.json",
+            {"unit_encoder": {**encoder, "source": base_id, "revision": base_commit}},
+        )
+
+
+def stage_base(folder: Path, target: Path) -> None:
+    """Copy a base's public files.
+
+    Args:
+        folder (`Path`): of the base.
+        target (`Path`): an empty folder.
+
+    Raises:
+        ConfigurationError: a file is missing.
+    """
+    _copy(folder, target, is_base_file, ["config.json"], "a base", error=ConfigurationError)
+    if not any(target.glob("model*.safetensors")):
+        raise ConfigurationError(
+            f"{folder} has no model.safetensors",
+            hint="speechprompt pretrain writes a base; pickled weights (pytorch_model.bin) are not published",
+        )
+
+
+def adapter_values(folder: Path) -> dict[str, Any]:
+    """The content of an adapter's config.json.
+
+    Raises:
+        AdapterError: there is none, or it is no adapter's.
+    """
+    if not (folder / "config.json").is_file():
+        raise AdapterError(f"{folder} has no config.json", hint="give the folder that speechprompt train wrote")
+    values = read_config_file(folder / "config.json")
+    check_config_values(values, str(folder))
+    if values.get("model_type") != "speechprompt":
+        raise AdapterError(
+            f"{folder} holds a model of type {values.get('model_type')!r}, no adapter",
+            hint="a base is published with speechprompt push-base",
+        )
+    return values
+
+
+def _copy(
+    folder: Path,
+    target: Path,
+    belongs: Any,
+    needed: list[str],
+    what: str,
+    error: type[AdapterError] | type[ConfigurationError] = AdapterError,
+) -> None:
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise error(f"{folder} is not {what}: {', '.join(missing)} missing", hint="save it again, completely")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and belongs(name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+
+
+def _rewrite(path: Path, changes: Mapping[str, Any]) -> None:
+    if path.is_file():
+        write_json(path, {**read_json(path), **changes})

@@ -1,0 +1,117 @@
+"""Token rows of a pretraining: cut, batched, disturbed, padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import DatasetError
+from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
+
+__all__ = ["collate_rows", "disturb", "make_batches", "make_rows"]
+
+
+def make_rows(
+    sequences: Sequence[Sequence[int]],
+    vocabulary: UnitVocabulary,
+    *,
+    max_tokens: int,
+    break_mode: Literal["utterance", "stream"] = "utterance",
+) -> list[np.ndarray]:
+    """Token rows by fairseq's convention: each starts with `</s>`, an utterance ends with `</s>`.
+
+    Args:
+        sequences (`Sequence[Sequence[int]]`): merged units of each utterance.
+        vocabulary ([`UnitVocabulary`]): units to token ids.
+        max_tokens (`int`): longest row, both `</s>` included.
+        break_mode (`str`, *optional*, defaults to `"utterance"`): as in `PretrainingConfig`.
+
+    Returns:
+        `list[np.ndarray]`: int64 rows of 3 to `max_tokens` ids; a model reads `row[:-1]` and predicts `row[1:]`.
+
+    Raises:
+        DatasetError: there is no utterance with units.
+    """
+    tokens = [[*vocabulary.encode(units), EOS_TOKEN_ID] for units in sequences if len(units)]
+    if not tokens:
+        raise DatasetError("The corpus has no utterance with units.", hint="Extract units first: speechprompt units.")
+    pieces = [[token for row in tokens for token in row]] if break_mode == "stream" else tokens
+    step = max_tokens - 1
+    rows = []
+    for piece in pieces:
+        for start in range(0, len(piece), step):
+            before = EOS_TOKEN_ID if start == 0 or break_mode == "utterance" else piece[start - 1]
+            part = piece[start : start + step]
+            if len(part) > 1 or start == 0:
+                rows.append(np.array([before, *part], dtype=np.int64))
+    return rows
+
+
+def make_batches(rows: Sequence[np.ndarray], tokens_per_step: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Row indices of an epoch's batches: rows of like length together, batches in random order."""
+    lengths = np.array([len(row) for row in rows]) + generator.uniform(0, 4, size=len(rows))
+    batches: list[np.ndarray] = []
+    current: list[int] = []
+    for index in np.argsort(-lengths, kind="stable"):
+        longest = len(rows[current[0]]) if current else len(rows[index])
+        if current and longest * (len(current) + 1) > tokens_per_step:
+            batches.append(np.array(current))
+            current = []
+        current.append(int(index))
+    batches.append(np.array(current))
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def disturb(
+    rows: Sequence[np.ndarray],
+    generator: np.random.Generator,
+    unit_ids: tuple[int, int],
+    *,
+    replaced: float,
+    left_out: float,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows as a model reads them, with units left out and replaced, and the rows it is to predict.
+
+    Args:
+        rows (`Sequence[np.ndarray]`): token rows of [`make_rows`].
+        generator (`np.random.Generator`): of the draws.
+        unit_ids (`tuple[int, int]`): the first token id that is a unit, and the one after the last.
+        replaced (`float`): share of the units replaced by random ones in what is read.
+        left_out (`float`): share of the units left out of both.
+
+    Returns:
+        `tuple[list[np.ndarray], list[np.ndarray]]`: pairs of rows of the same length, at least one unit in each.
+    """
+    first, end = unit_ids
+    read, predicted = [], []
+    for row in rows:
+        is_unit = (row >= first) & (row < end)
+        keep = ~is_unit | (generator.random(len(row)) >= left_out)
+        if not (keep & is_unit).any():
+            keep = np.ones(len(row), dtype=bool)
+        true = row[keep]
+        noisy = is_unit[keep] & (generator.random(len(true)) < replaced)
+        read.append(np.where(noisy, generator.integers(first, end, size=len(true)), true))
+        predicted.append(true)
+    return read, predicted
+
+
+def collate_rows(rows: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
+    """Pads rows on the right: `input_ids`, `attention_mask`, `labels` (-100 on padding), int64 of shape (B, N).
+
+    Args:
+        rows (`Sequence[np.ndarray]`): what the model reads.
+        labels (`Sequence[np.ndarray]`, *optional*): what it predicts, of the same lengths; the same rows by default.
+    """
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), PAD_TOKEN_ID, dtype=torch.long)
+    mask, targets = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for index, (row, target) in enumerate(zip(rows, labels or rows, strict=True)):
+        ids[index, : len(row)] = torch.from_numpy(row)
+        mask[index, : len(row)] = 1
+        targets[index, : len(row)] = torch.from_numpy(target)
+    return {"input_ids": ids, "attention_mask": mask, "labels": targets}

@@ -1,0 +1,121 @@
+"""`evaluate_adapter` finds the part that the training held out, and says which rows the adapter knows."""
+
+import json
+
+import pytest
+from datasets import concatenate_datasets
+
+from speechprompt_hf.core.errors import DatasetError
+from speechprompt_hf.evaluation import evaluate_adapter
+from speechprompt_hf.training import TrainingSettings, run_experiment
+from tests.fixtures.tiny_models import PEFT_WARNING
+from tests.fixtures.unit_tasks import utterances
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+
+SETTINGS = TrainingSettings(num_epochs=1, num_virtual_tokens=2, batch_size=8)
+
+
+def write_rows(rows, path, **names):
+    path.parent.mkdir(exist_ok=True)
+    rows.rename_columns(names).to_parquet(str(path))
+    return path
+
+
+def trained(source, base, folder, **options):
+    return run_experiment(source, folder, base=base, settings=SETTINGS, progress=False, **options).report
+
+
+@pytest.fixture(scope="module")
+def one_table(base, tmp_path_factory):
+    """Trained on a table without parts, with other names of the columns; the second seed."""
+    folder = tmp_path_factory.mktemp("one_table")
+    table = write_rows(utterances(80, 0, "abcde"), folder / "data.parquet", speaker="spk", label="word")
+    report = trained(table, base, folder / "adapter", speaker_column="spk", label_column="word", seed=1)
+    return table, folder / "adapter", report
+
+
+def test_the_report_says_how_the_parts_were_made(one_table):
+    _, adapter, report = one_table
+    split = json.loads((adapter / "report.json").read_text())["data"]["split"]
+    assert split == report["data"]["split"]
+    assert (split["speaker_column"], split["label_column"], split["seed"]) == ("spk", "word", 1)
+    assert (split["validation_fraction"], split["test_fraction"]) == (0.15, 0.2)
+    assert split["carved"] == ["validation", "test"]
+
+
+@pytest.mark.parametrize("part", ["test", "validation", "train"])
+def test_the_columns_and_parts_of_the_training_are_found_again(one_table, part):
+    table, adapter, report = one_table
+    measured = evaluate_adapter(adapter, table, split=part, progress=False)
+    assert measured["num_rows"] == {part: report["num_rows"][part]}
+    assert f"only its {part} part" in measured["warnings"][0]
+    assert any("own training" in warning for warning in measured["warnings"]) == (part != "test")
+    if part == "test":
+        assert measured["accuracy"] == report["accuracy"] and measured["interval"]["over"] == "rows"
+
+
+def test_rows_that_another_split_would_take_for_new_ones_are_counted(one_table):
+    table, adapter, report = one_table
+    # Without speakers the parts are others: nothing is held out, and the reader must know it.
+    measured = evaluate_adapter(adapter, table, speaker_column="", progress=False)
+    assert measured["num_rows"] == {"test": 80}
+    rows = report["num_rows"]
+    assert [warning.split(" own training")[0] for warning in measured["warnings"]] == [
+        f"{rows[part]} of 80 rows have the same units as {part} rows of the adapter's"
+        for part in ("train", "validation")
+    ]
+
+
+def test_another_data_set_with_known_rows_among_new_ones(one_table, tmp_path):
+    _, adapter, _ = one_table
+    known = utterances(80, 0, "abcde")
+    report = evaluate_adapter(adapter, utterances(30, 9), progress=False)
+    assert not report["warnings"]
+    mixed = concatenate_datasets([utterances(30, 9), known])
+    # Other names of the columns than in the training.
+    other = write_rows(mixed, tmp_path / "mixed.parquet")
+    counts = [warning.split()[0] for warning in evaluate_adapter(adapter, other, progress=False)["warnings"]]
+    carved = json.loads((adapter / "report.json").read_text())["num_rows"]
+    assert counts == [str(carved["train"]), str(carved["validation"])]
+
+
+def test_an_adapter_of_an_earlier_version_is_compared_whole(one_table, tmp_path):
+    import shutil
+
+    table, adapter, report = one_table
+    shutil.copytree(adapter, tmp_path / "old")
+    (tmp_path / "old" / "trained_rows.json").unlink()
+    old = json.loads((tmp_path / "old" / "report.json").read_text())
+    del old["data"]["split"]
+    (tmp_path / "old" / "report.json").write_text(json.dumps(old))
+    given = {"label_column": "word", "speaker_column": "spk"}
+    measured = evaluate_adapter(tmp_path / "old", table, split="train", **given, progress=False)
+    assert measured["num_rows"] == {"train": report["num_rows"]["train"]}
+    assert "train rows of the adapter's own training" in measured["warnings"][1]
+
+
+def test_a_validation_part_that_was_taken_out_of_a_given_training_part(base, tmp_path):
+    data = tmp_path / "data"
+    write_rows(utterances(60, 0, "abcd"), data / "train.parquet")
+    write_rows(utterances(24, 2, "gh"), data / "test.parquet")
+    report = trained(data, base, tmp_path / "adapter")
+    assert report["data"]["split"]["carved"] == ["validation"]
+    assert report["num_rows"]["train"] + report["num_rows"]["validation"] == 60
+    for part, rows in report["num_rows"].items():
+        measured = evaluate_adapter(tmp_path / "adapter", data, split=part, progress=False)
+        assert measured["num_rows"] == {part: rows}
+        assert any("own training" in warning for warning in measured["warnings"]) == (part != "test")
+    write_rows(utterances(60, 7, "abcd"), data / "train.parquet")
+    with pytest.raises(DatasetError, match="has no part 'validation'"):
+        evaluate_adapter(tmp_path / "adapter", data, split="validation", progress=False)
+
+
+def test_a_model_in_memory_has_no_report(one_table, base, tmp_path, monkeypatch):
+    from speechprompt_hf import SpeechPromptForAudioClassification
+
+    _, adapter, _ = one_table
+    monkeypatch.chdir(adapter)
+    model = SpeechPromptForAudioClassification.from_base(base, ["left", "right", "stop"], num_virtual_tokens=2)
+    model.config._name_or_path = ""
+    assert not evaluate_adapter(model, utterances(80, 0, "abcde"), progress=False)["warnings"]

@@ -1,0 +1,269 @@
+"""Publishing through the real client: what arrives, what is refused, what a failure leaves."""
+
+import json
+import shutil
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
+from speechprompt_hf.core.embedded import resolve_base
+from speechprompt_hf.core.errors import AdapterError, ConfigurationError, FingerprintMismatchError, HubError
+from speechprompt_hf.hub import client
+from speechprompt_hf.hub.push import push_adapter, push_base
+from tests.hub.faults import Fault
+
+# huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
+
+BASE, ADAPTER = "org/gslm-tiny", "org/keywords"
+ADAPTER_FILES = {
+    "README.md",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "dict.txt",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "verbalizer.safetensors",
+}
+
+
+@pytest.fixture(autouse=True)
+def client_of_the_loopback(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(client.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An adapter on the embedded base, as training saves it."""
+    folder = tmp_path_factory.mktemp("adapter") / "keywords"
+    processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
+    model = SpeechPromptForAudioClassification.from_base(
+        DEFAULT_BASE, ["yes", "no"], readout="pooled", processor=processor
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def adapter(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "adapter")
+
+
+@pytest.fixture
+def to(hub):
+    return {"endpoint": hub.url, "token": "token"}
+
+
+@pytest.fixture
+def base_on_the_hub(to):
+    return push_base(DEFAULT_BASE, BASE, **to)
+
+
+def content(hub, repo, path, revision="main"):
+    return json.loads(hub.read(repo, path, revision))
+
+
+def test_a_repository_holds_the_adapter_and_nothing_else(hub, to, adapter, base_on_the_hub):
+    for name in ("training_args.bin", "optimizer.pt", "model.safetensors", "report.txt"):
+        (adapter / name).write_bytes(b"private")
+    (adapter / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    (adapter / "checkpoints" / "checkpoint-1" / "model.safetensors").write_bytes(b"raw vectors")
+    done = push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert set(hub.files(ADAPTER)) - {".gitattributes"} == ADAPTER_FILES == set(done.files)
+    assert done.num_bytes == sum(len(hub.read(ADAPTER, name)) for name in ADAPTER_FILES) < 100_000
+    for name in ("adapter_model.safetensors", "verbalizer.safetensors"):
+        assert hub.read(ADAPTER, name) == (adapter / name).read_bytes()
+    # One push is one commit on top of the repository's own first one.
+    assert hub.commits(ADAPTER)[0].oid == done.commit
+    assert len(hub.commits(ADAPTER)) == 2
+
+
+def test_an_adapter_names_its_base_by_id_and_commit(hub, to, adapter, base_on_the_hub):
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    commit = base_on_the_hub.commit
+    config, peft = content(hub, ADAPTER, "config.json"), content(hub, ADAPTER, "adapter_config.json")
+    encoder = content(hub, ADAPTER, "processor_config.json")["unit_encoder"]
+    assert (config["base_model_name_or_path"], config["base_revision"]) == (BASE, commit)
+    assert (peft["base_model_name_or_path"], peft["revision"]) == (BASE, commit)
+    assert (encoder["source"], encoder["revision"]) == (BASE, commit)
+    everything = b"".join(hub.read(ADAPTER, name) for name in ADAPTER_FILES)
+    assert str(adapter.parent).encode() not in everything
+    # The folder itself stays as it was.
+    assert json.loads((adapter / "config.json").read_text())["base_model_name_or_path"] == DEFAULT_BASE
+
+
+def test_the_commit_of_a_tag_is_written(hub, to, adapter, base_on_the_hub):
+    hub.tag(BASE, "v1")
+    hub.write(BASE, {"NOTES.md": "later"})
+    push_adapter(adapter, ADAPTER, base=BASE, base_revision="v1", **to)
+    assert content(hub, ADAPTER, "adapter_config.json")["revision"] == base_on_the_hub.commit
+
+
+def test_the_embedded_base_has_to_be_on_the_hub_first(hub, to, adapter):
+    with pytest.raises(HubError, match=r"was not found on the Hub.*push-base"):
+        push_adapter(adapter, ADAPTER, **to)
+    assert ADAPTER not in hub.repos()
+
+
+def test_a_base_folder_remembers_where_it_was_pushed(hub, to, adapter, tmp_path):
+    folder = shutil.copytree(resolve_base(DEFAULT_BASE), tmp_path / "base")
+    lm_of_folder = SpeechPromptForAudioClassification.from_base(folder, ["a", "b"])
+    lm_of_folder.save_pretrained(tmp_path / "b")
+    with pytest.raises(HubError, match=r"is not on the Hub.*push-base"):
+        push_adapter(tmp_path / "b", ADAPTER, **to)
+    done = push_base(folder, BASE, **to)
+    push_adapter(tmp_path / "b", ADAPTER, **to)
+    assert content(hub, ADAPTER, "config.json")["base_revision"] == done.commit
+
+
+def test_a_base_of_other_weights_is_refused(hub, to, adapter, tmp_path):
+    folder = shutil.copytree(resolve_base(DEFAULT_BASE), tmp_path / "other")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layer_norm.bias"] += 1
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    push_base(folder, BASE, **to)
+    with pytest.raises(FingerprintMismatchError, match="has weights"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    hub.write(BASE, {"fingerprint.json": None})  # pushed by other means: the weights themselves are read
+    with pytest.raises(FingerprintMismatchError, match="has weights"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert ADAPTER not in hub.repos()
+
+
+def test_a_base_of_other_units_is_refused(hub, to, adapter, base_on_the_hub):
+    identity = content(hub, BASE, "fingerprint.json")
+    hub.write(BASE, {"fingerprint.json": json.dumps({**identity, "units": "0" * 64})})
+    with pytest.raises(FingerprintMismatchError, match="makes units 0000"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+
+
+def test_a_second_push_replaces_what_is_ours_and_keeps_what_is_not(hub, to, adapter, base_on_the_hub):
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    card = hub.read(ADAPTER, "README.md").decode().replace("## Limits", "## Our own words\n\nhello\n\n## Limits", 1)
+    hub.write(ADAPTER, {"NOTES.md": "mine", "model.safetensors": b"stale", "README.md": card})
+    (adapter / "dict.txt").unlink()
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    files = hub.files(ADAPTER)
+    assert "NOTES.md" in files and "dict.txt" not in files and "model.safetensors" not in files
+    assert "Our own words" in hub.read(ADAPTER, "README.md").decode()
+
+
+def test_an_unchanged_adapter_stays_the_same(hub, to, adapter, base_on_the_hub):
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    before = {name: hub.read(ADAPTER, name) for name in hub.files(ADAPTER)}
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert {name: hub.read(ADAPTER, name) for name in hub.files(ADAPTER)} == before
+
+
+def test_a_branch_and_a_pull_request_leave_main_alone(hub, to, adapter, base_on_the_hub):
+    push_adapter(adapter, ADAPTER, base=BASE, branch="trial", **to)
+    assert "config.json" not in hub.files(ADAPTER)
+    assert "config.json" in hub.files(ADAPTER, "trial")
+
+
+@pytest.mark.parametrize("missing", ["verbalizer.safetensors", "adapter_model.safetensors", "config.json"])
+def test_an_incomplete_adapter_is_refused(hub, to, adapter, base_on_the_hub, missing):
+    (adapter / missing).unlink()
+    with pytest.raises(AdapterError, match=missing.replace(".", r"\.")):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert ADAPTER not in hub.repos()
+
+
+def test_a_base_in_the_place_of_an_adapter_is_named(to, tmp_path):
+    with pytest.raises(AdapterError, match="push-base"):
+        push_adapter(resolve_base(DEFAULT_BASE), ADAPTER, base=BASE, **to)
+
+
+def test_a_base_with_pickled_weights_is_refused(to, tmp_path):
+    folder = shutil.copytree(resolve_base(DEFAULT_BASE), tmp_path / "base")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigurationError, match=r"no model\.safetensors"):
+        push_base(folder, BASE, **to)
+
+
+@pytest.mark.parametrize("name", ["keywords", "/tmp/keywords", "a/b/c", "org/", "org/na me"])
+def test_impossible_ids_are_refused(to, adapter, name):
+    with pytest.raises(ConfigurationError, match="no repository id"):
+        push_adapter(adapter, name, base=BASE, **to)
+    with pytest.raises(ConfigurationError, match="no repository id"):
+        push_base(DEFAULT_BASE, name, **to)
+
+
+STEPS = ["/api/repos/create", "/preupload/", "/info/lfs/objects/batch", "/lfs/", "/commit/"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_busy_hub_is_asked_again(hub, to, adapter, base_on_the_hub, step, status):
+    hub.inject(Fault("status", step, method="POST|PUT", status=status, retry_after_s=0))
+    done = push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert len(hub.commits(ADAPTER)) == 2 and set(done.files) == ADAPTER_FILES
+
+
+@pytest.mark.parametrize("kind", ["drop", "status"])
+@pytest.mark.parametrize("step", ["/preupload/", "/commit/"])
+def test_an_interrupted_push_changes_nothing_and_the_next_one_succeeds(hub, to, adapter, base_on_the_hub, step, kind):
+    hub.inject(Fault(kind, step, method="POST", times=None))
+    with pytest.raises(HubError, match=f"cannot push to {ADAPTER}.*again"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert hub.files(ADAPTER) == [".gitattributes"]
+    hub.faults.clear()
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert set(hub.files(ADAPTER)) - {".gitattributes"} == ADAPTER_FILES
+
+
+def test_a_lost_answer_is_no_half_push(hub, to, adapter, base_on_the_hub):
+    hub.inject(Fault("lose_answer", "/commit/", method="POST"))
+    with pytest.raises(HubError, match="as it was or as you wanted it"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert set(hub.files(ADAPTER)) - {".gitattributes"} == ADAPTER_FILES
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert set(hub.files(ADAPTER)) - {".gitattributes"} == ADAPTER_FILES
+
+
+def test_two_pushers_at_once_do_not_mix(hub, to, adapter, base_on_the_hub, monkeypatch):
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    create = huggingface_hub.HfApi.create_commit
+
+    def another_comes_first(self, *arguments, **keywords):
+        hub.write(ADAPTER, {"verbalizer.safetensors": b"of the other"}, title="the other")
+        return create(self, *arguments, **keywords)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", another_comes_first)
+    with pytest.raises(HubError, match=r"somebody else changed it.*push again"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert hub.commits(ADAPTER)[0].title == "the other"
+
+
+def test_nobody_listening_is_one_sentence(adapter):
+    with pytest.raises(HubError, match=r"cannot (read|push to).*connection failed|cannot be reached"):
+        push_adapter(adapter, ADAPTER, base=BASE, endpoint="http://127.0.0.1:9", token="token")
+
+
+COMMANDS = """
+import json, sys
+from speechprompt_cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_command_line(hub, run_python, adapter):
+    refused = run_python(COMMANDS, "push", adapter, ADAPTER, check=False)
+    assert refused.returncode == 2 and "push-base" in refused.stderr and "Traceback" not in refused.stderr
+    base = json.loads(run_python(COMMANDS, "push-base", DEFAULT_BASE, BASE, "--json").stdout)
+    done = run_python(COMMANDS, "push", adapter, ADAPTER, "--base", BASE, "--license", "cc0-1.0", "--language", "lt")
+    assert done.stdout.startswith(f"{ADAPTER}\t{hub.commits(ADAPTER)[0].oid}\t8 files")
+    assert content(hub, ADAPTER, "config.json")["base_revision"] == base["commit"] == hub.commits(BASE)[0].oid
+    card = hub.read(ADAPTER, "README.md").decode()
+    assert "license: cc0-1.0" in card and "lt" in card
+    refused = run_python(COMMANDS, "push", adapter, ADAPTER, "--base", BASE, check=False, env={"HF_TOKEN": "reader"})
+    assert refused.returncode == 2 and "hf auth login" in refused.stderr and "Traceback" not in refused.stderr

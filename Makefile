@@ -30,6 +30,7 @@ bench:  ## every benchmark, one after the other, on the speech in DATA; working 
 	$(PYTHON) benchmarks/backbone_units.py --data $(DATA) --json benchmarks/results/backbone_units.json
 	$(PYTHON) benchmarks/embedded_default.py --data-root $(DATA) --work $(WORK)
 	$(PYTHON) benchmarks/keyword_and_intent.py --data-root $(DATA) --work $(WORK)
+	$(PYTHON) benchmarks/mixed_batch.py
 
 notebooks:  ## run the notebooks top to bottom
 	$(PYTHON) -m pytest -m slow tests/slow/test_notebooks.py

@@ -5,7 +5,8 @@ adapters are deep prompts of five columns with verbalizers of different sizes. A
 units. Two ways that are compared take turns, in changing order, so that other work on the machine meets both; the
 first round warms up and is not counted.
 Memory is what the process holds more (`RssAnon` of `/proc/self/status`, Linux) with 1,000 adapters loaded than before,
-against the bytes of their two tensor files.
+against the bytes of their two tensor files; before each reading the allocator gives back what it has free (glibc's
+`malloc_trim`).
 
     python benchmarks/mixed_batch.py
 """
@@ -13,6 +14,7 @@ against the bytes of their two tensor files.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
 import platform
@@ -65,6 +67,7 @@ def save_adapters(lm: GSLMForCausalLM, root: Path, arguments: argparse.Namespace
 def anonymous_bytes() -> int:
     """Bytes of this process that are no file's."""
     gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

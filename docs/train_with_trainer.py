@@ -4,6 +4,7 @@
     torchrun --nproc_per_node 2 docs/train_with_trainer.py --output adapter --world-size 2
 
 Without --units (a folder with train.parquet and validation.parquet: units, label) the units are made up.
+Publishing and going on from the Hub: trainer-on-the-hub.md.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module
 from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from ..core.digest import sha256_of_file
 from ..core.errors import AdapterError
@@ -34,6 +35,7 @@ __all__ = [
     "find_file",
     "load_prompt",
     "load_training_state",
+    "pinned",
     "read_peft_config",
     "read_tensors",
     "save_prompt",
@@ -42,6 +44,7 @@ __all__ = [
     "untrained_names",
 ]
 
+ADAPTER_IDENTITY = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VERBALIZER = "verbalizer.safetensors"
@@ -81,6 +84,27 @@ def find_file(name: str | os.PathLike[str], file_name: str, *, what: str = "the 
             _raise_exceptions_for_gated_repo=True,
             **hub,
         )
+
+
+def pinned(name: str | os.PathLike[str], hub: dict[str, Any]) -> dict[str, Any]:
+    """Where files are found, with the commit that the revision stands for now.
+
+    All files of an adapter are then of one commit, also if somebody pushes while they are read.
+
+    Args:
+        name (`str | PathLike`): folder or Hub id.
+        hub (`dict`): where and how files are found.
+
+    Returns:
+        `dict`: the same with the commit as `revision`; unchanged for a folder.
+
+    Raises:
+        AdapterError: there is no such folder or repository, or it cannot be reached.
+    """
+    if os.path.exists(name):
+        return hub
+    commit = extract_commit_hash(find_file(name, ADAPTER_IDENTITY, **hub), None)
+    return hub if commit is None else {**hub, "revision": commit}
 
 
 def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> dict[str, Tensor]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from huggingface_hub import ModelCard, try_to_load_from_cache
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedModel
 
-from ..core.errors import AdapterError, FingerprintMismatchError
+from ..core.embedded import EMBEDDED_BASES
+from ..core.errors import AdapterError, FingerprintMismatchError, HubError
+from ..core.locations import looks_like_a_path
 from .adapter_card import write_card
 from .adapter_files import (
     HUB_KEYS,
@@ -25,6 +31,7 @@ from .adapter_files import (
     find_file,
     load_prompt,
     load_training_state,
+    pinned,
     read_peft_config,
     read_tensors,
     save_prompt,
@@ -46,6 +53,8 @@ __all__ = ["LANGUAGE_MODEL_FOLDER", "SpeechPromptPreTrainedModel", "read_config"
 
 LANGUAGE_MODEL_FOLDER = "language_model"
 """Where the method `"finetune"` saves its language model, inside the folder of the model."""
+
+_EMPTY_CARD = "model that has been pushed on the Hub. This model card has been automatically generated."
 
 
 class SpeechPromptPreTrainedModel(PreTrainedModel):
@@ -89,6 +98,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         self._keys_to_ignore_on_save = untrained_names(self)
         self._processor: Any = None
         self._processor_source: tuple[str, dict[str, Any]] | None = None
+        self._ignore_mismatched_fingerprints = False
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Nothing: prompts and verbalizers draw their own seeded values."""
@@ -119,12 +129,13 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             FingerprintMismatchError: it makes other units than those that the model was trained on.
         """
         recorded, given = self.config.unit_fingerprint, getattr(processor, "fingerprint", None)
-        if recorded and given and recorded.get("digest") != given.get("digest"):
-            raise FingerprintMismatchError(
-                f"the processor makes units {str(given.get('digest'))[:16]}, the model was trained on "
-                f"{str(recorded.get('digest'))[:16]}",
-                hint="use the processor that was saved with the model, or make the units again",
-            )
+        with _mismatches(self._ignore_mismatched_fingerprints):
+            if recorded and given and recorded.get("digest") != given.get("digest"):
+                raise FingerprintMismatchError(
+                    f"the processor makes units {str(given.get('digest'))[:16]}, the model was trained on "
+                    f"{str(recorded.get('digest'))[:16]}",
+                    hint="use the processor that was saved with the model, or make the units again",
+                )
         self._processor = processor
         return self
 
@@ -157,12 +168,15 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             save_directory (`str | PathLike`): the folder.
             is_main_process (`bool`, defaults to `True`): other processes write nothing.
             state_dict (`dict`, *optional*): ignored; Trainer may pass the whole state, base included.
-            push_to_hub (`bool`, defaults to `False`): upload the folder afterwards.
+            push_to_hub (`bool`, defaults to `False`): upload it afterwards, see [`push_to_hub`].
             save_training_state (`bool`, defaults to `False`): also write what is trained as it is, from which
                 training goes on exactly; folders with the names of Trainer's checkpoints, `checkpoint-N`, always
                 have it.
             kwargs: `repo_id`, `commit_message`, `private`, `token`, `revision`, `create_pr` for the upload; others are
                 ignored.
+
+        Raises:
+            HubError: with `push_to_hub`, the base is not on the Hub; the folder is written.
         """
         if not is_main_process:
             return
@@ -188,13 +202,70 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         else:
             (folder / TRAINING_STATE).unlink(missing_ok=True)
         if not (folder / "README.md").exists():
-            self.create_or_update_model_card(folder)
+            write_card(folder, self.config, self.num_trained_parameters())
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **_upload_options(kwargs))
 
     def create_or_update_model_card(self, output_dir: str | os.PathLike[str]) -> None:
-        """Write a short `README.md`; Trainer calls this before it publishes."""
-        write_card(Path(output_dir), self.config, self.num_trained_parameters())
+        """Write a short `README.md`; `transformers.Trainer` calls this before it uploads `output_dir`.
+
+        Where Trainer has saved its arguments, `training_args.bin` is taken away: it is a pickle, tokens in it, that
+        nothing reads again.
+
+        Args:
+            output_dir (`str | PathLike`): where the model was saved.
+
+        Raises:
+            HubError: Trainer has saved there, and the base is not on the Hub, so that nobody could open what would be
+                uploaded.
+        """
+        folder = Path(output_dir)
+        write_card(folder, self.config, self.num_trained_parameters())
+        arguments = folder / "training_args.bin"
+        if arguments.is_file():
+            _check_base_is_public(self.config, os.fspath(folder))
+            arguments.unlink()
+            self.config.base_revision = _loaded_commit(self.config)
+            self.save_pretrained(folder)
+            self._save_processor(folder)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """Upload what `save_pretrained` writes, and the attached processor, as one commit.
+
+        `speechprompt push` and `speechprompt_hf.hub.push.push_adapter` do more: they compare the base on the Hub with
+        this one, write a full card, and let the adapter open without this package.
+
+        Args:
+            repo_id (`str`): the repository; it is made if it is not there.
+            options: `commit_message`, `commit_description`, `private`, `token`, `revision`, `create_pr`, `tags`.
+
+        Returns:
+            `CommitInfo`.
+
+        Raises:
+            HubError: the base is not on the Hub, so that nobody could open it.
+        """
+        _check_base_is_public(self.config, "what save_pretrained writes")
+        self.config.base_revision = _loaded_commit(self.config)
+        return super().push_to_hub(repo_id, **options)  # type: ignore[arg-type]
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **options: Any) -> Any:
+        readme = Path(working_dir) / "README.md"
+        # Where the repository has no card, transformers has put its empty form in the place of ours.
+        if _EMPTY_CARD in readme.read_text(encoding="utf-8"):
+            tags = ModelCard.load(readme).data.tags or []
+            readme.unlink()
+            write_card(readme.parent, self.config, self.num_trained_parameters())
+            card = ModelCard.load(readme)
+            card.data.tags = [*dict.fromkeys([*(card.data.tags or []), *tags])]
+            card.save(readme)
+        self._save_processor(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **options)
+
+    def _save_processor(self, folder: str | os.PathLike[str]) -> None:
+        if self.processor is not None:
+            base, revision = self.config.base_model_name_or_path, self.config.base_revision
+            self.processor.save_pretrained(folder, base_source=base, base_revision=revision)
 
     def to_peft(self) -> PeftModel:
         """The same prompted language model as a stock `PeftModelForCausalLM` over a copy of the base.
@@ -224,6 +295,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         output_loading_info: bool = False,
         attn_implementation: str | None = None,
         adapter_kwargs: dict[str, Any] | None = None,
+        ignore_mismatched_fingerprints: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Open a saved adapter together with its base.
@@ -245,6 +317,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             output_loading_info (`bool`, defaults to `False`): return `(model, info)`.
             attn_implementation (`str`, *optional*): `"sdpa"` or `"eager"`.
             adapter_kwargs (`dict`, *optional*): what the Auto classes know about the adapter: its id and revision.
+            ignore_mismatched_fingerprints (`bool`, defaults to `False`): warn instead of refusing a base or a
+                processor that is not the recorded one; the model's answers mean little then.
             kwargs: `revision`, `subfolder`, `token`, `cache_dir`, `force_download`, `local_files_only`.
 
         Raises:
@@ -256,6 +330,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         hub = {
             key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
         }
+        hub = pinned(name, hub)
         # A copy, because the model's configuration follows its prompt.
         config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else read_config(name, **hub)
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
@@ -270,6 +345,8 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             lm = _load_language_model(name, hub, options)
         else:
             lm = cls._load_base_of(name, config, base, hub, options)
+            with _mismatches(ignore_mismatched_fingerprints):
+                check_base(lm, config.base_fingerprint, str(lm.name_or_path or "that was given"))
         check_adapter(name, config, lm.config, **hub)
         model = cls(config, lm)
         if model.prompt is not None:
@@ -278,6 +355,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         load_training_state(name, model, **hub)
         model.config._name_or_path = name
         model._processor_source = (name, hub)
+        model._ignore_mismatched_fingerprints = ignore_mismatched_fingerprints
         model.to(lm.device)  # type: ignore[arg-type]
         model.eval()
         info: dict[str, Any] = {
@@ -309,9 +387,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
                 hint="pass it: from_pretrained(adapter, base=language_model)",
             )
         base_hub = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
-        lm = load_base(base, revision=revision, **options, **base_hub)
-        check_base(lm, config.base_fingerprint, str(getattr(base, "name_or_path", base)))
-        return lm
+        return load_base(base, revision=revision, **options, **base_hub)
 
     @classmethod
     def _build(
@@ -327,6 +403,17 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         model = cls(config, lm, unit_tokens)
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()
+
+
+@contextmanager
+def _mismatches(ignored: bool) -> Iterator[None]:
+    """Let other weights or units pass with a warning, if that was asked for."""
+    try:
+        yield
+    except FingerprintMismatchError as error:
+        if not ignored:
+            raise
+        warnings.warn(f"ignored: {error}", UserWarning, stacklevel=3)
 
 
 def read_config(name: str, **hub: Any) -> SpeechPromptConfig:
@@ -373,6 +460,27 @@ def _load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]
     return GSLMForCausalLM.from_pretrained(
         name, dtype=dtype or torch.float32, **{**hub, "subfolder": subfolder}, **options
     )
+
+
+def _check_base_is_public(config: SpeechPromptConfig, saved: str) -> None:
+    """Refuse to publish what names its base by a folder, or by a name that only the installed package knows."""
+    name = config.base_model_name_or_path
+    embedded = name in EMBEDDED_BASES and config.base_revision is None
+    if name and not embedded and not looks_like_a_path(name) and not os.path.isdir(name):
+        return
+    raise HubError(
+        f"the base is named {name!r}, which is not on the Hub, so nobody else could open the adapter",
+        hint=f"publish the base once, speechprompt push-base {name or 'FOLDER'} organisation/name, then push {saved} "
+        "with speechprompt push FOLDER ID --base organisation/name",
+    )
+
+
+def _loaded_commit(config: SpeechPromptConfig) -> str | None:
+    """The commit that the base's revision stands for in the cache; the revision itself where it is not cached."""
+    path = try_to_load_from_cache(
+        str(config.base_model_name_or_path), "config.json", revision=config.base_revision or "main"
+    )
+    return Path(path).parent.name if isinstance(path, str) else config.base_revision
 
 
 def _upload_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from .commands import distill, doctor, evaluate, predict, pretrain, push, quantize, quickstart, train, units
+from .commands import convert, distill, doctor, evaluate, predict, pretrain, push, quantize, quickstart, train, units
 from .console import print_error
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "distill": (_MAKE, distill.run),
     "quantize": (_MAKE, quantize.run),
     "pretrain": (_MAKE, pretrain.run),
+    "convert": (_MAKE, convert.run),
 }
 
 app = typer.Typer(

@@ -27,6 +27,7 @@ _MODULE_OF = {
     "SpeechPromptConfig": "modeling.configuration_speechprompt",
     "SpeechPromptError": "core.errors",
     "SpeechPromptForAudioClassification": "modeling.modeling_for_audio_classification",
+    "SpeechPromptServer": "serving",
     "SpeechUnitFeatureExtractor": "processors.feature_extraction_speech_units",
     "SpeechUnitProcessor": "processors.processing_speech_units",
     "Task": "tasks.task",

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from ..core.errors import HubError
+from ..core.locations import is_disk_full, is_of_the_network
 
 __all__ = ["Published", "head_of", "publish_folder", "talking_to_the_hub"]
 
@@ -86,7 +87,12 @@ def talking_to_the_hub(repo_id: str, doing: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, RuntimeError) else None
         if isinstance(cause, HfHubHTTPError):
             raise HubError(f"cannot {doing} {repo_id}: {_reason(cause)}", hint=_advice(cause)) from error
-        if not _is_of_the_network(error) and not (cause and _is_of_the_network(cause)):
+        if is_disk_full(error):
+            raise HubError(
+                f"cannot {doing} {repo_id}: no room on the disk ({_first_line(error)})",
+                hint="make room, or let HF_HOME name a folder on another disk; nothing was changed on the Hub",
+            ) from error
+        if not is_of_the_network(error) and not (cause and is_of_the_network(cause)):
             raise
         raise HubError(
             f"cannot {doing} {repo_id}: the connection failed ({type(error).__name__}: {_first_line(error)})",
@@ -211,11 +217,6 @@ def _advice(error: HfHubHTTPError) -> str:
     if status in (409, 412):
         return "nothing of yours was changed there; look at it, then push again"
     return "the repository is as it was; try again later"
-
-
-def _is_of_the_network(error: BaseException) -> bool:
-    modules = {base.__module__.partition(".")[0] for base in type(error).__mro__}
-    return isinstance(error, ConnectionError | TimeoutError) or bool(modules & {"httpx", "httpx2", "httpcore"})
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ LAYERS = {
     "data": 3,
     "pretraining": 3,
     "hub": 3,
+    "convert": 3,
     "synthesis": 4,
     "evaluation": 4,
     "training": 4,

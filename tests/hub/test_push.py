@@ -8,11 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
+from speechprompt_hf import (
+    DEFAULT_BASE,
+    GSLMConfig,
+    GSLMForCausalLM,
+    SpeechPromptForAudioClassification,
+    SpeechUnitProcessor,
+)
 from speechprompt_hf.core.embedded import resolve_base
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError, FingerprintMismatchError, HubError
 from speechprompt_hf.hub import client
 from speechprompt_hf.hub.push import push_adapter, push_base
+from speechprompt_hf.hub.staging import stage_adapter
 from tests.hub.faults import Fault
 
 # huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
@@ -256,6 +263,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_the_command_line(hub, run_python, adapter):
     refused = run_python(COMMANDS, "push", adapter, ADAPTER, check=False)
     assert refused.returncode == 2 and "push-base" in refused.stderr and "Traceback" not in refused.stderr
@@ -267,3 +275,23 @@ def test_the_command_line(hub, run_python, adapter):
     assert "license: cc0-1.0" in card and "lt" in card
     refused = run_python(COMMANDS, "push", adapter, ADAPTER, "--base", BASE, check=False, env={"HF_TOKEN": "reader"})
     assert refused.returncode == 2 and "hf auth login" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_virtual_tokens", [5, 8])
+def test_a_repository_of_a_full_size_base_is_below_one_megabyte(tmp_path, num_virtual_tokens):
+    # 31 intents of 6 actions, 14 objects and 4 locations, as in Fluent Speech Commands.
+    sequences = [[index % 6, 6 + index % 14, 20 + index % 4] for index in range(31)]
+    model = SpeechPromptForAudioClassification.from_base(
+        GSLMForCausalLM(GSLMConfig()),
+        [f"intent {index}" for index in range(31)],
+        label_sequences=sequences,
+        readout="pooled",
+        num_virtual_tokens=num_virtual_tokens,
+    )
+    model.save_pretrained(tmp_path / "adapter")
+    SpeechUnitProcessor.from_pretrained(DEFAULT_BASE).save_pretrained(tmp_path / "adapter")
+    (tmp_path / "stage").mkdir()
+    stage_adapter(tmp_path / "adapter", tmp_path / "stage", base_id=BASE, base_commit="0" * 40)
+    size = sum(path.stat().st_size for path in (tmp_path / "stage").iterdir())
+    assert 4 * model.num_trained_parameters() < size < 1_000_000

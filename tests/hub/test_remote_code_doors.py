@@ -240,12 +240,14 @@ def check(found: dict[str, Any], want: dict[str, Any]) -> None:
     assert not any(name.endswith(".py") for name in found["save"]["files"])
 
 
+@pytest.mark.slow
 def test_every_door_opens_folders_without_the_package(prepared: Example, run_python: Callable[..., Any]):
     name_base(prepared.adapter, str(prepared.base))
     done = run_python(FORKS + DOORS, prepared.adapter, prepared.base, install=False)
     check(doors(done.stdout), prepared.want)
 
 
+@pytest.mark.slow
 def test_every_door_opens_hub_ids_without_the_package(
     prepared: Example, hub: LoopbackHub, run_python: Callable[..., Any]
 ):
@@ -317,6 +319,7 @@ print("DOOR " + json.dumps(["code", os.path.exists(transformers_modules)]))
     assert not hub.requests(r"remote_speechprompt\.py")
 
 
+@pytest.mark.slow
 def test_the_imported_package_wins_and_no_code_is_fetched(
     prepared: Example, hub: LoopbackHub, run_python: Callable[..., Any]
 ):
@@ -338,6 +341,7 @@ print("DOOR " + json.dumps(["classes", {"classes": classes, "logits": logits(mod
     assert not hub.requests(r"remote_speechprompt\.py")
 
 
+@pytest.mark.slow
 def test_the_package_imported_after_carried_code_takes_over(prepared: Example, run_python: Callable[..., Any]):
     name_base(prepared.adapter, str(prepared.base))
     code = """
@@ -358,6 +362,7 @@ print("DOOR " + json.dumps(["both", {"classes": [place(first), place(second), pl
     assert modules == ["transformers_modules", "speechprompt_hf", "speechprompt_hf", "speechprompt_hf"]
 
 
+@pytest.mark.slow
 def test_a_missing_reader_is_one_sentence(prepared: Example, run_python: Callable[..., Any]):
     name_base(prepared.adapter, str(prepared.base))
     hides = NOT_INSTALLED.replace('("speechprompt_hf",', '("soundfile", "soxr", "speechprompt_hf",')

@@ -257,7 +257,7 @@ def test_pretrain_does_not_replace_a_quantizer_unasked(speechprompt, base_folder
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("model.safetensors", "the base"),
+        ("model.safetensors", "model.safetensors"),
         ("encoder/model.safetensors", "the encoder"),
         ("quantizer.safetensors", "quantizer.safetensors"),
         ("processor_config.json", "processor_config.json"),

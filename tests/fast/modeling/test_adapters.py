@@ -183,6 +183,16 @@ def test_a_base_that_changed_after_training_is_refused(door, change, tmp_path):
         door.from_pretrained(tmp_path / "adapter")
 
 
+def test_another_base_passes_loudly_if_asked_for(base_folder, tmp_path):
+    make(base_folder).save_pretrained(tmp_path / "adapter")
+    other = tiny_lm(seed=6)
+    with pytest.warns(UserWarning, match="ignored: the base .* has weights"):
+        model = SpeechPromptForAudioClassification.from_pretrained(
+            tmp_path / "adapter", base=other, ignore_mismatched_fingerprints=True
+        )
+    assert model.lm is other
+
+
 def test_the_fingerprint_follows_weights_that_are_trained_in_place(base_folder):
     lm = GSLMForCausalLM.from_pretrained(base_folder)
     before = base_fingerprint(lm)

@@ -153,13 +153,23 @@ JSON = st.recursive(
 )
 
 
+CHECKED = (
+    "num_virtual_tokens",
+    "vocab_size",
+    "hidden_size",
+    "num_labels",
+    "id2label",
+    "label_sequences",
+    "format_version",
+    "max_position_embeddings",
+    "num_hidden_layers",
+)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from(
-            ["num_virtual_tokens", "vocab_size", "hidden_size", "num_labels", "id2label", "label_sequences"]
-            + ["format_version", "max_position_embeddings", "num_hidden_layers"]
-        ),
+        st.sampled_from(CHECKED),
         JSON,
     )
 )

@@ -1,0 +1,206 @@
+"""Unit language models of fairseq (`transformer_lm_big` and its kin) → folders that `GSLMForCausalLM` opens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..core.errors import VocabularyError
+from ..core.files import write_json
+from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from ..modeling.configuration_gslm import GSLMConfig
+from .errors import ConversionError
+from .fairseq_settings import LanguageModelSettings, read_language_model_settings
+from .gslm_keys import GslmPlan, Part, plan_gslm
+from .new_folder import new_folder
+from .torch_file import TorchFile, open_torch_file
+from .torch_names import LazyTensor
+from .weights_file import PendingTensor, write_weights
+
+__all__ = ["CONVERSION_FILE", "convert_gslm"]
+
+CONVERSION_FILE = "conversion.json"
+"""What was converted, from where, and what was left out."""
+
+_MAX_DICTIONARY_BYTES = 2**23
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_PADDING_FACTOR = 8
+_MAX_TABLE = 2**31
+
+
+def convert_gslm(
+    source: str | Path,
+    destination: str | Path,
+    dictionary: str | Path,
+    *,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> dict[str, Any]:
+    """Make a `GSLMForCausalLM` folder of a fairseq checkpoint; nothing in it is executed.
+
+    Args:
+        source (`str | Path`): for example `checkpoint_best.pt`.
+        destination (`str | Path`): the new folder: `config.json`, `generation_config.json`, `model.safetensors`,
+            `dict.txt` as given, and `conversion.json`, which says what became of what.
+        dictionary (`str | Path`): fairseq's `dict.txt`, which gives the order of the units.
+        dtype (`str`, defaults to `"float32"`): precision of the weights.
+
+    Returns:
+        `dict`: the content of `conversion.json`, and `output`.
+
+    Raises:
+        ConversionError: a file is damaged, hostile, of another architecture or vocabulary; nothing is left behind.
+        VocabularyError: a line of the dictionary is no unit.
+    """
+    if dtype not in _DTYPES:
+        raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
+    text, vocabulary, num_symbols = _read_dictionary(Path(dictionary))
+    with new_folder(destination) as folder, open_torch_file(source) as file:
+        content, state = _checked_content(file)
+        settings = read_language_model_settings(content, file.name)
+        plan = plan_gslm(state, settings, len(vocabulary), file.name)
+        _check_rows(plan.num_rows, len(SPECIAL_TOKENS) + num_symbols, str(dictionary), file.name)
+        _check_version(plan, file)
+        _check_heads(plan, file)
+        config = _config(settings, len(vocabulary), dtype)
+        pending = {
+            target: PendingTensor(part.shape, _reader(file, part, _DTYPES[dtype]))
+            for target, part in plan.parts.items()
+        }
+        write_weights(folder / "model.safetensors", pending, _DTYPES[dtype])
+        _write_configs(config, folder)
+        (folder / "dict.txt").write_bytes(text)
+        record = {
+            "source": Path(source).name,
+            "source_sha256": _sha256(Path(source)),
+            "architecture": settings.architecture,
+            "dtype": dtype,
+            "units": vocabulary.num_units,
+            "parameters": sum(_num_elements(part) for part in plan.parts.values()),
+            "padded_rows_left_out": plan.num_rows - len(vocabulary),
+            "keys_left_out": plan.left_out,
+            "entries_left_out": sorted(str(key)[:100] for key in content if key != "model"),
+        }
+        write_json(folder / CONVERSION_FILE, record)
+    return {"output": str(destination), **record}
+
+
+def _read_dictionary(path: Path) -> tuple[bytes, UnitVocabulary, int]:
+    """The file's bytes, the units in its order, and its number of symbols, made-up ones included."""
+    if not path.is_file():
+        raise ConversionError(f"there is no dictionary {path}", hint="give the dict.txt beside the checkpoint")
+    if path.stat().st_size > _MAX_DICTIONARY_BYTES:
+        raise ConversionError(f"{path} has {path.stat().st_size} bytes, more than {_MAX_DICTIONARY_BYTES}")
+    text = path.read_bytes()
+    try:
+        vocabulary = UnitVocabulary.from_dict_txt(path)
+        return text, vocabulary, sum(1 for line in text.decode("utf-8").splitlines() if line.strip())
+    except VocabularyError as error:
+        raise VocabularyError(f"{path}: {Exception.__str__(error)}", hint=error.hint) from error
+    except ValueError as error:
+        raise ConversionError(f"{path} is no dictionary of units: {error}"[:300]) from error
+
+
+def _checked_content(file: TorchFile) -> tuple[dict[str, Any], dict[str, LazyTensor]]:
+    content = file.content
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state:
+        keys = sorted(str(key)[:40] for key in content)[:8] if isinstance(content, dict) else type(content).__name__
+        raise ConversionError(f"{file.name} has no weights in 'model': {keys}", hint="it is no checkpoint of fairseq")
+    for key, tensor in state.items():
+        if not isinstance(key, str) or not isinstance(tensor, LazyTensor):
+            raise ConversionError(f"{file.name} holds {str(key)[:100]} in 'model', which is no tensor")
+    return content, state
+
+
+def _check_rows(num_rows: int, num_tokens: int, dictionary: str, name: str) -> None:
+    # fairseq pads a dictionary that it builds; files of some versions list the padding, others do not.
+    padded = -(-num_tokens // _PADDING_FACTOR) * _PADDING_FACTOR
+    if num_rows not in (num_tokens, padded):
+        raise ConversionError(
+            f"decoder.embed_tokens.weight in {name} has {num_rows} rows, but {dictionary} makes {num_tokens} tokens",
+            hint="the dictionary belongs to another checkpoint: a dict.txt has as many lines as its model has rows, "
+            "less the four special tokens",
+        )
+
+
+def _check_version(plan: GslmPlan, file: TorchFile) -> None:
+    """To fairseq an absent version is 1, and below 3 the layers end without a normalization."""
+    found = None
+    if plan.version is not None and plan.version.shape == (1,):
+        found = float(file.read(plan.version)[0])
+    if found != 3.0:
+        raise ConversionError(
+            f"decoder.version in {file.name} is {found}, not 3",
+            hint="models of older versions end without a normalization, which GSLM has",
+        )
+
+
+def _check_heads(plan: GslmPlan, file: TorchFile) -> None:
+    if not plan.equal_to_embedding:
+        return
+    embedding = file.read(plan.parts["model.embed_tokens.weight"].tensor).clone()
+    for key in plan.equal_to_embedding:
+        head = file.read(file.content["model"][key])
+        if head.shape != embedding.shape or not torch.equal(head, embedding):
+            raise ConversionError(
+                f"{key} in {file.name} differs from decoder.embed_tokens.weight, though the settings say that they "
+                "are one"
+            )
+
+
+def _reader(file: TorchFile, part: Part, dtype: torch.dtype) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        values = file.read(part.tensor)[part.start : part.stop]
+        if not values.is_floating_point():
+            raise ConversionError(f"{part.key} in {file.name} is of type {values.dtype}, no weight")
+        rounded = values.to(dtype)
+        if not bool(torch.isfinite(rounded).all()):
+            reason = "NaN or infinite values" if not bool(torch.isfinite(values).all()) else f"values beyond {dtype}"
+            raise ConversionError(f"{part.key} in {file.name} holds {reason}")
+        return rounded
+
+    return read
+
+
+def _config(settings: LanguageModelSettings, num_tokens: int, dtype: str) -> GSLMConfig:
+    return GSLMConfig(
+        vocab_size=num_tokens,
+        hidden_size=settings.hidden_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        intermediate_size=settings.intermediate_size,
+        # Only the length of a table that grows: more than can be opened is of no use.
+        max_position_embeddings=min(settings.max_positions, _MAX_TABLE // settings.hidden_size),
+        activation_function=settings.activation,
+        dropout=settings.dropout,
+        attention_dropout=settings.attention_dropout,
+        activation_dropout=settings.activation_dropout,
+        scale_embedding=settings.scales_embedding,
+        tie_word_embeddings=settings.is_tied,
+        architectures=["GSLMForCausalLM"],
+        dtype=dtype,
+    )
+
+
+def _write_configs(config: GSLMConfig, folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    config.save_pretrained(folder)
+    GenerationConfig.from_model_config(config).save_pretrained(folder)
+
+
+def _num_elements(part: Part) -> int:
+    size = 1
+    for length in part.shape:
+        size *= length
+    return size
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,235 @@
+"""What `PromptTrainer` publishes: whole adapters, one commit a push, on a base that is on the Hub."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from transformers.utils import logging
+
+from ..core.embedded import EMBEDDED_BASES
+from ..core.errors import HubError
+from ..core.files import read_json
+from ..hub.card import write_model_card
+from ..hub.client import Published, publish_folder, talking_to_the_hub
+from ..hub.push import push_adapter, save_for_the_hub
+from ..hub.staging import is_adapter_file, is_hub_id, is_training_file
+from .hub_checkpoint import copy_what_is_resumed_from
+
+__all__ = ["BaseOnTheHub", "RunPublisher", "check_can_be_published"]
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class BaseOnTheHub:
+    """The base that a run's repository names.
+
+    Attributes:
+        repo_id (`str`): the repository.
+        commit (`str`): its commit; all states of a run name the same one.
+    """
+
+    repo_id: str
+    commit: str
+
+
+def check_can_be_published(
+    model: Any, processor: Any, *, api: HfApi, base: str | None = None, base_revision: str | None = None
+) -> BaseOnTheHub:
+    """Rehearse a push before training: everything but the upload.
+
+    Args:
+        model (`SpeechPromptPreTrainedModel`): what will be trained.
+        processor (`SpeechUnitProcessor`, *optional*): will be saved beside it.
+        api (`HfApi`): with endpoint and token.
+        base (`str`, *optional*): the base on the Hub, where the model's is a folder, embedded or without a name.
+        base_revision (`str`, *optional*): branch, tag or commit of the base.
+
+    Returns:
+        `BaseOnTheHub`.
+
+    Raises:
+        AdapterError: the model is no prompted language model.
+        HubError: the base is not on the Hub, or the Hub cannot be reached.
+        FingerprintMismatchError: the base on the Hub has other weights or units than the model's.
+    """
+    if processor is None:
+        logger.warning(
+            "nothing is known of a processor, so the repository will take units and no recordings: give "
+            "processing_class=SpeechUnitProcessor..., or attach it to the model"
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        saved, stage = Path(temporary, "saved"), Path(temporary, "stage")
+        model.save_pretrained(saved)
+        _save_processor(processor, saved, "rehearsal/base")
+        try:
+            save_for_the_hub(saved, stage, api=api, base=base, base_revision=base_revision)
+        except HubError as error:
+            named = model.config.base_model_name_or_path
+            if base is not None or (is_hub_id(named) and named not in EMBEDDED_BASES):
+                raise
+            folder = named or "the folder where you save it"
+            raise HubError(
+                f"the model's base is {named or 'a language model without a name'}, which nobody else can open",
+                hint=f"publish {folder} with speechprompt push-base, then PromptTrainer(..., "
+                'hub_base="organisation/name")',
+            ) from error
+        values = read_json(stage / "config.json")
+    return BaseOnTheHub(values["base_model_name_or_path"], values["base_revision"])
+
+
+class RunPublisher:
+    """Publishes the states of one run to one repository; those of its checkpoints in the background, in their order.
+
+    Args:
+        repo_id (`str`): `organisation/name`.
+        base (`BaseOnTheHub`): what the states name as their base.
+        token (`str`, *optional*): instead of the one of `hf auth login`.
+        private (`bool`, *optional*): for a new repository.
+    """
+
+    def __init__(
+        self, repo_id: str, base: BaseOnTheHub, *, token: str | None = None, private: bool | None = None
+    ) -> None:
+        self.repo_id = repo_id
+        self.base = base
+        self.private = private
+        self._api = HfApi(token=token)
+        self._jobs: list[Future[None]] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a push in the background has not ended."""
+        return not all(job.done() for job in self._jobs)
+
+    def wait(self) -> None:
+        """Wait for the pushes in the background."""
+        for job in self._jobs:
+            job.result()
+        self._jobs.clear()
+
+    def in_background(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run a call behind those that were given before."""
+        return self._api.run_as_future(call)
+
+    def start(
+        self,
+        checkpoint: Path,
+        processor: Any,
+        *,
+        message: str,
+        branch: str | None = None,
+        resume_as: str | None = None,
+    ) -> None:
+        """Publish a checkpoint in the background, as one commit. A failure is a warning: training goes on.
+
+        Args:
+            checkpoint (`Path`): folder of the checkpoint; copied, so that it may be deleted at once.
+            processor (`SpeechUnitProcessor`, *optional*): published beside it.
+            message (`str`): of the commit.
+            branch (`str`, *optional*): `main` by default.
+            resume_as (`str`, *optional*): folder of the repository for what training goes on from.
+        """
+        copy = tempfile.TemporaryDirectory()
+        saved = Path(copy.name, "saved")
+        self._copy(checkpoint, saved, processor)
+        if resume_as is not None:
+            copy_what_is_resumed_from(checkpoint, Path(copy.name, resume_as))
+
+        def publish() -> None:
+            try:
+                with copy:
+                    self._publish(saved, Path(copy.name), message, branch, resume_as)
+            # Whatever happens on the Hub, hours of training are worth more than one push.
+            except Exception as error:
+                logger.warning(f"{message}: not published, training goes on: {error}")
+
+        self._jobs.append(self.in_background(publish))
+
+    def publish(
+        self, folder: Path, processor: Any, *, message: str | None = None, branch: str | None = None, **options: Any
+    ) -> Published:
+        """Publish what was saved in a folder, as one commit.
+
+        Args:
+            folder (`Path`): of the adapter; everything else in it stays here.
+            processor (`SpeechUnitProcessor`, *optional*): published beside it.
+            message (`str`, *optional*): of the commit.
+            branch (`str`, *optional*): `main` by default.
+            options: `license`, `dataset`, `language`, `token` of [`push_adapter`].
+
+        Returns:
+            `Published`.
+
+        Raises:
+            HubError: the Hub refused or could not be reached; the repository is as it was.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            saved = Path(temporary, "saved")
+            self._copy(folder, saved, processor)
+            options = {"token": self._api.token, **options}
+            return push_adapter(
+                saved,
+                self.repo_id,
+                base=self.base.repo_id,
+                base_revision=self.base.commit,
+                private=self.private,
+                message=message,
+                branch=branch,
+                **options,
+            )
+
+    def _copy(self, folder: Path, target: Path, processor: Any) -> None:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and (is_adapter_file(name) or name == "report.json"):
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target / name)
+        _save_processor(processor, target, self.base.repo_id, self.base.commit)
+
+    def _publish(self, saved: Path, folder: Path, message: str, branch: str | None, resume_as: str | None) -> None:
+        stage = folder / "stage"
+        base, commit = self.base.repo_id, self.base.commit
+        save_for_the_hub(saved, stage, api=self._api, base=base, base_revision=commit)
+        card = _card_of(self._api, self.repo_id, branch)
+        if card is not None:
+            (stage / "README.md").write_bytes(card)
+        write_model_card(stage, repo_id=self.repo_id, base_id=base, base_revision=commit)
+        if resume_as is not None:
+            shutil.move(folder / resume_as, stage / resume_as)
+        publish_folder(
+            self._api,
+            self.repo_id,
+            stage,
+            message=message,
+            branch=branch,
+            private=self.private,
+            replaces=lambda path: (
+                is_adapter_file(path) or is_training_file(path) or path.startswith(f"{resume_as or ' '}/")
+            ),
+        )
+
+
+def _save_processor(processor: Any, folder: Path, base: str, revision: str | None = None) -> None:
+    if processor is not None:
+        processor.save_pretrained(folder, base_source=base, base_revision=revision)
+
+
+def _card_of(api: HfApi, repo_id: str, branch: str | None) -> bytes | None:
+    """The card in the repository, which somebody may have edited there."""
+    try:
+        with talking_to_the_hub(repo_id, "read"):
+            path = hf_hub_download(repo_id, "README.md", revision=branch, token=api.token, endpoint=api.endpoint)
+    except HubError as error:
+        if not isinstance(error.__cause__, EntryNotFoundError | RevisionNotFoundError):
+            raise
+        return None
+    return Path(path).read_bytes()

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from .adapter_batch import AdapterRows
 from .adapter_files import HUB_KEYS
+from .adapter_reading import read_config
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_speechprompt import SpeechPromptPreTrainedModel, read_config
+from .modeling_speechprompt import SpeechPromptPreTrainedModel
 from .prompt_base import PromptModule
 from .verbalizers import VerbalizerHead
 

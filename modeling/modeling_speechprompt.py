@@ -5,22 +5,16 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from huggingface_hub import ModelCard, try_to_load_from_cache
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor
 
-from ..core.embedded import EMBEDDED_BASES
-from ..core.errors import AdapterError, FingerprintMismatchError, HubError
-from ..core.locations import looks_like_a_path
+from ..core.errors import AdapterError, FingerprintMismatchError
 from .adapter_card import write_card
 from .adapter_files import (
     HUB_KEYS,
@@ -39,25 +33,21 @@ from .adapter_files import (
     training_state,
     untrained_names,
 )
+from .adapter_reading import LANGUAGE_MODEL_FOLDER, load_language_model, mismatches, read_config
 from .base_loading import base_fingerprint, check_base, load_base, public_base_name
 from .configuration_speechprompt import SpeechPromptConfig
 from .modeling_gslm import GSLMForCausalLM
 from .prompt_base import PromptModule
 from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
-from .untrusted import check_config_values, read_config_file
+from .publishing import PublishedModel, loaded_commit, upload_options
 from .verbalizers import VerbalizerHead
 from .versions import package_versions
 
-__all__ = ["LANGUAGE_MODEL_FOLDER", "SpeechPromptPreTrainedModel", "read_config"]
-
-LANGUAGE_MODEL_FOLDER = "language_model"
-"""Where the method `"finetune"` saves its language model, inside the folder of the model."""
-
-_EMPTY_CARD = "model that has been pushed on the Hub. This model card has been automatically generated."
+__all__ = ["SpeechPromptPreTrainedModel"]
 
 
-class SpeechPromptPreTrainedModel(PreTrainedModel):
+class SpeechPromptPreTrainedModel(PublishedModel):
     """A frozen unit language model with a prompt and a verbalizer.
 
     Only the prompt, the separator and the verbalizer have gradients (with the method `"finetune"` the language model
@@ -129,7 +119,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
             FingerprintMismatchError: it makes other units than those that the model was trained on.
         """
         recorded, given = self.config.unit_fingerprint, getattr(processor, "fingerprint", None)
-        with _mismatches(self._ignore_mismatched_fingerprints):
+        with mismatches(self._ignore_mismatched_fingerprints):
             if recorded and given and recorded.get("digest") != given.get("digest"):
                 raise FingerprintMismatchError(
                     f"the processor makes units {str(given.get('digest'))[:16]}, the model was trained on "
@@ -204,68 +194,7 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         if not (folder / "README.md").exists():
             write_card(folder, self.config, self.num_trained_parameters())
         if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", folder.name), **_upload_options(kwargs))
-
-    def create_or_update_model_card(self, output_dir: str | os.PathLike[str]) -> None:
-        """Write a short `README.md`; `transformers.Trainer` calls this before it uploads `output_dir`.
-
-        Where Trainer has saved its arguments, `training_args.bin` is taken away: it is a pickle, tokens in it, that
-        nothing reads again.
-
-        Args:
-            output_dir (`str | PathLike`): where the model was saved.
-
-        Raises:
-            HubError: Trainer has saved there, and the base is not on the Hub, so that nobody could open what would be
-                uploaded.
-        """
-        folder = Path(output_dir)
-        write_card(folder, self.config, self.num_trained_parameters())
-        arguments = folder / "training_args.bin"
-        if arguments.is_file():
-            _check_base_is_public(self.config, os.fspath(folder))
-            arguments.unlink()
-            self.config.base_revision = _loaded_commit(self.config)
-            self.save_pretrained(folder)
-            self._save_processor(folder)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
-        """Upload what `save_pretrained` writes, and the attached processor, as one commit.
-
-        `speechprompt push` and `speechprompt_hf.hub.push.push_adapter` do more: they compare the base on the Hub with
-        this one, write a full card, and let the adapter open without this package.
-
-        Args:
-            repo_id (`str`): the repository; it is made if it is not there.
-            options: `commit_message`, `commit_description`, `private`, `token`, `revision`, `create_pr`, `tags`.
-
-        Returns:
-            `CommitInfo`.
-
-        Raises:
-            HubError: the base is not on the Hub, so that nobody could open it.
-        """
-        _check_base_is_public(self.config, "what save_pretrained writes")
-        self.config.base_revision = _loaded_commit(self.config)
-        return super().push_to_hub(repo_id, **options)  # type: ignore[arg-type]
-
-    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **options: Any) -> Any:
-        readme = Path(working_dir) / "README.md"
-        # Where the repository has no card, transformers has put its empty form in the place of ours.
-        if _EMPTY_CARD in readme.read_text(encoding="utf-8"):
-            tags = ModelCard.load(readme).data.tags or []
-            readme.unlink()
-            write_card(readme.parent, self.config, self.num_trained_parameters())
-            card = ModelCard.load(readme)
-            card.data.tags = [*dict.fromkeys([*(card.data.tags or []), *tags])]
-            card.save(readme)
-        self._save_processor(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **options)
-
-    def _save_processor(self, folder: str | os.PathLike[str]) -> None:
-        if self.processor is not None:
-            base, revision = self.config.base_model_name_or_path, self.config.base_revision
-            self.processor.save_pretrained(folder, base_source=base, base_revision=revision)
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **upload_options(kwargs))
 
     def to_peft(self) -> PeftModel:
         """The same prompted language model as a stock `PeftModelForCausalLM` over a copy of the base.
@@ -342,10 +271,10 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
                     f"{name} holds a language model of its own, trained from {config.base_model_name_or_path}",
                     hint="leave base out",
                 )
-            lm = _load_language_model(name, hub, options)
+            lm = load_language_model(name, hub, options)
         else:
             lm = cls._load_base_of(name, config, base, hub, options)
-            with _mismatches(ignore_mismatched_fingerprints):
+            with mismatches(ignore_mismatched_fingerprints):
                 check_base(lm, config.base_fingerprint, str(lm.name_or_path or "that was given"))
         check_adapter(name, config, lm.config, **hub)
         model = cls(config, lm)
@@ -396,93 +325,10 @@ class SpeechPromptPreTrainedModel(PreTrainedModel):
         """A new model, with what its configuration must say about the base."""
         config.base_model_name_or_path = public_base_name(base)
         # A base from the Hub is pinned to the commit that was loaded.
-        config.base_revision = getattr(lm.config, "_commit_hash", None) or config.base_revision
+        config.base_revision = getattr(lm.config, "_commit_hash", None) or loaded_commit(config)
         config.base_fingerprint = base_fingerprint(lm)
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
         config.trained_with = package_versions()
         model = cls(config, lm, unit_tokens)
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()
-
-
-@contextmanager
-def _mismatches(ignored: bool) -> Iterator[None]:
-    """Let other weights or units pass with a warning, if that was asked for."""
-    try:
-        yield
-    except FingerprintMismatchError as error:
-        if not ignored:
-            raise
-        warnings.warn(f"ignored: {error}", UserWarning, stacklevel=3)
-
-
-def read_config(name: str, **hub: Any) -> SpeechPromptConfig:
-    """The configuration of a saved adapter.
-
-    Args:
-        name (`str`): folder or Hub id.
-        hub: where and how files are found.
-
-    Raises:
-        AdapterError: there is none, or it is no adapter's.
-    """
-    path = None if os.path.isfile(name) else find_file(name, "config.json", **hub)
-    if path is None:
-        raise _no_adapter(name)
-    values = read_config_file(path)
-    if values.get("model_type") != SpeechPromptConfig.model_type:
-        raise AdapterError(
-            f"{name} holds a model of type {values.get('model_type')!r}, not {SpeechPromptConfig.model_type!r}",
-            hint="train an adapter on it first: speechprompt train --base …",
-        )
-    check_config_values(values, name)
-    return SpeechPromptConfig.from_dict(values)
-
-
-def _no_adapter(name: str) -> AdapterError:
-    if os.path.isfile(name):
-        found = "is a file"
-    elif os.path.isdir(name):
-        found = "has no config.json"
-    else:
-        found = "is no folder here, and no config.json of it was found on the Hub"
-    return AdapterError(
-        f"{name} {found}",
-        hint="give the folder that speechprompt train wrote, or a Hub id; "
-        "a plain PEFT adapter is opened with peft.PeftModel.from_pretrained",
-    )
-
-
-def _load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> GSLMForCausalLM:
-    dtype = options.pop("dtype")
-    options.pop("trust_remote_code")
-    subfolder = "/".join(part for part in (hub.get("subfolder"), LANGUAGE_MODEL_FOLDER) if part)
-    return GSLMForCausalLM.from_pretrained(
-        name, dtype=dtype or torch.float32, **{**hub, "subfolder": subfolder}, **options
-    )
-
-
-def _check_base_is_public(config: SpeechPromptConfig, saved: str) -> None:
-    """Refuse to publish what names its base by a folder, or by a name that only the installed package knows."""
-    name = config.base_model_name_or_path
-    embedded = name in EMBEDDED_BASES and config.base_revision is None
-    if name and not embedded and not looks_like_a_path(name) and not os.path.isdir(name):
-        return
-    raise HubError(
-        f"the base is named {name!r}, which is not on the Hub, so nobody else could open the adapter",
-        hint=f"publish the base once, speechprompt push-base {name or 'FOLDER'} organisation/name, then push {saved} "
-        "with speechprompt push FOLDER ID --base organisation/name",
-    )
-
-
-def _loaded_commit(config: SpeechPromptConfig) -> str | None:
-    """The commit that the base's revision stands for in the cache; the revision itself where it is not cached."""
-    path = try_to_load_from_cache(
-        str(config.base_model_name_or_path), "config.json", revision=config.base_revision or "main"
-    )
-    return Path(path).parent.name if isinstance(path, str) else config.base_revision
-
-
-def _upload_options(given: dict[str, Any]) -> dict[str, Any]:
-    known = ("commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
-    return {key: value for key, value in given.items() if key in known and value is not None}

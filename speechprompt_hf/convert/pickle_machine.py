@@ -8,6 +8,7 @@ given to it say which names are admitted and which few become values.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -85,10 +86,13 @@ def load_inert(stream: ByteStream, rules: PickleRules) -> Any:
     """
     machine = _Machine(stream, rules)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count > MAX_OPCODES:
-                raise ConversionError(f"{stream.name} has more than {MAX_OPCODES} pickle opcodes")
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            # pickletools reads old strings as Python source, and warns of their escapes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+                if count > MAX_OPCODES:
+                    raise ConversionError(f"{stream.name} has more than {MAX_OPCODES} pickle opcodes")
+                machine.step(opcode.name, argument)
         return machine.result()
     except ConversionError:
         raise

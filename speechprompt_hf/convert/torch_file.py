@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import zipfile
@@ -105,6 +106,11 @@ def _zip_errors(name: str) -> Iterator[None]:
         yield
     except ConversionError:
         raise
+    except OSError as error:
+        # An archive that points to before its own start is sought there.
+        if error.errno != errno.EINVAL:
+            raise
+        raise ConversionError(f"{name} is no whole zip archive: {error}"[:300], hint=_DAMAGED) from error
     # NotImplementedError and the errors of encrypted archives are RuntimeErrors.
     except (
         zipfile.BadZipFile,

@@ -1,0 +1,60 @@
+"""Converting needs memory for a tensor at a time, not for a checkpoint."""
+
+import subprocess
+import sys
+from argparse import Namespace
+
+import torch
+
+MEASURE = """
+import sys, threading
+from transformers import GenerationConfig
+from speechprompt_hf.convert.gslm import convert_gslm
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+start, done = resident(), threading.Event()
+peak = [start]
+def watch():
+    while not done.wait(0.0005):
+        peak[0] = max(peak[0], resident())
+watcher = threading.Thread(target=watch)
+watcher.start()
+convert_gslm(*sys.argv[1:])
+done.set()
+watcher.join()
+print(peak[0] - start)
+"""
+
+
+def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path):
+    width, inner, layers = 512, 2048, 8
+    shapes = {"decoder.embed_tokens.weight": (104, width), "decoder.version": (1,)}
+    shapes |= {f"decoder.layer_norm.{kind}": (width,) for kind in ("weight", "bias")}
+    for number in range(layers):
+        start = f"decoder.layers.{number}."
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            shapes |= {f"{start}self_attn.{name}.weight": (width, width), f"{start}self_attn.{name}.bias": (width,)}
+        for norm in ("self_attn_layer_norm", "final_layer_norm"):
+            shapes |= {f"{start}{norm}.{kind}": (width,) for kind in ("weight", "bias")}
+        shapes |= {f"{start}fc1.weight": (inner, width), f"{start}fc1.bias": (inner,)}
+        shapes |= {f"{start}fc2.weight": (width, inner), f"{start}fc2.bias": (width,)}
+    settings = Namespace(
+        arch="transformer_lm_big",
+        decoder_embed_dim=width,
+        decoder_ffn_embed_dim=inner,
+        decoder_layers=layers,
+        decoder_attention_heads=8,
+        share_decoder_input_output_embed=True,
+    )
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"args": settings, "model": {key: torch.full(shape, 3.0) for key, shape in shapes.items()}}, path)
+    (tmp_path / "dict.txt").write_text("".join(f"{unit} 1\n" for unit in range(100)))
+    size = path.stat().st_size
+    assert size > 100_000_000
+    command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "lm"), str(tmp_path / "dict.txt")]
+    growth = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # A quarter was seen; the bar is 1.3 times the checkpoint.
+    assert growth < 0.5 * size

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from ..core.errors import AdapterError, FingerprintMismatchError
 from .adapter_files import find_file
+from .base_loading import load_base
 from .configuration_speechprompt import SpeechPromptConfig
 from .modeling_gslm import GSLMForCausalLM
-from .untrusted import check_config_values, read_config_file
+from .untrusted import check_config_values, check_finite, read_config_file
 
 __all__ = ["LANGUAGE_MODEL_FOLDER", "load_language_model", "mismatches", "read_config"]
 
@@ -71,10 +70,8 @@ def _no_adapter(name: str) -> AdapterError:
 
 
 def load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> GSLMForCausalLM:
-    """The language model that a fine-tuned adapter holds."""
-    dtype = options.pop("dtype")
-    options.pop("trust_remote_code")
+    """The language model that a fine-tuned adapter holds, checked like any base."""
     subfolder = "/".join(part for part in (hub.get("subfolder"), LANGUAGE_MODEL_FOLDER) if part)
-    return GSLMForCausalLM.from_pretrained(
-        name, dtype=dtype or torch.float32, **{**hub, "subfolder": subfolder}, **options
-    )
+    lm = load_base(name, **{**hub, "subfolder": subfolder}, **options)
+    check_finite(lm.state_dict(), f"{LANGUAGE_MODEL_FOLDER}/model.safetensors", name)
+    return lm

@@ -140,6 +140,24 @@ class MultiAdapterModel(SpeechPromptPreTrainedModel):
             parameter.requires_grad_(name not in adapter.frozen)
         self.train(self.training)
 
+    def rename_adapter(self, adapter_name: str, new_name: str) -> None:
+        """Call an adapter by another name.
+
+        Raises:
+            AdapterError: there is no such adapter, or the new name is taken.
+            ConfigurationError: an empty name.
+        """
+        self._check_known(adapter_name)
+        if not new_name:
+            raise ConfigurationError(f"new_name is {new_name!r}", hint="give the adapter a name")
+        if new_name in self._adapters and new_name != adapter_name:
+            raise AdapterError(f"there is an adapter {new_name!r} already", hint="take another name")
+        self._adapters = {
+            new_name if name == adapter_name else name: adapter for name, adapter in self._adapters.items()
+        }
+        if self._active_adapter == adapter_name:
+            self._active_adapter = new_name
+
     def delete_adapter(self, adapter_name: str) -> None:  # type: ignore[override]
         """Forget an adapter.
 

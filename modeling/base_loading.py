@@ -16,6 +16,7 @@ from ..core.errors import AdapterError, FingerprintMismatchError
 from ..core.locations import looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
 from .adapter_files import HUB_KEYS, find_file
+from .configuration_gslm import GSLMConfig
 from .modeling_gslm import GSLMForCausalLM
 from .untrusted import check_base_header, check_config_values, read_config_file
 
@@ -98,9 +99,35 @@ def _check_claims(name: str, hub: dict[str, Any]) -> None:
     if values.get("model_type") != GSLMForCausalLM.config_class.model_type:
         return
     check_config_values(values, name)
-    weights = find_file(name, "model.safetensors", what="the base", **hub)
-    if weights is not None:
-        check_base_header(weights, values, name)
+    weights = _weight_files(name, hub)
+    if weights:
+        check_base_header(weights, _expected_shapes(values), name)
+
+
+def _weight_files(name: str, hub: dict[str, Any]) -> list[str]:
+    """`model.safetensors`, or its shards."""
+    whole = find_file(name, "model.safetensors", what="the base", **hub)
+    if whole is not None:
+        return [whole]
+    index = find_file(name, "model.safetensors.index.json", what="the base", **hub)
+    parts = read_config_file(index).get("weight_map") if index is not None else {}
+    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+        raise AdapterError(f"weight_map in model.safetensors.index.json of {name} is no object of file names")
+    found = [find_file(name, part, what="the base", **hub) for part in sorted(set(parts.values()))]
+    return [path for path in found if path is not None]
+
+
+def _expected_shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the weights of a GSLM, without making them."""
+    config = GSLMConfig.from_dict(values)
+    with torch.device("meta"):
+        model = GSLMForCausalLM(config)
+    optional = ("lm_head.weight",) if config.tie_word_embeddings else ()
+    return {
+        key: tuple(tensor.shape)
+        for key, tensor in model.state_dict().items()
+        if ".separator." not in key and key not in optional
+    }
 
 
 def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:

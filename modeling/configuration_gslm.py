@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from ..core.errors import ConfigurationError
 
-__all__ = ["GSLMConfig"]
+__all__ = ["GSLMConfig", "without_fetched_attention"]
 
 
 class GSLMConfig(PreTrainedConfig):
@@ -70,6 +70,11 @@ class GSLMConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.validate_sizes()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """A configuration of the values in a file, without what would let transformers fetch code."""
+        return super().from_dict(without_fetched_attention(config_dict), **kwargs)
+
     def validate_sizes(self) -> None:
         """Check that the sizes fit each other.
 
@@ -90,3 +95,15 @@ class GSLMConfig(PreTrainedConfig):
             raise ConfigurationError(
                 f"vocab_size is {self.vocab_size}", hint="four special tokens and at least one unit are needed"
             )
+
+
+def without_fetched_attention(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a configuration file but for attention implementations that are kernels on the Hub.
+
+    transformers fetches and imports them, whatever `trust_remote_code` says.
+
+    Args:
+        values (`dict`): the content of config.json.
+    """
+    names = ("_attn_implementation", "attn_implementation")
+    return {key: value for key, value in values.items() if key not in names or value in ("sdpa", "eager")}

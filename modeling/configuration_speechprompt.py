@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..core.errors import ConfigurationError, LabelError
+from .configuration_gslm import without_fetched_attention
 
 __all__ = ["FORMAT_VERSION", "SpeechPromptConfig"]
 
@@ -112,6 +113,11 @@ class SpeechPromptConfig(PreTrainedConfig):
         if self.label_sequences is not None:
             self.label_sequences = [[int(token) for token in sequence] for sequence in self.label_sequences]
         self.validate_options()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """A configuration of the values in a file, without what would let transformers fetch code."""
+        return super().from_dict(without_fetched_attention(config_dict), **kwargs)
 
     @property
     def num_classes(self) -> int:

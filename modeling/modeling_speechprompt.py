@@ -260,8 +260,9 @@ class SpeechPromptPreTrainedModel(PublishedModel):
             key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
         }
         hub = pinned(name, hub)
+        saved = read_config(name, **hub)
         # A copy, because the model's configuration follows its prompt.
-        config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else read_config(name, **hub)
+        config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else saved
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
         if attn_implementation is not None:
             options["attn_implementation"] = attn_implementation

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers.activations import ACT2FN
 
 from ..core.errors import AdapterError
 from .configuration_speechprompt import FORMAT_VERSION
@@ -36,7 +38,24 @@ _LIMITS = {
     "num_labels": 100_000,
 }
 _MAX_ELEMENTS = 2**31
+_MAX_POSITION_ELEMENTS = 2**27
 _MAX_CLASSES_OF_SEQUENCES = 5_000
+# Nodes of the tree over label sequences; what sees what is a square of them.
+_MAX_TREE_NODES = 10_000
+_DTYPES = (None, "float32", "float16", "bfloat16")
+_ATTENTIONS = (None, "sdpa", "eager")
+_NUMBERS = (
+    "prompt_dropout",
+    "prompt_init_std",
+    "verbalizer_dropout",
+    "unit_dropout",
+    "feedback_temperature",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "layer_norm_eps",
+)
+_RECORDS = ("base_fingerprint", "unit_fingerprint", "fingerprint", "file_sha256", "trained_with")
 
 
 def read_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -82,9 +101,14 @@ def check_config_values(values: Mapping[str, Any], name: str) -> None:
             f"{name} has format version {_short(version)}, this package reads up to {FORMAT_VERSION}",
             hint="pip install --upgrade speechprompt-hf",
         )
-    for first, second in (("vocab_size", "hidden_size"), ("max_position_embeddings", "hidden_size")):
-        if (values.get(first) or 1) * (values.get(second) or 1) > _MAX_ELEMENTS:
-            raise AdapterError(f"{first} x {second} in config.json of {name} is above {_MAX_ELEMENTS}")
+    if (values.get("vocab_size") or 1) * (values.get("hidden_size") or 1) > _MAX_ELEMENTS:
+        raise AdapterError(f"vocab_size x hidden_size in config.json of {name} is above {_MAX_ELEMENTS}")
+    if (values.get("max_position_embeddings") or 1) * (values.get("hidden_size") or 1) > _MAX_POSITION_ELEMENTS:
+        raise AdapterError(
+            f"max_position_embeddings x hidden_size in config.json of {name} is above {_MAX_POSITION_ELEMENTS}"
+        )
+    _check_kinds(values, name)
+    _check_records(values, name)
     labels = values.get("id2label")
     if labels is not None:
         _check_labels(labels, name)
@@ -119,32 +143,28 @@ def check_header(path: str | os.PathLike[str], expected: Mapping[str, tuple[int,
         raise AdapterError(f"{file} of {name}: {strange[0]} is of type {kinds[strange[0]]}", hint=hint)
 
 
-def check_base_header(path: str | os.PathLike[str], values: Mapping[str, Any], name: str) -> None:
-    """Compare the weights of a base, by their header, with the sizes that its configuration claims.
+def check_base_header(
+    paths: Sequence[str | os.PathLike[str]], expected: Mapping[str, tuple[int, ...]], name: str
+) -> None:
+    """Compare the weights of a base, by their headers, with the shapes that its configuration claims.
 
     Args:
-        path (`str | PathLike`): `model.safetensors`.
-        values (`Mapping`): the content of config.json.
+        paths (`Sequence[str | PathLike]`): `model.safetensors`, or all shards.
+        expected (`Mapping`): name → shape of every weight that must be there.
         name (`str`): of the base, for the message.
 
     Raises:
-        AdapterError: they differ.
+        AdapterError: a weight is missing or has another shape.
     """
-    found, _ = _header(path)
-    embedding = next((shape for key, shape in found.items() if key.endswith("embed_tokens.weight")), None)
-    claimed = (values.get("vocab_size", 104), values.get("hidden_size", 1024))
-    if embedding is None or embedding != claimed:
-        raise AdapterError(
-            f"the embeddings of the base {name} have shape {embedding}, its config.json claims {claimed}",
-            hint="the files come from different models",
-        )
-    layers = {key.split(".layers.")[1].split(".")[0] for key in found if ".layers." in key}
-    if len(layers) != values.get("num_hidden_layers", 12):
-        raise AdapterError(
-            f"the base {name} has weights of {len(layers)} layers, its config.json claims "
-            f"{values.get('num_hidden_layers', 12)}",
-            hint="the files come from different models",
-        )
+    found: dict[str, tuple[int, ...]] = {}
+    for path in paths:
+        found |= _header(path)[0]
+    for key, shape in expected.items():
+        if found.get(key) != shape:
+            raise AdapterError(
+                f"{key} of the base {name} has shape {found.get(key)}, its config.json claims {shape}",
+                hint="the files come from different models, or one is incomplete",
+            )
 
 
 def check_finite(tensors: Mapping[str, Tensor], file: str, name: str) -> None:
@@ -172,6 +192,46 @@ def _header(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], d
     return shapes, kinds
 
 
+def _check_kinds(values: Mapping[str, Any], name: str) -> None:
+    """Refuse values of kinds that would fail later, or that make transformers fetch code (attention kernels)."""
+
+    def refuse(key: str, hint: str) -> AdapterError:
+        return AdapterError(f"{key} in config.json of {name} is {_short(values[key])}", hint=hint)
+
+    for key in ("_attn_implementation", "attn_implementation"):
+        if values.get(key) not in _ATTENTIONS:
+            raise refuse(key, "'sdpa' or 'eager'; kernels of others are not fetched")
+    for key in ("dtype", "torch_dtype"):
+        if values.get(key) not in _DTYPES:
+            raise refuse(key, "'float32', 'float16' or 'bfloat16'")
+    for key in _NUMBERS:
+        value = values.get(key)
+        if value is not None and (not isinstance(value, int | float) or not math.isfinite(value)):
+            raise refuse(key, "a finite number")
+    seed = values.get("seed")
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**63):
+        raise refuse("seed", "a whole number from 0 to 2^63 - 1")
+    activation = values.get("activation_function")
+    if activation is not None and activation not in ACT2FN:
+        raise refuse("activation_function", "one that transformers knows")
+
+
+def _check_records(values: Mapping[str, Any], name: str) -> None:
+    def refuse(key: str, hint: str) -> AdapterError:
+        return AdapterError(f"{key} in config.json of {name} is {_short(values[key])}", hint=hint)
+
+    for key in _RECORDS:
+        record = values.get(key)
+        if record is not None and not (isinstance(record, dict) and all(isinstance(part, str) for part in record)):
+            raise refuse(key, "an object")
+    base = values.get("base_fingerprint")
+    if base is not None and (not isinstance(base.get("weights"), str) or base.get("dtype") not in _DTYPES):
+        raise refuse("base_fingerprint", "with weights, a SHA-256, and dtype")
+    for key in ("file_sha256", "trained_with"):
+        if not all(isinstance(part, str) for part in (values.get(key) or {}).values()):
+            raise refuse(key, "an object of strings")
+
+
 def _check_labels(labels: Any, name: str) -> None:
     if not isinstance(labels, dict) or len(labels) > _LIMITS["num_labels"]:
         raise AdapterError(f"id2label in config.json of {name} is {_short(labels)}", hint="class index → name")
@@ -179,10 +239,10 @@ def _check_labels(labels: Any, name: str) -> None:
         indices = sorted(int(index) for index in labels)
     except (TypeError, ValueError):
         indices = [-1]
-    if indices != list(range(len(labels))):
+    if not labels or indices != list(range(len(labels))) or not all(isinstance(one, str) for one in labels.values()):
         raise AdapterError(
             f"id2label in config.json of {name} has classes {_short(sorted(map(str, labels)))}",
-            hint="they must be 0, 1, …",
+            hint="they must be 0, 1, … with names",
         )
 
 
@@ -192,7 +252,11 @@ def _check_sequences(sequences: Any, name: str) -> None:
     whole = isinstance(sequences, list) and all(
         isinstance(row, list) and len(row) <= 100 and all(isinstance(token, int) for token in row) for row in sequences
     )
-    if not whole or not 0 < len(sequences) <= _MAX_CLASSES_OF_SEQUENCES:
+    if (
+        not whole
+        or not 0 < len(sequences) <= _MAX_CLASSES_OF_SEQUENCES
+        or len(sequences) * (len(sequences[0]) - 1) > _MAX_TREE_NODES
+    ):
         raise AdapterError(
             f"label_sequences in config.json of {name} is {_short(sequences)}",
             hint=f"at most {_MAX_CLASSES_OF_SEQUENCES} rows of label-token ids",

@@ -88,7 +88,8 @@ class SpeechPromptServer:
             adapters (`Mapping[str, str | PathLike]`): task → folder or Hub id. The processor is the first one's.
             device (`str | torch.device`, *optional*): where to compute.
             max_batch_size (`int`, defaults to 32): rows of a forward pass.
-            options: for `from_pretrained` of the first: `base`, `dtype`, ….
+            options: for `from_pretrained` of the first: `base`, `dtype`, …; `token`, `cache_dir`, `local_files_only`
+                for all.
 
         Raises:
             ConfigurationError: no adapter was given.
@@ -99,14 +100,10 @@ class SpeechPromptServer:
             raise ConfigurationError("no adapter was given", hint="a folder or Hub id for each task's name")
         (first, folder), *others = adapters.items()
         model = SpeechPromptForAudioClassification.from_pretrained(folder, **options)
-        own_name = model.active_adapter
-        # Under its task's name, whatever that is; a few thousand numbers are read twice.
-        if first != own_name:
-            model.load_adapter(folder, first)
-            model.set_adapter(first)
-            model.delete_adapter(own_name)
+        model.rename_adapter(model.active_adapter, first)
+        shared = {key: options[key] for key in ("token", "cache_dir", "local_files_only") if key in options}
         for task, other in others:
-            model.load_adapter(other, task)
+            model.load_adapter(other, task, **shared)
         return cls(model if device is None else model.to(device), max_batch_size=max_batch_size)
 
     @property

@@ -11,7 +11,7 @@ import pickletools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from .byte_stream import ByteStream
 from .errors import ConversionError
@@ -89,7 +89,7 @@ def load_inert(stream: ByteStream, rules: PickleRules) -> Any:
         with warnings.catch_warnings():
             # pickletools reads old strings as Python source, and warns of their escapes.
             warnings.simplefilter("ignore", DeprecationWarning)
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
                 if count > MAX_OPCODES:
                     raise ConversionError(f"{stream.name} has more than {MAX_OPCODES} pickle opcodes")
                 machine.step(opcode.name, argument)

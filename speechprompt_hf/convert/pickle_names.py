@@ -11,8 +11,8 @@ from .pickle_machine import Global, Record
 __all__ = ["PlainRules"]
 
 _BUILTINS = ("builtins", "__builtin__")
-# Types that describe settings; they are never called.
-_TYPES = ("int", "float", "bool", "str", "bytes", "list", "dict", "tuple", "object", "type")
+# Types that describe settings; they are never called. Protocol 2 calls int and str by their names in Python 2.
+_TYPES = ("int", "long", "float", "bool", "str", "unicode", "bytes", "list", "dict", "tuple", "object", "type")
 _NUMPY = (
     "dtype",
     "ndarray",

@@ -55,4 +55,4 @@ def write_weights(path: str | Path, tensors: Mapping[str, PendingTensor], dtype:
         file.write(encoded)
         for tensor in tensors.values():
             values = tensor.read().to(dtype).contiguous()
-            file.write(memoryview(values.numpy()).cast("B"))
+            file.write(values.numpy().data.cast("B"))

@@ -27,6 +27,7 @@ from ..core.locations import is_disk_full, is_of_the_network
 __all__ = ["Published", "head_of", "publish_folder", "talking_to_the_hub"]
 
 _BUSY = (429, 500, 502, 503, 504)
+_NOT_DONE = (429, 503)
 _ATTEMPTS = 4
 _Result = TypeVar("_Result")
 
@@ -120,6 +121,7 @@ def publish_folder(
     branch: str | None = None,
     private: bool | None = None,
     create_pr: bool = False,
+    parent: str | None = None,
     replaces: Callable[[str], bool] = lambda path: False,
 ) -> Published:
     """Upload a folder as one commit on top of the branch's head; the repository is made if it is not there.
@@ -132,6 +134,8 @@ def publish_folder(
         branch (`str`, *optional*): `main` by default; made if it is not there.
         private (`bool`, *optional*): for a new repository.
         create_pr (`bool`, defaults to `False`): open a pull request instead.
+        parent (`str`, *optional*): the commit that the folder was made for: if the branch has gone on since, nothing
+            is changed. What the branch holds by now, by default.
         replaces (`Callable`): which paths of the repository are deleted if the folder does not hold them.
 
     Returns:
@@ -161,10 +165,11 @@ def publish_folder(
                 commit_message=message,
                 revision=branch,
                 create_pr=create_pr,
-                parent_commit=None if create_pr else before.sha,
+                parent_commit=None if create_pr else parent or before.sha,
             )
 
-        done = _patiently(commit)
+        # A gateway may answer with other statuses after the commit was made.
+        done = _patiently(commit, busy=_NOT_DONE)
     return Published(
         repo_id=repo_id,
         commit=str(done.oid),
@@ -174,14 +179,14 @@ def publish_folder(
     )
 
 
-def _patiently(call: Callable[[], _Result]) -> _Result:
-    """Try again where the Hub says that it is busy: it has done nothing then."""
+def _patiently(call: Callable[[], _Result], busy: tuple[int, ...] = _BUSY) -> _Result:
+    """Try again where the Hub says that it is busy."""
     for attempt in range(_ATTEMPTS):
         try:
             return call()
         except (HfHubHTTPError, RuntimeError) as error:
             answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
-            if not isinstance(answer, HfHubHTTPError) or _status(answer) not in _BUSY or attempt == _ATTEMPTS - 1:
+            if not isinstance(answer, HfHubHTTPError) or _status(answer) not in busy or attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(min(30.0, _retry_after(answer) or 0.5 * 2**attempt))
     raise AssertionError("unreachable")
@@ -215,7 +220,9 @@ def _advice(error: HfHubHTTPError) -> str:
     if status in (401, 403):
         return "log in with `hf auth login`, with a token that may write there"
     if status in (409, 412):
-        return "nothing of yours was changed there; look at it, then push again"
+        return "look at it, then push again"
+    if status in _BUSY and status not in _NOT_DONE:
+        return "the push is one commit: the repository is as it was or as you wanted it; look there, then push again"
     return "the repository is as it was; try again later"
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ..core.embedded import EMBEDDED_BASES, resolve_base
-from ..core.errors import ConfigurationError, FingerprintMismatchError, HubError
+from ..core.errors import ConfigurationError, HubError
 from ..core.files import read_json, write_json
-from ..modeling.base_loading import base_fingerprint, check_base, load_base
+from ..modeling.base_loading import base_fingerprint, load_base
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
+from .base_identity import BASE_RECORD_FILE, check_same_base, published_base
 from .card import write_base_card, write_model_card
-from .client import Published, head_of, publish_folder, talking_to_the_hub
-from .remote_code import add_remote_code, refer_to_remote_code
+from .client import Published, publish_folder, talking_to_the_hub
+from .remote_code import add_remote_code, is_generated_code, refer_to_remote_code
 from .staging import (
     BASE_FINGERPRINT_FILE,
     adapter_values,
@@ -31,17 +30,6 @@ from .staging import (
 )
 
 __all__ = ["push_adapter", "push_base", "save_for_the_hub"]
-
-_RECORD = "hub.json"
-"""Where a base's folder remembers its repository."""
-
-
-@dataclass(frozen=True)
-class _Base:
-    """A base on the Hub."""
-
-    repo_id: str
-    commit: str
 
 
 def push_base(
@@ -86,7 +74,8 @@ def push_base(
         units = (lm.config.fingerprint or {}).get("digest")
         write_json(stage / BASE_FINGERPRINT_FILE, {**base_fingerprint(lm), "units": units})
         add_remote_code(stage)
-        _take_over_card(api, repo_id, branch, stage)
+        head = _target(api, repo_id, branch, "gslm")
+        _take_over_card(api, repo_id, head, stage)
         write_base_card(stage, repo_id=repo_id)
         done = publish_folder(
             api,
@@ -96,10 +85,11 @@ def push_base(
             branch=branch,
             private=private,
             create_pr=create_pr,
-            replaces=lambda path: is_base_file(path) or path.endswith(".py"),
+            parent=None if branch not in (None, "main") else head,
+            replaces=lambda path: is_base_file(path) or (head is not None and _is_generated(api, repo_id, head, path)),
         )
     if not create_pr and os.fspath(folder) not in EMBEDDED_BASES:
-        write_json(source / _RECORD, {"repo_id": done.repo_id, "commit": done.commit})
+        write_json(source / BASE_RECORD_FILE, {"repo_id": done.repo_id, "commit": done.commit})
     return done
 
 
@@ -151,7 +141,8 @@ def push_adapter(
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         save_for_the_hub(Path(folder), stage, api=api, base=base, base_revision=base_revision)
-        _take_over_card(api, repo_id, branch, stage)
+        head = _target(api, repo_id, branch, SpeechPromptConfig.model_type)
+        _take_over_card(api, repo_id, head, stage)
         report = Path(folder) / "report.json"
         values = read_json(stage / "config.json")
         write_model_card(
@@ -172,6 +163,7 @@ def push_adapter(
             branch=branch,
             private=private,
             create_pr=create_pr,
+            parent=None if branch not in (None, "main") else head,
             replaces=lambda path: is_adapter_file(path) or is_training_file(path),
         )
 
@@ -194,8 +186,8 @@ def save_for_the_hub(
         FingerprintMismatchError: the base on the Hub has other weights or units than the adapter was trained on.
     """
     config = SpeechPromptConfig.from_dict(adapter_values(folder))
-    found = _base_of(api, config, base, base_revision)
-    _check_same_base(api, found, config)
+    found = published_base(api, config, base, base_revision)
+    check_same_base(api, found, config)
     stage_adapter(folder, target, base_id=found.repo_id, base_commit=found.commit)
     refer_to_remote_code(target, found.repo_id)
 
@@ -205,91 +197,47 @@ def _check_id(repo_id: str) -> None:
         raise ConfigurationError(f"{repo_id!r} is no repository id", hint="give organisation/name")
 
 
-def _base_of(api: HfApi, config: SpeechPromptConfig, base: str | None, revision: str | None) -> _Base:
-    """Where the adapter's base lies on the Hub."""
-    named = base or config.base_model_name_or_path
-    if base is None and named is not None and os.path.isdir(named):
-        record = Path(named) / _RECORD
-        if not record.is_file():
-            raise HubError(
-                f"the base in {named} is not on the Hub, so nobody else could open the adapter",
-                hint=f"first: speechprompt push-base {named} organisation/name",
-            )
-        values = read_json(record)
-        return _Base(values["repo_id"], values["commit"])
-    if not is_hub_id(named):
+def _target(api: HfApi, repo_id: str, branch: str | None, model_type: str) -> str | None:
+    """The commit that a push builds on, `None` for a new repository; refuses one that holds something else."""
+    for revision in (branch, None):
+        try:
+            with talking_to_the_hub(repo_id, "read"):
+                head = str(api.model_info(repo_id, revision=revision).sha)
+                break
+        except HubError as error:
+            if not isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError):
+                raise
+    else:
+        return None
+    config = _file_at(api, repo_id, head, "config.json")
+    found = read_json(config).get("model_type") if config is not None else None
+    if found not in (None, model_type):
         raise HubError(
-            f"the adapter's base is named {named!r}, which is no repository",
-            hint="publish it with speechprompt push-base, then name it with --base",
+            f"{repo_id} holds a model of type {found!r}, which a push would overwrite",
+            hint="give the adapter, or the base, a repository of its own",
         )
-    assert named is not None
-    if base is None and named == config.base_model_name_or_path:
-        revision = revision or config.base_revision
-    try:
-        return _Base(named, head_of(api, named, revision))
-    except HubError as error:
-        if named not in EMBEDDED_BASES:
-            raise
-        raise HubError(
-            f"the base inside this package, {named}, was not found on the Hub: {Exception.__str__(error)}",
-            hint=f"publish it with speechprompt push-base {named} organisation/name, then push the adapter with "
-            "--base organisation/name",
-        ) from error
+    return head
 
 
-def _check_same_base(api: HfApi, base: _Base, config: SpeechPromptConfig) -> None:
-    """Refuse to name a base of other weights or units."""
-    recorded = config.base_fingerprint
-    if not recorded:
-        return
-    try:
-        with talking_to_the_hub(base.repo_id, "read"):
-            published: dict[str, Any] = read_json(
-                hf_hub_download(
-                    base.repo_id,
-                    BASE_FINGERPRINT_FILE,
-                    revision=base.commit,
-                    token=api.token,
-                    endpoint=api.endpoint,
-                )
-            )
-    except HubError as error:
-        if not isinstance(error.__cause__, EntryNotFoundError):
-            raise
-        # A base that was not pushed with push-base: its weights have to be read.
-        with talking_to_the_hub(base.repo_id, "read"):
-            folder = snapshot_download(
-                base.repo_id,
-                revision=base.commit,
-                allow_patterns=["config.json", "*.safetensors*"],
-                token=api.token,
-                endpoint=api.endpoint,
-            )
-        check_base(load_base(folder), recorded, base.repo_id)
-        return
-    if published.get("weights") != recorded["weights"] and published.get("dtype") == recorded.get("dtype"):
-        raise FingerprintMismatchError(
-            f"the base {base.repo_id} has weights {str(published.get('weights'))[:16]}, the adapter was trained on "
-            f"{recorded['weights'][:16]}",
-            hint="name the base that the adapter was trained on with --base, at its revision",
-        )
-    units = (config.unit_fingerprint or {}).get("digest")
-    if units and published.get("units") and units != published["units"]:
-        raise FingerprintMismatchError(
-            f"the base {base.repo_id} makes units {published['units'][:16]}, the adapter was trained on {units[:16]}",
-            hint="name the base that the adapter was trained on with --base, at its revision",
-        )
-
-
-def _take_over_card(api: HfApi, repo_id: str, branch: str | None, stage: Path) -> None:
-    """Start from the card that is in the repository: somebody may have edited it there."""
+def _file_at(api: HfApi, repo_id: str, commit: str, path: str) -> Path | None:
+    """A file of a commit, which never changes; `None` where it has none."""
     try:
         with talking_to_the_hub(repo_id, "read"):
-            path = hf_hub_download(repo_id, "README.md", revision=branch, token=api.token, endpoint=api.endpoint)
+            return Path(hf_hub_download(repo_id, path, revision=commit, token=api.token, endpoint=api.endpoint))
     except HubError as error:
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
 
-        if not isinstance(error.__cause__, EntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError):
-            raise
-        return
-    (stage / "README.md").write_bytes(Path(path).read_bytes())
+
+def _is_generated(api: HfApi, repo_id: str, commit: str, path: str) -> bool:
+    """Whether a file is code that an older version of this package generated."""
+    file = _file_at(api, repo_id, commit, path) if path.endswith(".py") and "/" not in path else None
+    return file is not None and is_generated_code(file)
+
+
+def _take_over_card(api: HfApi, repo_id: str, head: str | None, stage: Path) -> None:
+    """Start from the card that is in the repository: somebody may have edited it there."""
+    card = _file_at(api, repo_id, head, "README.md") if head is not None else None
+    if card is not None:
+        (stage / "README.md").write_bytes(card.read_bytes())

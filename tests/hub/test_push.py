@@ -163,6 +163,37 @@ def test_a_second_push_replaces_what_is_ours_and_keeps_what_is_not(hub, to, adap
     assert "Our own words" in hub.read(ADAPTER, "README.md").decode()
 
 
+def test_a_repository_of_another_kind_is_not_overwritten(hub, to, adapter, base_on_the_hub):
+    with pytest.raises(HubError, match=r"holds a model of type 'gslm', which a push would overwrite"):
+        push_adapter(adapter, BASE, base=BASE, **to)
+    assert hub.commits(BASE)[0].oid == base_on_the_hub.commit
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    with pytest.raises(HubError, match="holds a model of type 'speechprompt'"):
+        push_base(DEFAULT_BASE, ADAPTER, **to)
+
+
+def test_code_that_we_did_not_generate_stays(hub, to, base_on_the_hub):
+    generated = hub.read(BASE, "modeling_gslm.py")
+    hub.write(BASE, {"train.py": "print(1)", "scripts/x.py": "print(2)", "modeling_old.py": generated})
+    push_base(DEFAULT_BASE, BASE, **to)
+    files = hub.files(BASE)
+    assert "train.py" in files and "scripts/x.py" in files and "modeling_old.py" not in files
+
+
+def test_an_edit_between_reading_and_writing_is_not_lost(hub, to, adapter, base_on_the_hub, monkeypatch):
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    create = huggingface_hub.HfApi.create_repo
+
+    def edited_meanwhile(self, *arguments, **keywords):
+        hub.write(ADAPTER, {"README.md": "mine"}, title="an edit")
+        return create(self, *arguments, **keywords)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", edited_meanwhile)
+    with pytest.raises(HubError, match="somebody else changed it"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert hub.read(ADAPTER, "README.md") == b"mine"
+
+
 def test_an_unchanged_adapter_stays_the_same(hub, to, adapter, base_on_the_hub):
     push_adapter(adapter, ADAPTER, base=BASE, **to)
     before = {name: hub.read(ADAPTER, name) for name in hub.files(ADAPTER)}

@@ -277,6 +277,9 @@ def test_malformed_dictionaries_are_refused(checkpoint, tmp_path):
     dictionary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConversionError, match="no dictionary of units"):
         convert_gslm(path, tmp_path / "lm", dictionary)
+    dictionary.write_bytes(b"0 1\n" * 2**21 + b"0 1\n")
+    with pytest.raises(ConversionError, match="8388612 bytes, more than"):
+        convert_gslm(path, tmp_path / "lm", dictionary)
     with pytest.raises(ConversionError, match="no dictionary"):
         convert_gslm(path, tmp_path / "lm", tmp_path / "absent.txt")
     assert not (tmp_path / "lm").exists()

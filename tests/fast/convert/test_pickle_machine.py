@@ -61,6 +61,15 @@ def test_containers_of_collections_become_plain(loads_inert, protocol):
 
 
 @pytest.mark.parametrize("protocol", range(6))
+def test_types_are_names(loads_inert, protocol):
+    # omegaconf keeps the types of its keys; protocols before 3 call them by their names in Python 2.
+    types = [int, str, float, bool, bytes, list, dict, tuple]
+    read = loads_inert(pickle.dumps(types, protocol))
+    assert [type(each) for each in read] == [Global] * len(types)
+    assert read[2] in (Global("builtins", "float"), Global("__builtin__", "float"))
+
+
+@pytest.mark.parametrize("protocol", range(6))
 def test_a_namespace_is_a_record(loads_inert, protocol):
     read = loads_inert(pickle.dumps(Namespace(layers=12), protocol))
     assert isinstance(read, Record)

@@ -61,6 +61,22 @@ def test_other_layouts_of_the_array_are_read(tmp_path, change):
     assert np.array_equal(read_centroids(tmp_path / "km.bin"), model.cluster_centers_)
 
 
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        (b"sklearn.cluster._kmeans", b"sklearn.cluster.k_means_"),
+        (b"joblib.numpy_pickle", b"sklearn.externals.joblib.numpy_pickle"),
+    ],
+)
+def test_names_of_older_versions_are_read(tmp_path, new, old):
+    model = fitted()
+    joblib.dump(model, tmp_path / "km.bin", protocol=2)
+    content = (tmp_path / "km.bin").read_bytes()
+    assert new in content
+    (tmp_path / "km.bin").write_bytes(content.replace(new, old))
+    assert np.array_equal(read_centroids(tmp_path / "km.bin"), model.cluster_centers_)
+
+
 def test_units_are_those_of_scikit_learn(tmp_path):
     import torch
 
@@ -133,6 +149,47 @@ def test_truncated_files_are_refused(tmp_path, compress):
             read_centroids(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"order": "K"}, "order other than C or F"),
+        ({"shape": [7, 12]}, "shape is not a few sizes"),
+        ({"shape": (-7, 12)}, "shape is not a few sizes"),
+        ({"shape": (2**39, 2**39)}, "truncated"),
+        ({"dtype": "f4"}, "not described by numpy.dtype"),
+        ({"dtype": np.dtype([("a", "f4")])}, "dtype V4"),
+    ],
+)
+def test_impossible_arrays_are_refused(tmp_path, changes, words):
+    from joblib.numpy_pickle import NumpyArrayWrapper
+
+    def written(**attributes):
+        wrapper = NumpyArrayWrapper(np.ndarray, (7, 12), "C", np.dtype("f4"))
+        vars(wrapper).update(attributes)
+        content = pickle.dumps(changed(cluster_centers_=wrapper, labels_=None, _counts=None, counts_=None), 2)
+        # An array's bytes follow the opcode that completes its description.
+        end = 1 + content.index(b"ub", content.index(b"numpy_array_alignment_bytes"))
+        return content[: end + 1] + bytes([0]) + np.ones((7, 12), np.float32).tobytes() + content[end + 1 :]
+
+    path = tmp_path / "km.bin"
+    path.write_bytes(written())
+    assert np.array_equal(read_centroids(path), np.ones((7, 12)))
+    path.write_bytes(written(**changes))
+    with pytest.raises(ConversionError, match=words):
+        read_centroids(path)
+
+
+@pytest.mark.parametrize("compress", [3, ("bz2", 3), ("xz", 3)], ids=str)
+def test_damaged_compression_is_refused(tmp_path, compress):
+    path = tmp_path / "km.bin"
+    joblib.dump(fitted(), path, compress=compress)
+    content = bytearray(path.read_bytes())
+    content[40:80] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(ConversionError, match="cannot be decompressed"):
+        read_centroids(path)
+
+
 def test_files_that_go_on_are_refused(tmp_path, raw):
     (tmp_path / "km.bin").write_bytes(raw + b"x")
     with pytest.raises(ConversionError, match="goes on after its end, by 1 bytes"):
@@ -152,6 +209,9 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     joblib.dump(changed(cluster_centers_=np.zeros((7, 40_000), np.float32)), tmp_path / "km.bin", compress=9)
     assert (tmp_path / "km.bin").stat().st_size < 10_000
     with pytest.raises(ConversionError, match="more than 100000"):
+        read_centroids(tmp_path / "km.bin")
+    (tmp_path / "km.bin").write_bytes(bytes(100_001))
+    with pytest.raises(ConversionError, match="100001 bytes, more than 100000"):
         read_centroids(tmp_path / "km.bin")
 
 

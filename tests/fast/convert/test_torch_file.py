@@ -184,3 +184,43 @@ def test_storages_of_unknown_types_are_refused(tmp_path):
     (tmp_path / "x.pt").write_bytes(buffer.getvalue())
     with pytest.raises(ConversionError, match="ComplexFloatStorage"), open_torch_file(tmp_path / "x.pt"):
         pass
+
+
+def legacy_file(magic=0x1950A86A20F9469CFC6C, version=1001, little_endian=True, content=None, keys=("0",), sizes=(6,)):
+    """A file of the older format by hand: one float32 tensor of shape (2, 3)."""
+    system = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {}}
+    parts = [pickle.dumps(part, 2) for part in (magic, version, system)]
+    parts += [b"\x80\x02" + (content or tensor_pickle()), pickle.dumps(list(keys), 2)]
+    parts += [size.to_bytes(8, "little") + bytes(4 * size) for size in sizes]
+    return b"".join(parts)
+
+
+TWO_TYPES = tensor_pickle()[:-1] + tensor_pickle().replace(b"FloatStorage", b"HalfStorage")[:-1] + b"\x86."
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"magic": 7}, "no file of torch.save"),
+        ({"version": 1000}, "no file of torch.save"),
+        ({"little_endian": False}, "byte order"),
+        ({"sizes": (7,)}, "has 7 numbers, its tensor needs 6"),
+        ({"keys": ("1",)}, "no tensor uses"),
+        ({"keys": ("0", "0"), "sizes": (6, 6)}, "one twice"),
+        ({"keys": (), "sizes": ()}, "lacks the storage 0"),
+        ({"content": TWO_TYPES}, "two types or sizes"),
+        ({"content": tensor_pickle().replace(b"cpu" + b"K\x06tQ", b"cpu" + b"K\x06)tQ")}, "view of another"),
+        ({"content": tensor_pickle().replace(b"storage", b"modules")}, "no storage of torch"),
+        ({"content": tensor_pickle().replace(b"X\x01\x00\x00\x000", b"K\x00")}, "no usable size"),
+        ({"content": b"ctorch._utils\n_rebuild_tensor_v2\nK\x00\x85R."}, "something else than a storage"),
+        ({"content": b"ctorch._utils\n_rebuild_parameter\nK\x00\x85R."}, "something that is no tensor"),
+    ],
+)
+def test_damaged_files_of_the_older_format_are_refused(tmp_path, parts, words):
+    path = tmp_path / "x.pt"
+    path.write_bytes(legacy_file())
+    with open_torch_file(path) as file:
+        assert torch.equal(file.read(file.content), torch.zeros(2, 3))
+    path.write_bytes(legacy_file(**parts))
+    with pytest.raises(ConversionError, match=words), open_torch_file(path) as file:
+        file.read(file.content)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from speechprompt_hf import GSLMConfig, GSLMForCausalLM, SpeechPromptForAudioClassification
+from speechprompt_hf import GSLMConfig, GSLMForCausalLM, SpeechPromptConfig, SpeechPromptForAudioClassification
 from speechprompt_hf.core.errors import SpeechPromptError
 from speechprompt_hf.modeling.untrusted import MAX_CONFIG_BYTES, check_config_values
 
@@ -61,6 +61,24 @@ def refused(folder, match):
         ({"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": None}, "weight|unit_token_of_row"),
         ({"label_sequences": "no"}, "label_sequences"),
         ({"label_sequences": [[10**30] * 200] * 2}, "label_sequences"),
+        ({"id2label": {}}, "id2label"),
+        ({"id2label": {"0": "a", "1": ["b"]}}, "id2label"),
+        ({"label_sequences": [[0, 1] * 50] * 5_000}, "label_sequences"),
+        ({"_attn_implementation": "kernels-community/rotary@" + "0" * 40}, "_attn_implementation .*not fetched"),
+        ({"attn_implementation": "evil/k"}, "attn_implementation"),
+        ({"dtype": "load"}, "dtype"),
+        ({"torch_dtype": "os"}, "torch_dtype"),
+        ({"base_fingerprint": {"foo": 1}}, "base_fingerprint"),
+        ({"base_fingerprint": {"weights": "0" * 64, "dtype": "load"}}, "base_fingerprint"),
+        ({"base_fingerprint": [1]}, "base_fingerprint"),
+        ({"base_fingerprint": {"weights": 5}}, "base_fingerprint"),
+        ({"file_sha256": ["x"]}, "file_sha256"),
+        ({"unit_fingerprint": [1]}, "unit_fingerprint"),
+        ({"seed": 2**70}, "seed"),
+        ({"seed": "a"}, "seed"),
+        ({"prompt_dropout": "x"}, "prompt_dropout"),
+        ({"prompt_init_std": "x", "prompt_init": "scaled"}, "prompt_init_std"),
+        ({"feedback_temperature": float("nan")}, "feedback_temperature"),
         ({"format_version": 2}, "format version 2.*upgrade"),
         ({"method": "os.system"}, "method is"),
         ({"prompt_type": "../../x"}, "prompt_type is"),
@@ -132,6 +150,9 @@ def test_a_base_of_pickled_weights_is_refused(saved, adapter, tmp_path):
         {"num_hidden_layers": 900},
         {"max_position_embeddings": 10**12},
         {"num_hidden_layers": 10**9},
+        {"intermediate_size": 99},
+        {"activation_function": "nope"},
+        {"_attn_implementation": "evil/k"},
     ],
 )
 def test_a_base_that_claims_other_sizes_than_its_weights_is_refused(saved, adapter, tmp_path, values):
@@ -139,6 +160,52 @@ def test_a_base_that_claims_other_sizes_than_its_weights_is_refused(saved, adapt
     change(base, "config.json", **values)
     change(adapter, "adapter_config.json", base_model_name_or_path=str(base))
     refused(adapter, "claims|in config.json of")
+
+
+def test_a_base_that_lacks_weights_is_refused(saved, adapter, tmp_path):
+    base = shutil.copytree(saved / "base", tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    del tensors["model.layers.1.fc1.weight"]
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SpeechPromptError, match=r"layers\.1\.fc1\.weight of the base .* has shape None"):
+        SpeechPromptForAudioClassification.from_base(base, ["a", "b"])
+
+
+def test_a_sharded_base_is_checked_as_a_whole(saved, tmp_path):
+    lm = GSLMForCausalLM.from_pretrained(saved / "base")
+    lm.save_pretrained(tmp_path / "base", max_shard_size="5KB")
+    assert (tmp_path / "base" / "model.safetensors.index.json").exists()
+    SpeechPromptForAudioClassification.from_base(tmp_path / "base", ["a", "b"])
+    change(tmp_path / "base", "config.json", num_hidden_layers=3)
+    with pytest.raises(SpeechPromptError, match="has shape None"):
+        SpeechPromptForAudioClassification.from_base(tmp_path / "base", ["a", "b"])
+
+
+@pytest.mark.parametrize("damage", ["pickle", "missing", "nan", "truncated"])
+def test_a_fine_tuned_language_model_is_checked_too(saved, tmp_path, damage):
+    model = SpeechPromptForAudioClassification.from_base(saved / "base", ["a", "b"], method="finetune")
+    model.save_pretrained(tmp_path)
+    folder = tmp_path / "language_model"
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if damage == "pickle":
+        torch.save(tensors, folder / "pytorch_model.bin")
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        name = "model.layers.0.fc1.weight"
+        if damage == "missing":
+            del tensors[name]
+        else:
+            tensors[name][0, 0] = float("nan")
+        save_file(tensors, path, {"format": "pt"})
+    refused(tmp_path, "safetensors|has shape None|cannot be read|not finite")
+
+
+def test_attention_kernels_are_not_taken_from_a_file():
+    for config in (GSLMConfig, SpeechPromptConfig):
+        assert config.from_dict({"_attn_implementation": "evil/k"})._attn_implementation in (None, "sdpa", "eager")
 
 
 def test_another_kind_of_peft_adapter_is_named(adapter):

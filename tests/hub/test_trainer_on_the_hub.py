@@ -224,6 +224,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_three_steps_and_three_after_a_resume_from_the_hub_equal_six(hub, child, run_python):
     assert child(RUN)[0] == {"step": 3}
     state = json.loads(hub.read(REPO, "last-checkpoint/trainer_state.json"))
@@ -323,6 +324,7 @@ tell(step=trainer.state.global_step)
 """
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_is_a_warning_and_the_next_one_is_whole(hub, child):
     hub.add_repo(REPO, {"training_args.bin": b"pickle", "model.safetensors": b"raw vectors", "NOTES.md": "mine"})
     hub.inject(Fault("status", f"{REPO}/commit/", method="POST", status=403))
@@ -368,6 +370,7 @@ tell(refused=refused, kept=kept, files=files, logits=pushed(BASE))
 """
 
 
+@pytest.mark.slow
 def test_plain_trainer_publishes_a_whole_adapter_or_nothing(hub, child, run_python, tmp_path):
     told, _ = child(PLAIN)
     assert told["refused"].startswith("HubError: the base is named") and "then push run with" in told["refused"]
@@ -389,6 +392,7 @@ tell(logits=answer(model), oid=info.oid)
 """
 
 
+@pytest.mark.slow
 def test_a_model_pushes_itself_with_its_processor_and_a_card(hub, child, run_python):
     told, _ = child(MODEL)
     commits = hub.commits(REPO)

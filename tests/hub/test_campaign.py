@@ -232,7 +232,7 @@ def test_a_hundred_faults_leave_repository_and_cache_whole(hub, shared, adapters
     assert set(struck) == {"drop", "lose_answer", "truncate", "status", "slow", "corrupt"}
     assert {request.status for request in hub.log if request.fault == "status"} == {429, 500, 503}
     # Through all of it most pulls and many pushes succeed.
-    assert len(result["pulled"]) > 60 and len(result["pushed"]) > 20
+    assert len(result["pulled"]) > 60 and len(result["pushed"]) > 10
     check_campaign(hub, adapters, run_python, [result])
 
 

@@ -7,11 +7,27 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
 from .errors import SpeechPromptError
 
-__all__ = ["is_disk_full", "is_of_the_network", "looks_like_a_path", "reading"]
+__all__ = ["is_disk_full", "is_hub_id", "is_of_the_network", "looks_like_a_path", "reading"]
+
+
+def is_hub_id(name: str | None, *, with_organisation: bool = True) -> bool:
+    """Whether a name has the form of a Hub id.
+
+    Args:
+        name (`str`, *optional*): what was given.
+        with_organisation (`bool`, defaults to `True`): whether it must be `organisation/name`, not `name` alone.
+    """
+    try:
+        validate_repo_id(name or "")
+    except HFValidationError:
+        return False
+    return "/" in (name or "") or not with_organisation
 
 
 def looks_like_a_path(name: str) -> bool:

@@ -13,10 +13,11 @@ from huggingface_hub.errors import EntryNotFoundError
 from ..core.embedded import EMBEDDED_BASES
 from ..core.errors import FingerprintMismatchError, HubError
 from ..core.files import read_json
+from ..core.locations import is_hub_id
 from ..modeling.base_loading import check_base, load_base
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from .client import head_of, talking_to_the_hub
-from .staging import BASE_FINGERPRINT_FILE, is_hub_id
+from .staging import BASE_FINGERPRINT_FILE
 
 __all__ = ["BASE_RECORD_FILE", "PublishedBase", "check_same_base", "published_base"]
 
@@ -26,7 +27,12 @@ BASE_RECORD_FILE = "hub.json"
 
 @dataclass(frozen=True)
 class PublishedBase:
-    """A base on the Hub."""
+    """A base on the Hub, as adapters name it.
+
+    Attributes:
+        repo_id (`str`): the repository.
+        commit (`str`): its commit.
+    """
 
     repo_id: str
     commit: str

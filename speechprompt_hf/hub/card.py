@@ -10,12 +10,12 @@ from typing import Any
 
 from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import read_json
+from ..core.locations import is_hub_id
 from .card_adapter import SECTIONS, adapter_metadata, adapter_sections
 from .card_base import BASE_SECTIONS, base_metadata, base_sections
 from .card_facts import adapter_facts
 from .card_metadata import Readme, WrittenCard, merge_metadata, read_readme, write_readme
 from .card_sections import Record, merge_sections, read_record, text_outside, write_record
-from .card_text import is_hub_id
 
 __all__ = ["WrittenCard", "write_base_card", "write_model_card"]
 
@@ -185,7 +185,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 
 def _check_id(what: str, name: str | None) -> None:
-    if name is not None and not is_hub_id(name):
+    if name is not None and not is_hub_id(name, with_organisation=False):
         raise ConfigurationError(f"{what} is {name!r}, no id of the Hub", hint="give organisation/name")
 
 
@@ -207,7 +207,7 @@ def _check_report(report: Mapping[str, Any] | None, place: str) -> None:
 
 def _hub_source(source: str, report: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
     """The Hub id that a report's source is, as far as its form and this machine tell."""
-    if source.count("/") != 1 or not is_hub_id(source) or Path(source).exists():
+    if source.count("/") != 1 or not is_hub_id(source, with_organisation=False) or Path(source).exists():
         return None
     # A relative path that was there when the card was first written.
     return None if arguments.get("local_data") == _data_digest(report) else source
@@ -217,7 +217,9 @@ def _remembered(record: Record) -> dict[str, Any]:
     """The arguments of an earlier call, as far as nobody damaged them."""
     texts = {name: value for name, value in record.arguments.items() if isinstance(value, str)}
     ids = ("repo_id", "base_id", "dataset")
-    kept: dict[str, Any] = {name: value for name, value in texts.items() if name not in ids or is_hub_id(value)}
+    kept: dict[str, Any] = {
+        name: value for name, value in texts.items() if name not in ids or is_hub_id(value, with_organisation=False)
+    }
     language = record.arguments.get("language")
     if isinstance(language, list) and all(isinstance(code, str) for code in language):
         kept["language"] = language

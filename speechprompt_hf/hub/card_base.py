@@ -12,8 +12,9 @@ from typing import Any
 
 from ..core.errors import ConfigurationError
 from ..core.files import read_json
+from ..core.locations import is_hub_id
 from ..modeling.adapter_card import escape_markdown
-from .card_text import code, hub_link, is_hub_id, public_name, table
+from .card_text import code, hub_link, public_name, table
 
 __all__ = ["BASE_SECTIONS", "base_metadata", "base_sections"]
 
@@ -104,7 +105,7 @@ def _encoder(name: str, units: Mapping[str, Any]) -> str:
     if (
         public == name
         and name.count("/") == 1
-        and is_hub_id(name)
+        and is_hub_id(name, with_organisation=False)
         and not (units.get("encoder_id") or "").startswith("speechprompt-hf/")
     ):
         return hub_link(name, units.get("revision"))

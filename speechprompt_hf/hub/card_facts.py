@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import read_json
-from ..core.locations import looks_like_a_path
-from .card_text import is_hub_id, last_name
+from ..core.locations import is_hub_id, looks_like_a_path
+from .card_text import last_name
 
 __all__ = ["AdapterFacts", "adapter_facts"]
 
@@ -82,7 +82,9 @@ def adapter_facts(
             missing.
     """
     base = config.get("base_model_name_or_path")
-    base_id = arguments.get("base_id") or (base if base and is_hub_id(base) and not Path(base).exists() else None)
+    base_id = arguments.get("base_id") or (
+        base if base and is_hub_id(base, with_organisation=False) and not Path(base).exists() else None
+    )
     pinned = config.get("base_revision") if base_id == base else None
     processor_path = folder / "processor_config.json"
     processor = read_json(processor_path) if processor_path.is_file() else {}

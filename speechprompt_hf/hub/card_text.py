@@ -10,9 +10,8 @@ from typing import Any
 from ..core.locations import looks_like_a_path
 from ..modeling.adapter_card import escape_markdown
 
-__all__ = ["code", "hub_link", "is_hub_id", "last_name", "percent", "public_name", "table", "without_paths"]
+__all__ = ["code", "hub_link", "last_name", "percent", "public_name", "table", "without_paths"]
 
-_HUB_ID = re.compile(r"(?:[\w-][\w.-]{0,95}/)?[\w-][\w.-]{0,95}", re.ASCII)
 _QUOTED_PATH = re.compile(
     r"(?P<quote>['\"`])(?P<path>(?:file://|~|\.{0,2}|[A-Za-z]:)[\\/](?:(?!(?P=quote))[^\n])*)(?P=quote)"
 )
@@ -20,11 +19,6 @@ _PATH = re.compile(
     r"(?P<address>\bhttps?://\S+)|(?P<path>(?:\bfile://|(?<![\w./\\])(?:~|\.{0,2}|[A-Za-z]:)(?=[\\/]))"
     r"[\\/][^\s'\"<>|,;:()]+)"
 )
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name has the form of a Hub id: `name` or `organisation/name`."""
-    return _HUB_ID.fullmatch(name) is not None and ".." not in name and "--" not in name and not name.endswith(".git")
 
 
 def last_name(path: str) -> str:

@@ -1,15 +1,13 @@
-"""One commit to a repository on the Hub, whole or not at all, with errors that say what to do."""
+"""The Hub's client with patience, and with errors that say what to do."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -24,31 +22,14 @@ from huggingface_hub.errors import (
 from ..core.errors import HubError
 from ..core.locations import is_disk_full, is_of_the_network
 
-__all__ = ["Published", "head_of", "publish_folder", "talking_to_the_hub"]
+__all__ = ["NOT_DONE", "head_of", "patiently", "talking_to_the_hub"]
 
 _BUSY = (429, 500, 502, 503, 504)
-_NOT_DONE = (429, 503)
+NOT_DONE = (429, 503)
+"""Statuses of a Hub that has certainly done nothing."""
+
 _ATTEMPTS = 4
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a push made.
-
-    Attributes:
-        repo_id (`str`): the repository.
-        commit (`str`): its commit, 40 hexadecimal digits.
-        url (`str`): where to look at it.
-        files (`tuple[str, ...]`): paths in it that were pushed.
-        num_bytes (`int`): their size.
-    """
-
-    repo_id: str
-    commit: str
-    url: str
-    files: tuple[str, ...]
-    num_bytes: int
 
 
 @contextmanager
@@ -108,79 +89,21 @@ def head_of(api: HfApi, repo_id: str, revision: str | None = None) -> str:
         HubError: there is no such repository or revision.
     """
     with talking_to_the_hub(repo_id, "read"):
-        sha = _patiently(lambda: api.repo_info(repo_id, revision=revision)).sha
+        sha = patiently(lambda: api.repo_info(repo_id, revision=revision)).sha
     return str(sha)
 
 
-def publish_folder(
-    api: HfApi,
-    repo_id: str,
-    folder: Path,
-    *,
-    message: str,
-    branch: str | None = None,
-    private: bool | None = None,
-    create_pr: bool = False,
-    parent: str | None = None,
-    replaces: Callable[[str], bool] = lambda path: False,
-) -> Published:
-    """Upload a folder as one commit on top of the branch's head; the repository is made if it is not there.
+def patiently(call: Callable[[], _Result], busy: tuple[int, ...] = _BUSY) -> _Result:
+    """Call again where the Hub says that it is busy, four times at most.
 
     Args:
-        api (`HfApi`): with endpoint and token.
-        repo_id (`str`): the repository.
-        folder (`Path`): everything in it is uploaded.
-        message (`str`): first line of the commit.
-        branch (`str`, *optional*): `main` by default; made if it is not there.
-        private (`bool`, *optional*): for a new repository.
-        create_pr (`bool`, defaults to `False`): open a pull request instead.
-        parent (`str`, *optional*): the commit that the folder was made for: if the branch has gone on since, nothing
-            is changed. What the branch holds by now, by default.
-        replaces (`Callable`): which paths of the repository are deleted if the folder does not hold them.
+        call (`Callable`): what asks the Hub.
+        busy (`tuple[int, ...]`, *optional*): statuses that mean it; by default also those after which it may have
+            done what was asked.
 
     Returns:
-        `Published`.
-
-    Raises:
-        HubError: nothing was changed, or the message says that it is not known.
+        What `call` returns.
     """
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    with talking_to_the_hub(repo_id, "push to"):
-        _patiently(lambda: api.create_repo(repo_id, exist_ok=True, private=private))
-        if branch is not None and branch != "main":
-            _patiently(lambda: api.create_branch(repo_id, branch=branch, exist_ok=True))
-        before = _patiently(lambda: api.model_info(repo_id, revision=branch))
-        stale = [
-            sibling.rfilename
-            for sibling in before.siblings or []
-            if sibling.rfilename not in files and replaces(sibling.rfilename)
-        ]
-
-        def commit() -> Any:
-            # Operations remember what was uploaded and are made anew for each attempt.
-            additions = [CommitOperationAdd(path, str(file)) for path, file in files.items()]
-            return api.create_commit(
-                repo_id,
-                [*additions, *(CommitOperationDelete(path) for path in stale)],
-                commit_message=message,
-                revision=branch,
-                create_pr=create_pr,
-                parent_commit=None if create_pr else parent or before.sha,
-            )
-
-        # A gateway may answer with other statuses after the commit was made.
-        done = _patiently(commit, busy=_NOT_DONE)
-    return Published(
-        repo_id=repo_id,
-        commit=str(done.oid),
-        url=str(done.commit_url),
-        files=tuple(files),
-        num_bytes=sum(file.stat().st_size for file in files.values()),
-    )
-
-
-def _patiently(call: Callable[[], _Result], busy: tuple[int, ...] = _BUSY) -> _Result:
-    """Try again where the Hub says that it is busy."""
     for attempt in range(_ATTEMPTS):
         try:
             return call()
@@ -221,7 +144,7 @@ def _advice(error: HfHubHTTPError) -> str:
         return "log in with `hf auth login`, with a token that may write there"
     if status in (409, 412):
         return "look at it, then push again"
-    if status in _BUSY and status not in _NOT_DONE:
+    if status in _BUSY and status not in NOT_DONE:
         return "the push is one commit: the repository is as it was or as you wanted it; look there, then push again"
     return "the repository is as it was; try again later"
 

@@ -6,24 +6,23 @@ import os
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi
 
 from ..core.embedded import EMBEDDED_BASES, resolve_base
-from ..core.errors import ConfigurationError, HubError
+from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..modeling.base_loading import base_fingerprint, load_base
+from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from .base_identity import BASE_RECORD_FILE, check_same_base, published_base
 from .card import write_base_card, write_model_card
-from .client import Published, publish_folder, talking_to_the_hub
-from .remote_code import add_remote_code, is_generated_code, refer_to_remote_code
+from .destination import Destination, Published
+from .remote_code import add_remote_code, refer_to_remote_code
 from .staging import (
     BASE_FINGERPRINT_FILE,
     adapter_values,
     is_adapter_file,
     is_base_file,
-    is_hub_id,
     is_training_file,
     stage_adapter,
     stage_base,
@@ -62,11 +61,11 @@ def push_base(
         ConfigurationError: the folder holds no whole base, or no such id is possible.
         HubError: the Hub refused or could not be reached; the repository is as it was.
     """
-    _check_id(repo_id)
     source = Path(resolve_base(os.fspath(folder)))
     if not source.is_dir():
         raise ConfigurationError(f"there is no folder {folder}", hint="give what speechprompt pretrain wrote")
     api = HfApi(endpoint=endpoint, token=token)
+    target = Destination.find(api, repo_id, branch=branch, model_type=GSLMConfig.model_type)
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         stage_base(source, stage)
@@ -74,19 +73,14 @@ def push_base(
         units = (lm.config.fingerprint or {}).get("digest")
         write_json(stage / BASE_FINGERPRINT_FILE, {**base_fingerprint(lm), "units": units})
         add_remote_code(stage)
-        head = _target(api, repo_id, branch, "gslm")
-        _take_over_card(api, repo_id, head, stage)
+        target.take_over_card(stage)
         write_base_card(stage, repo_id=repo_id)
-        done = publish_folder(
-            api,
-            repo_id,
+        done = target.publish(
             stage,
             message=message or "Upload a speech prompt backbone",
-            branch=branch,
             private=private,
             create_pr=create_pr,
-            parent=None if branch not in (None, "main") else head,
-            replaces=lambda path: is_base_file(path) or (head is not None and _is_generated(api, repo_id, head, path)),
+            replaces=lambda path: is_base_file(path) or target.holds_generated_code(path),
         )
     if not create_pr and os.fspath(folder) not in EMBEDDED_BASES:
         write_json(source / BASE_RECORD_FILE, {"repo_id": done.repo_id, "commit": done.commit})
@@ -136,13 +130,12 @@ def push_adapter(
         HubError: the base is not on the Hub, or the Hub refused; the repository is as it was.
         FingerprintMismatchError: the base on the Hub has other weights or units than the adapter was trained on.
     """
-    _check_id(repo_id)
     api = HfApi(endpoint=endpoint, token=token)
+    target = Destination.find(api, repo_id, branch=branch, model_type=SpeechPromptConfig.model_type)
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         save_for_the_hub(Path(folder), stage, api=api, base=base, base_revision=base_revision)
-        head = _target(api, repo_id, branch, SpeechPromptConfig.model_type)
-        _take_over_card(api, repo_id, head, stage)
+        target.take_over_card(stage)
         report = Path(folder) / "report.json"
         values = read_json(stage / "config.json")
         write_model_card(
@@ -155,15 +148,11 @@ def push_adapter(
             language=language,
             report=read_json(report) if report.is_file() else None,
         )
-        return publish_folder(
-            api,
-            repo_id,
+        return target.publish(
             stage,
             message=message or "Upload a speech prompt adapter",
-            branch=branch,
             private=private,
             create_pr=create_pr,
-            parent=None if branch not in (None, "main") else head,
             replaces=lambda path: is_adapter_file(path) or is_training_file(path),
         )
 
@@ -190,54 +179,3 @@ def save_for_the_hub(
     check_same_base(api, found, config)
     stage_adapter(folder, target, base_id=found.repo_id, base_commit=found.commit)
     refer_to_remote_code(target, found.repo_id)
-
-
-def _check_id(repo_id: str) -> None:
-    if not is_hub_id(repo_id):
-        raise ConfigurationError(f"{repo_id!r} is no repository id", hint="give organisation/name")
-
-
-def _target(api: HfApi, repo_id: str, branch: str | None, model_type: str) -> str | None:
-    """The commit that a push builds on, `None` for a new repository; refuses one that holds something else."""
-    for revision in (branch, None):
-        try:
-            with talking_to_the_hub(repo_id, "read"):
-                head = str(api.model_info(repo_id, revision=revision).sha)
-                break
-        except HubError as error:
-            if not isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError):
-                raise
-    else:
-        return None
-    config = _file_at(api, repo_id, head, "config.json")
-    found = read_json(config).get("model_type") if config is not None else None
-    if found not in (None, model_type):
-        raise HubError(
-            f"{repo_id} holds a model of type {found!r}, which a push would overwrite",
-            hint="give the adapter, or the base, a repository of its own",
-        )
-    return head
-
-
-def _file_at(api: HfApi, repo_id: str, commit: str, path: str) -> Path | None:
-    """A file of a commit, which never changes; `None` where it has none."""
-    try:
-        with talking_to_the_hub(repo_id, "read"):
-            return Path(hf_hub_download(repo_id, path, revision=commit, token=api.token, endpoint=api.endpoint))
-    except HubError as error:
-        if isinstance(error.__cause__, EntryNotFoundError):
-            return None
-        raise
-
-
-def _is_generated(api: HfApi, repo_id: str, commit: str, path: str) -> bool:
-    """Whether a file is code that an older version of this package generated."""
-    file = _file_at(api, repo_id, commit, path) if path.endswith(".py") and "/" not in path else None
-    return file is not None and is_generated_code(file)
-
-
-def _take_over_card(api: HfApi, repo_id: str, head: str | None, stage: Path) -> None:
-    """Start from the card that is in the repository: somebody may have edited it there."""
-    card = _file_at(api, repo_id, head, "README.md") if head is not None else None
-    if card is not None:
-        (stage / "README.md").write_bytes(card.read_bytes())

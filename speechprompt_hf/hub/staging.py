@@ -17,7 +17,6 @@ __all__ = [
     "adapter_values",
     "is_adapter_file",
     "is_base_file",
-    "is_hub_id",
     "stage_adapter",
     "stage_base",
 ]
@@ -51,12 +50,6 @@ _BASE_FILES = (
 )
 _BASE_PATTERN = re.compile(r"model(-\d+-of-\d+)?\.safetensors|encoder/[\w.-]+\.(json|safetensors)")
 _LANGUAGE_MODEL = re.compile(r"language_model/[\w.-]+\.(json|safetensors)")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-
-
-def is_hub_id(name: str | None) -> bool:
-    """Whether a name has the form `organisation/name`."""
-    return bool(name) and _HUB_ID.fullmatch(name or "") is not None
 
 
 def is_adapter_file(path: str) -> bool:

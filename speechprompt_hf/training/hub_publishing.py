@@ -6,44 +6,32 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi
 from transformers.utils import logging
 
 from ..core.embedded import EMBEDDED_BASES
 from ..core.errors import HubError
 from ..core.files import read_json
+from ..core.locations import is_hub_id
+from ..hub.base_identity import PublishedBase
 from ..hub.card import write_model_card
-from ..hub.client import Published, publish_folder, talking_to_the_hub
+from ..hub.destination import Destination, Published
 from ..hub.push import push_adapter, save_for_the_hub
-from ..hub.staging import is_adapter_file, is_hub_id, is_training_file
+from ..hub.staging import is_adapter_file, is_training_file
+from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from .hub_checkpoint import copy_what_is_resumed_from
 
-__all__ = ["BaseOnTheHub", "RunPublisher", "check_can_be_published"]
+__all__ = ["PublishedBase", "RunPublisher", "check_can_be_published"]
 
 logger = logging.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class BaseOnTheHub:
-    """The base that a run's repository names.
-
-    Attributes:
-        repo_id (`str`): the repository.
-        commit (`str`): its commit; all states of a run name the same one.
-    """
-
-    repo_id: str
-    commit: str
-
-
 def check_can_be_published(
     model: Any, processor: Any, *, api: HfApi, base: str | None = None, base_revision: str | None = None
-) -> BaseOnTheHub:
+) -> PublishedBase:
     """Rehearse a push before training: everything but the upload.
 
     Args:
@@ -54,7 +42,7 @@ def check_can_be_published(
         base_revision (`str`, *optional*): branch, tag or commit of the base.
 
     Returns:
-        `BaseOnTheHub`.
+        `PublishedBase`.
 
     Raises:
         AdapterError: the model is no prompted language model.
@@ -83,7 +71,7 @@ def check_can_be_published(
                 'hub_base="organisation/name")',
             ) from error
         values = read_json(stage / "config.json")
-    return BaseOnTheHub(values["base_model_name_or_path"], values["base_revision"])
+    return PublishedBase(values["base_model_name_or_path"], values["base_revision"])
 
 
 class RunPublisher:
@@ -91,13 +79,13 @@ class RunPublisher:
 
     Args:
         repo_id (`str`): `organisation/name`.
-        base (`BaseOnTheHub`): what the states name as their base.
+        base (`PublishedBase`): what the states name as their base.
         token (`str`, *optional*): instead of the one of `hf auth login`.
         private (`bool`, *optional*): for a new repository.
     """
 
     def __init__(
-        self, repo_id: str, base: BaseOnTheHub, *, token: str | None = None, private: bool | None = None
+        self, repo_id: str, base: PublishedBase, *, token: str | None = None, private: bool | None = None
     ) -> None:
         self.repo_id = repo_id
         self.base = base
@@ -197,20 +185,17 @@ class RunPublisher:
 
     def _publish(self, saved: Path, folder: Path, message: str, branch: str | None, resume_as: str | None) -> None:
         stage = folder / "stage"
+        model_type = SpeechPromptConfig.model_type
+        target = Destination.find(self._api, self.repo_id, branch=branch, model_type=model_type)
         base, commit = self.base.repo_id, self.base.commit
         save_for_the_hub(saved, stage, api=self._api, base=base, base_revision=commit)
-        card = _card_of(self._api, self.repo_id, branch)
-        if card is not None:
-            (stage / "README.md").write_bytes(card)
+        target.take_over_card(stage)
         write_model_card(stage, repo_id=self.repo_id, base_id=base, base_revision=commit)
         if resume_as is not None:
             shutil.move(folder / resume_as, stage / resume_as)
-        publish_folder(
-            self._api,
-            self.repo_id,
+        target.publish(
             stage,
             message=message,
-            branch=branch,
             private=self.private,
             replaces=lambda path: (
                 is_adapter_file(path) or is_training_file(path) or path.startswith(f"{resume_as or ' '}/")
@@ -221,15 +206,3 @@ class RunPublisher:
 def _save_processor(processor: Any, folder: Path, base: str, revision: str | None = None) -> None:
     if processor is not None:
         processor.save_pretrained(folder, base_source=base, base_revision=revision)
-
-
-def _card_of(api: HfApi, repo_id: str, branch: str | None) -> bytes | None:
-    """The card in the repository, which somebody may have edited there."""
-    try:
-        with talking_to_the_hub(repo_id, "read"):
-            path = hf_hub_download(repo_id, "README.md", revision=branch, token=api.token, endpoint=api.endpoint)
-    except HubError as error:
-        if not isinstance(error.__cause__, EntryNotFoundError | RevisionNotFoundError):
-            raise
-        return None
-    return Path(path).read_bytes()

@@ -1,0 +1,172 @@
+"""The repository that a push goes to: what it holds before, and one commit on top of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+from ..core.errors import ConfigurationError, HubError
+from ..core.files import read_json
+from ..core.locations import is_hub_id
+from .client import NOT_DONE, patiently, talking_to_the_hub
+from .remote_code import is_generated_code
+
+__all__ = ["Destination", "Published"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a push made.
+
+    Attributes:
+        repo_id (`str`): the repository.
+        commit (`str`): its commit, 40 hexadecimal digits.
+        url (`str`): where to look at it.
+        files (`tuple[str, ...]`): paths in it that were pushed.
+        num_bytes (`int`): their size.
+    """
+
+    repo_id: str
+    commit: str
+    url: str
+    files: tuple[str, ...]
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A repository as it was when a push began; if it has changed when the push ends, nothing is written.
+
+    Attributes:
+        api (`HfApi`): with endpoint and token.
+        repo_id (`str`): `organisation/name`.
+        branch (`str`, *optional*): `main` by default.
+        head (`str`, *optional*): the commit that the push builds on: the branch's, for a new branch that of `main`,
+            `None` for a new repository.
+    """
+
+    api: HfApi
+    repo_id: str
+    branch: str | None
+    head: str | None
+
+    @classmethod
+    def find(cls, api: HfApi, repo_id: str, *, branch: str | None, model_type: str) -> Destination:
+        """Look at the repository, and refuse one that holds something else.
+
+        Args:
+            api (`HfApi`): with endpoint and token.
+            repo_id (`str`): `organisation/name`; need not be there.
+            branch (`str`, *optional*): `main` by default; need not be there.
+            model_type (`str`): of what will be pushed.
+
+        Raises:
+            ConfigurationError: no such id is possible.
+            HubError: the repository holds a model of another type, or the Hub cannot be reached.
+        """
+        if not is_hub_id(repo_id):
+            raise ConfigurationError(f"{repo_id!r} is no repository id", hint="give organisation/name")
+        found = cls(api, repo_id, branch, _head(api, repo_id, branch))
+        config = found.file("config.json")
+        present = read_json(config).get("model_type") if config is not None else None
+        if present not in (None, model_type):
+            raise HubError(
+                f"{repo_id} holds a model of type {present!r}, which a push would overwrite",
+                hint="give the adapter, or the base, a repository of its own",
+            )
+        return found
+
+    def file(self, path: str) -> Path | None:
+        """A file of the head, downloaded; `None` where it has none."""
+        if self.head is None:
+            return None
+        try:
+            with talking_to_the_hub(self.repo_id, "read"):
+                downloaded = hf_hub_download(
+                    self.repo_id, path, revision=self.head, token=self.api.token, endpoint=self.api.endpoint
+                )
+                return Path(downloaded)
+        except HubError as error:
+            if isinstance(error.__cause__, EntryNotFoundError):
+                return None
+            raise
+
+    def take_over_card(self, stage: Path) -> None:
+        """Put the repository's card into the folder that will be pushed: somebody may have edited it there."""
+        card = self.file("README.md")
+        if card is not None:
+            (stage / "README.md").write_bytes(card.read_bytes())
+
+    def holds_generated_code(self, path: str) -> bool:
+        """Whether a path of the head is code that this package generated, in any version."""
+        file = self.file(path) if path.endswith(".py") and "/" not in path else None
+        return file is not None and is_generated_code(file)
+
+    def publish(
+        self,
+        folder: Path,
+        *,
+        message: str,
+        private: bool | None = None,
+        create_pr: bool = False,
+        replaces: Callable[[str], bool],
+    ) -> Published:
+        """Upload a folder as one commit on the head; repository and branch are made if they are not there.
+
+        Args:
+            folder (`Path`): everything in it is uploaded.
+            message (`str`): first line of the commit.
+            private (`bool`, *optional*): for a new repository.
+            create_pr (`bool`, defaults to `False`): open a pull request instead.
+            replaces (`Callable`): which paths of the repository are deleted if the folder does not hold them.
+
+        Returns:
+            `Published`.
+
+        Raises:
+            HubError: nothing was changed, or the message says that it is not known.
+        """
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        api, repo_id, branch = self.api, self.repo_id, self.branch
+        with talking_to_the_hub(repo_id, "push to"):
+            patiently(lambda: api.create_repo(repo_id, exist_ok=True, private=private))
+            if branch not in (None, "main"):
+                patiently(lambda: api.create_branch(repo_id, branch=str(branch), exist_ok=True))
+            before = patiently(lambda: api.model_info(repo_id, revision=branch))
+            present = [sibling.rfilename for sibling in before.siblings or []]
+            # A gateway may answer with other statuses after the commit was made.
+            done = patiently(
+                lambda: api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    commit_message=message,
+                    revision=branch,
+                    create_pr=create_pr,
+                    parent_commit=None if create_pr else self.head or before.sha,
+                    delete_patterns=[path for path in present if path not in files and replaces(path)] or None,
+                ),
+                busy=NOT_DONE,
+            )
+        return Published(
+            repo_id=repo_id,
+            commit=str(done.oid),
+            url=str(done.commit_url),
+            files=tuple(files),
+            num_bytes=sum(file.stat().st_size for file in files.values()),
+        )
+
+
+def _head(api: HfApi, repo_id: str, branch: str | None) -> str | None:
+    """The commit of a branch that is there, else of `main`, else `None`."""
+    for revision in (branch, None):
+        try:
+            with talking_to_the_hub(repo_id, "read"):
+                return str(patiently(lambda: api.model_info(repo_id, revision=revision)).sha)  # noqa: B023
+        except HubError as error:
+            if not isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError):
+                raise
+    return None

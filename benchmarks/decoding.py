@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_models import random_language_model
 from torch import Tensor
 
 from speechprompt_hf.core.vocabulary import UnitVocabulary
-from speechprompt_hf.modeling import GSLMConfig, GSLMForCausalLM, SpeechPromptForAudioClassification
+from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.tasks import intent_classification
 
 VOCABULARY = UnitVocabulary.from_num_units(100)
@@ -43,15 +44,8 @@ def draw_sources(path: str | None, count: int, seed: int) -> list[list[int]]:
 
 def make_model(num_labels: int, arguments: argparse.Namespace) -> SpeechPromptForAudioClassification:
     """A deep prompt on a random language model, with one label an utterance or three."""
-    torch.manual_seed(arguments.seed)
-    config = GSLMConfig(
-        hidden_size=arguments.width,
-        intermediate_size=4 * arguments.width,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=max(1, arguments.width // 64),
-    )
     model = SpeechPromptForAudioClassification.from_base(
-        GSLMForCausalLM(config),
+        random_language_model(arguments),
         intent_classification.labels,
         label_sequences=intent_classification.label_sequences if num_labels == 3 else None,
         num_virtual_tokens=6,

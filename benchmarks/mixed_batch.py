@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_models import random_language_model
 from torch import Tensor
 
 from speechprompt_hf.core.files import write_json, write_text
-from speechprompt_hf.modeling import GSLMConfig, GSLMForCausalLM, SpeechPromptForAudioClassification
+from speechprompt_hf.modeling import GSLMForCausalLM, SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.adapter_files import ADAPTER_WEIGHTS, VERBALIZER
 
 BARS = {"mixed_to_one_task": 1.10, "times_faster_than_a_call_a_row": 2.0, "memory_to_files": 1.2, "difference": 1e-4}
@@ -37,14 +38,7 @@ BARS = {"mixed_to_one_task": 1.10, "times_faster_than_a_call_a_row": 2.0, "memor
 
 def make_base(arguments: argparse.Namespace) -> GSLMForCausalLM:
     """A random language model."""
-    torch.manual_seed(arguments.seed)
-    config = GSLMConfig(
-        hidden_size=arguments.width,
-        intermediate_size=4 * arguments.width,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=max(1, arguments.width // 64),
-    )
-    return GSLMForCausalLM(config).eval()
+    return random_language_model(arguments).eval()
 
 
 def save_adapters(lm: GSLMForCausalLM, root: Path, arguments: argparse.Namespace) -> list[Path]:

@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_models import random_language_model
 from torch import Tensor
 
 from speechprompt_hf.core.vocabulary import UnitVocabulary
-from speechprompt_hf.modeling import GSLMConfig, GSLMForCausalLM, SpeechPromptForAudioClassification
+from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.tasks import intent_classification
 
 VOCABULARY = UnitVocabulary.from_num_units(100)
@@ -55,15 +56,8 @@ def draw_rows(arguments: argparse.Namespace) -> list[tuple[list[int], int]]:
 
 def make_model(arguments: argparse.Namespace) -> SpeechPromptForAudioClassification:
     """The same model in every process."""
-    torch.manual_seed(arguments.seed)
-    config = GSLMConfig(
-        hidden_size=arguments.width,
-        intermediate_size=4 * arguments.width,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=max(1, arguments.width // 64),
-    )
     return SpeechPromptForAudioClassification.from_base(
-        GSLMForCausalLM(config),
+        random_language_model(arguments),
         intent_classification.labels,
         label_sequences=intent_classification.label_sequences,
         num_virtual_tokens=NUM_VIRTUAL_TOKENS,

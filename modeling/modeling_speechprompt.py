@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoProcessor
 
 from ..core.errors import AdapterError, FingerprintMismatchError
+from ..core.versions import package_versions
 from .adapter_card import write_card
 from .adapter_files import (
     HUB_KEYS,
@@ -42,9 +43,10 @@ from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
 from .publishing import PublishedModel, loaded_commit, upload_options
 from .verbalizers import VerbalizerHead
-from .versions import package_versions
 
 __all__ = ["SpeechPromptPreTrainedModel"]
+
+_SHAPING_PACKAGES = ("speechprompt-hf", "transformers", "peft", "torch")
 
 
 class SpeechPromptPreTrainedModel(PublishedModel):
@@ -329,7 +331,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         config.base_revision = getattr(lm.config, "_commit_hash", None) or loaded_commit(config)
         config.base_fingerprint = base_fingerprint(lm)
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
-        config.trained_with = package_versions()
+        config.trained_with = package_versions(_SHAPING_PACKAGES)
         model = cls(config, lm, unit_tokens)
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()

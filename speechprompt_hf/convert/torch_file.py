@@ -111,7 +111,7 @@ def _zip_errors(name: str) -> Iterator[None]:
         if error.errno != errno.EINVAL:
             raise
         raise ConversionError(f"{name} is no whole zip archive: {error}"[:300], hint=_DAMAGED) from error
-    # NotImplementedError and the errors of encrypted archives are RuntimeErrors.
+    # What zipfile cannot do, and encrypted archives, are RuntimeErrors.
     except (
         zipfile.BadZipFile,
         struct.error,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from ..core.errors import ConfigurationError
 from ..core.files import write_json
+from ..core.versions import package_versions
 from ..data.extraction import SkippedItem
 from ..tasks import Task
 from ..version import __version__
@@ -27,7 +27,7 @@ __all__ = [
     "REPORT_SCHEMA",
     "build_report",
     "classification_scores",
-    "package_versions",
+    "report_versions",
     "validate_report",
     "write_report",
 ]
@@ -157,7 +157,7 @@ def build_report(
         "training": dict(training or {}),
         "data": dict(data),
         "units": None if units is None else dict(units),
-        "versions": package_versions(),
+        "versions": report_versions(),
         "skips": [asdict(skip) for skip in skips],
         "warnings": list(warnings),
     }
@@ -165,15 +165,11 @@ def build_report(
     return report
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of those that results depend on."""
-    versions = {"python": platform.python_version(), "speechprompt-hf": __version__}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+def report_versions() -> dict[str, str]:
+    """Versions of Python, of this package and of those that results depend on; `"absent"` where one is missing."""
+    found = package_versions(_PACKAGES)
+    versions = {name: found.get(name, "absent") for name in _PACKAGES}
+    return {"python": platform.python_version(), "speechprompt-hf": __version__, **versions}
 
 
 def validate_report(report: Mapping[str, Any]) -> None:

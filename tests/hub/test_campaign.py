@@ -17,25 +17,16 @@ import torch
 
 from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
 from speechprompt_hf.hub.push import push_adapter, push_base
+from tests.fixtures.repositories import ADAPTER_FILES, BASE
 from tests.hub.faults import NO_FILE_LOCKS, Fault, disk_full, file_size_limit
 from tests.hub.loopback_routes import answer_request
 
 # huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content")]
 
-BASE, ADAPTER = "org/gslm-tiny", "org/keywords"
+ADAPTER = "org/keywords"
 IDS = [[2, 9, 10, 50, 0]]
 LABELS = (["no", "yes"], ["left", "right"])
-ADAPTER_FILES = {
-    "README.md",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "config.json",
-    "dict.txt",
-    "processor_config.json",
-    "tokenizer_config.json",
-    "verbalizer.safetensors",
-}
 
 # What every child process begins with. It writes down what it met in `told`, and prints that as its last line.
 START = f"""

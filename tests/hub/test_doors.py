@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
+from tests.fixtures.repositories import BASE
 
 # PEFT 0.21 asks for what transformers 5.24 calls by another name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE, ADAPTER, MANY = "org/gslm-tiny", "org/keywords", "org/many"
+ADAPTER, MANY = "org/keywords", "org/many"
 PLACES = ["hub", "folder", "offline", "revision", "revision of the adapter", "subfolder"]
 IDS = torch.tensor([[2, 9, 10, 50, 0]])
 PUSH = """

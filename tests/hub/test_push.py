@@ -20,22 +20,13 @@ from speechprompt_hf.core.errors import AdapterError, ConfigurationError, Finger
 from speechprompt_hf.hub import client
 from speechprompt_hf.hub.push import push_adapter, push_base
 from speechprompt_hf.hub.staging import stage_adapter
+from tests.fixtures.repositories import ADAPTER_FILES, BASE
 from tests.hub.faults import Fault
 
 # huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
 
-BASE, ADAPTER = "org/gslm-tiny", "org/keywords"
-ADAPTER_FILES = {
-    "README.md",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "config.json",
-    "dict.txt",
-    "processor_config.json",
-    "tokenizer_config.json",
-    "verbalizer.safetensors",
-}
+ADAPTER = "org/keywords"
 
 
 @pytest.fixture(autouse=True)

@@ -10,22 +10,13 @@ import pytest
 from speechprompt_hf import DEFAULT_BASE
 from speechprompt_hf.core.errors import ConfigurationError, HubError
 from speechprompt_hf.training.hub_checkpoint import download_checkpoint
+from tests.fixtures.repositories import ADAPTER_FILES, BASE
 from tests.hub.faults import Fault
 
 # PEFT 0.21 asks for what transformers 5.24 calls by another name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
-BASE, REPO = "org/gslm-tiny", "me/keywords"
-PARTS = {
-    "README.md",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "config.json",
-    "dict.txt",
-    "processor_config.json",
-    "tokenizer_config.json",
-    "verbalizer.safetensors",
-}
+REPO = "me/keywords"
 RESUMED_FROM = {"model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json"}
 ROWS = """
 import json, os, sys
@@ -43,7 +34,7 @@ from speechprompt_hf.tasks import task_from_labels
 from speechprompt_hf.training import PromptTrainer
 from speechprompt_hf.training.hub_checkpoint import download_checkpoint
 
-BASE, REPO = "org/gslm-tiny", "me/keywords"
+REPO = "me/keywords"
 IDS = torch.tensor([[2, 9, 10, 50, 0]])
 VOCABULARY = UnitVocabulary.from_num_units(100)
 
@@ -172,7 +163,7 @@ def test_every_state_that_is_published_is_whole_and_opens(
     told, _ = child(STRATEGY, strategy)
     commits = hub.commits(REPO)[:-1]  # without the Hub's own first one
     assert len(commits) == num_commits
-    assert all(parts(commit) == PARTS for commit in commits)
+    assert all(parts(commit) == ADAPTER_FILES for commit in commits)
     assert told["oid"] == commits[0].oid and told["oid"] in told["url"]
     assert {path.split("/")[0] for path in hub.files(REPO) if "/" in path} == folders
     assert all({path.split("/")[1] for path in hub.files(REPO) if path.startswith(f)} == RESUMED_FROM for f in folders)
@@ -334,7 +325,7 @@ def test_a_push_that_fails_is_a_warning_and_the_next_one_is_whole(hub, child):
     newest = hub.commits(REPO)[0]
     assert newest.title == "Training in progress, step 6"
     # What earlier trainings left in the root is gone, what is not ours stays.
-    assert parts(newest) == {*PARTS, "NOTES.md"}
+    assert parts(newest) == {*ADAPTER_FILES, "NOTES.md"}
 
 
 @pytest.mark.slow
@@ -375,7 +366,7 @@ def test_plain_trainer_publishes_a_whole_adapter_or_nothing(hub, child, run_pyth
     told, _ = child(PLAIN)
     assert told["refused"].startswith("HubError: the base is named") and "then push run with" in told["refused"]
     assert told["files"] == [".gitattributes"] and {"adapter_model.safetensors", "config.json"} <= set(told["kept"])
-    assert parts(hub.commits(REPO)[0]) == PARTS
+    assert parts(hub.commits(REPO)[0]) == ADAPTER_FILES
     assert len(hub.commits(REPO)) == 2 and str(tmp_path).encode() not in everything(hub)
     assert json.loads(hub.read(REPO, "adapter_config.json"))["revision"] == hub.commits(BASE)[0].oid
     found = open_all(run_python, "main")
@@ -397,7 +388,7 @@ def test_a_model_pushes_itself_with_its_processor_and_a_card(hub, child, run_pyt
     told, _ = child(MODEL)
     commits = hub.commits(REPO)
     assert [commit.title for commit in commits[:-1]] == ["mine"] and commits[0].oid == told["oid"]
-    assert parts(commits[0]) == PARTS == parts(hub.commits("me/saved")[0])
+    assert parts(commits[0]) == ADAPTER_FILES == parts(hub.commits("me/saved")[0])
     card = hub.read(REPO, "README.md").decode()
     assert "# Speech prompt adapter" in card and f"base_model: {BASE}" in card and "- mine" in card
     processor = json.loads(hub.read(REPO, "processor_config.json"))["unit_encoder"]

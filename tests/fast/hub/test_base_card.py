@@ -9,7 +9,7 @@ import pytest
 from speechprompt_hf.core.embedded import DEFAULT_BASE, resolve_base
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.hub.card import write_base_card
-from tests.fixtures.cards import read, set_config
+from tests.fixtures.cards import HOME, read, set_config
 from tests.fixtures.tiny_models import PEFT_WARNING
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
@@ -53,7 +53,7 @@ def test_the_card_of_a_base_counts_its_parameters(base):
 def test_a_base_without_a_processor_or_with_a_private_encoder(base):
     for name in ("processor_config.json", "README.md", "quantizer.safetensors"):
         (base / name).unlink()
-    set_config(base, fingerprint={"encoder_id": "/home/alice/hubert", "layer": 1, "normalization": "none"})
+    set_config(base, fingerprint={"encoder_id": f"{HOME}/hubert", "layer": 1, "normalization": "none"})
     text = write_base_card(base, repo_id="org/tiny").text
     assert "alice" not in text and "layer 1 of hubert" in text and "centroids" not in text.split("fingerprint")[0]
     set_config(base, fingerprint=None)

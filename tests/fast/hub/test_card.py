@@ -157,8 +157,8 @@ def test_no_path_and_no_user_is_named(adapter, readme):
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("/home/alice/data", "data"),
-        ("/home/alice", "a folder"),
+        (f"{HOME}/data", "data"),
+        (HOME, "a folder"),
         ("/root", "a folder"),
         ("~/data/", "data"),
         ("~alice/data", "a folder"),
@@ -191,6 +191,6 @@ def test_line_breaks_of_unicode_in_metadata_are_read_back(adapter, readme):
 
 def test_public_names():
     assert public_name("org/base") == "org/base" and public_name(None) is None
-    assert public_name("/home/alice/base") == "base" and public_name("D:\\bases\\tiny") == "tiny"
+    assert public_name(f"{HOME}/base") == "base" and public_name("D:\\bases\\tiny") == "tiny"
     assert without_paths("in /srv/a b/c: x", ["/srv/a b"]) == "in c: x"
     assert without_paths("/root/x and my/root/y", ["/root"]) == "x and my/root/y"

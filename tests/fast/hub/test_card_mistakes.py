@@ -9,6 +9,7 @@ import pytest
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError
 from speechprompt_hf.hub.card import write_base_card, write_model_card
 from tests.fixtures.cards import (
+    HOME,
     RECORD,
     edit,
     make_report,
@@ -54,7 +55,7 @@ def test_other_folders_are_refused(adapter, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["repo_id", "base_id", "dataset"])
-@pytest.mark.parametrize("value", ["/home/alice/x", "a b", "a/b/c", "../x", ""])
+@pytest.mark.parametrize("value", [f"{HOME}/x", "a b", "a/b/c", "../x", ""])
 def test_impossible_ids_are_refused(adapter, name, value):
     with pytest.raises(ConfigurationError, match=f"{name} is {re.escape(repr(value))}, no id of the Hub"):
         write_model_card(adapter, **{name: value})

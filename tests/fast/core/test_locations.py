@@ -2,7 +2,7 @@ import pytest
 from safetensors import deserialize
 
 from speechprompt_hf.core.errors import AdapterError, AudioError, ConfigurationError
-from speechprompt_hf.core.locations import looks_like_a_path, reading
+from speechprompt_hf.core.locations import is_hub_id, looks_like_a_path, reading
 
 
 @pytest.mark.parametrize("name", ["/a", "./a", "../a", "~/a", "a/b/c", "a/"])
@@ -32,3 +32,24 @@ def test_damaged_weights_are_told_from_absent_ones(tmp_path):
     with pytest.raises(AdapterError, match=words) as caught, reading(tmp_path, AdapterError, "the base"):
         deserialize(b"no tensors")
     assert "damaged" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "alone", "whole"),
+    [
+        ("org/name", True, True),
+        ("name", True, False),
+        ("org/na.me_1-2", True, True),
+        ("", False, False),
+        (None, False, False),
+        ("a/b/c", False, False),
+        ("/tmp/x", False, False),
+        ("org/", False, False),
+        ("org/a b", False, False),
+        ("org/a--b", False, False),
+        ("org/a.git", False, False),
+    ],
+)
+def test_hub_ids(name, alone, whole):
+    assert is_hub_id(name) == whole
+    assert is_hub_id(name, with_organisation=False) == alone

@@ -1,5 +1,7 @@
 """Answers for many tasks: equal to each file and task alone, units made once a file, errors that stop nothing."""
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -121,6 +123,14 @@ def test_a_task_may_be_called_default(adapters, recordings):
     server = SpeechPromptServer.from_adapters({"default": adapters["words"], "moods": adapters["moods"]})
     assert server.tasks == ["default", "moods"]
     assert server.predict([(recordings[0], "default")])[0].label in ("no", "yes")
+
+
+def test_the_first_adapter_of_a_subfolder_is_served(adapters, tmp_path):
+    # Another adapter lies at the root of the same folder.
+    root = shutil.copytree(adapters["words"], tmp_path / "root")
+    shutil.copytree(adapters["moods"], root / "inner")
+    server = SpeechPromptServer.from_adapters({"task": root}, subfolder="inner")
+    assert server.tasks == ["task"] and server.model.config.class_names == ["sad", "glad", "calm"]
 
 
 def test_servers_that_cannot_be(adapters, base):

@@ -94,6 +94,23 @@ def test_deleting(folders, alone):
     assert torch.equal(logits_of(model), logits_of(alone["probe"]))
 
 
+def test_renaming(folders, alone):
+    model = open_all(folders)
+    model.rename_adapter("default", "words")
+    model.rename_adapter("probe", "probed")
+    assert model.active_adapter == "words" and model.adapter_names[0] == "words"
+    assert "default" not in model.adapter_names and "probe" not in model.adapter_names
+    assert torch.equal(logits_of(model), logits_of(alone["deep"]))
+    model.set_adapter("probed")
+    assert torch.equal(logits_of(model), logits_of(alone["probe"]))
+    with pytest.raises(AdapterError, match="there is an adapter 'words' already"):
+        model.rename_adapter("probed", "words")
+    with pytest.raises(AdapterError, match="no adapter 'nothing'"):
+        model.rename_adapter("nothing", "x")
+    with pytest.raises(ConfigurationError, match="new_name is ''"):
+        model.rename_adapter("words", "")
+
+
 places = st.sampled_from(["default", "x", "y"])
 operations = st.lists(
     st.tuples(st.sampled_from(["load", "set", "delete"]), places, st.sampled_from(list(KINDS))), max_size=8

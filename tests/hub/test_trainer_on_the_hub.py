@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 
 REPO = "me/keywords"
 RESUMED_FROM = {"model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json"}
-ROWS = """
+ROWS = f"BASE = {BASE!r}" + """
 import json, os, sys
 import numpy as np
 import torch

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .cache_marks import CACHE_FIELD
-from .label_decoding import last_real_column, read_nodes, sequence_scores
-from .modeling_gslm import GSLMForCausalLM
+from .label_decoding import sequence_scores
 from .prompt_bank import gather_prompts
 from .prompt_states import PromptStates
+from .unit_language_model import ReadUtterances, UnitLanguageModel, last_real_column
 from .verbalizers import VerbalizerHead
 
 __all__ = ["AdapterRows", "MixedClassifierOutput", "adapter_rows_scores", "classify_mixed"]
@@ -54,7 +52,7 @@ class AdapterRows:
 
 
 def classify_mixed(
-    lm: GSLMForCausalLM,
+    lm: UnitLanguageModel,
     groups: Sequence[AdapterRows],
     input_ids: Tensor,
     attention_mask: Tensor,
@@ -63,7 +61,7 @@ def classify_mixed(
     """Scores of a batch in the order of its rows, and the loss where labels are given.
 
     Args:
-        lm (`GSLMForCausalLM`): the language model.
+        lm (`UnitLanguageModel`): the language model.
         groups (`Sequence[AdapterRows]`): distinct adapters; each row of the batch is in one of them.
         input_ids (`LongTensor` of shape `(B, N)`): utterances with their separator.
         attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
@@ -81,7 +79,7 @@ def classify_mixed(
 
 
 def adapter_rows_scores(
-    lm: GSLMForCausalLM, groups: Sequence[AdapterRows], input_ids: Tensor, attention_mask: Tensor
+    lm: UnitLanguageModel, groups: Sequence[AdapterRows], input_ids: Tensor, attention_mask: Tensor
 ) -> list[Tensor]:
     """Class scores of every adapter's rows.
 
@@ -90,7 +88,7 @@ def adapter_rows_scores(
     batch costs one forward pass over the utterances, and one over the prefixes if a row needs it; never more.
 
     Args:
-        lm (`GSLMForCausalLM`): the language model.
+        lm (`UnitLanguageModel`): the language model.
         groups (`Sequence[AdapterRows]`): distinct adapters; each row of the batch is in one of them.
         input_ids (`LongTensor` of shape `(B, N)`): utterances with their separator.
         attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real; padding on either side.
@@ -105,19 +103,14 @@ def adapter_rows_scores(
     needs_cache = any(group.reads_sequences for group in groups)
     at_separator_only = all(group.verbalizer.config.readout == "separator" for group in groups)
     last = last_real_column(attention_mask)
-    output = lm.model(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        past_key_values=DynamicCache(config=lm.config) if needs_cache else None,
-        prompt=prompt,
-        positions_to_keep=last.unsqueeze(1) if at_separator_only else None,
-        use_cache=needs_cache,
+    utterances = lm.read_utterances(
+        input_ids, attention_mask, prompt, at_separator=at_separator_only, keep_memory=needs_cache
     )
     scores = [
         _scores_of_rows(
             lm,
             group,
-            output.last_hidden_state[group.rows],
+            utterances.hidden_states[group.rows],
             attention_mask[group.rows],
             torch.zeros_like(last)[group.rows] if at_separator_only else last[group.rows],
         )
@@ -129,8 +122,7 @@ def adapter_rows_scores(
             lm,
             [groups[number] for number in numbers],
             [scores[number] for number in numbers],
-            output.get(CACHE_FIELD),
-            attention_mask.ne(0),
+            utterances,
             prompt,
         )
         for number, values in zip(numbers, further, strict=True):
@@ -139,7 +131,7 @@ def adapter_rows_scores(
 
 
 def _scores_of_rows(
-    lm: GSLMForCausalLM, group: AdapterRows, hidden_states: Tensor, attention_mask: Tensor, last: Tensor
+    lm: UnitLanguageModel, group: AdapterRows, hidden_states: Tensor, attention_mask: Tensor, last: Tensor
 ) -> Tensor:
     """Class scores `(n, M)`; for label sequences the scores `(n, R_0)` of their first label."""
     verbalizer, readout = group.verbalizer, group.verbalizer.config.readout
@@ -153,17 +145,15 @@ def _scores_of_rows(
 
 
 def _read_sequences(
-    lm: GSLMForCausalLM,
+    lm: UnitLanguageModel,
     groups: Sequence[AdapterRows],
     first: Sequence[Tensor],
-    cache: DynamicCache,
-    visible: Tensor,
+    utterances: ReadUtterances,
     prompt: PromptStates | None,
 ) -> list[Tensor]:
     """Class scores of rows with label sequences: the prefix trees of all their adapters in one pass."""
-    device = visible.device
+    device = utterances.visible.device
     rows = torch.cat([group.rows for group in groups])
-    cache.batch_select_indices(rows)
     trees = [group.verbalizer.rows.tree for group in groups]
     num_nodes = max(len(tree.rows) for tree in trees)
     vectors, depths, masks = [], [], []
@@ -175,16 +165,14 @@ def _read_sequences(
         depths.append(torch.tensor([*tree.depths, *[1] * missing], device=device).expand(size, -1))
         mask = nn.functional.pad(tree.visible.to(device), (0, missing, 0, missing))
         masks.append((mask | torch.eye(num_nodes, dtype=torch.bool, device=device)).expand(size, -1, -1))
-    logits = read_nodes(
-        lm,
-        cache,
-        visible[rows],
+    hidden_states = lm.read_labels(
+        lm.rows_of_memory(utterances, rows),
         torch.cat(vectors),
         torch.cat(depths),
         torch.cat(masks),
         None if prompt is None else prompt.take_rows(rows),
     )
-    parts = logits.split([len(group.rows) for group in groups])
+    parts = lm.lm_head(hidden_states).split([len(group.rows) for group in groups])
     return [
         sequence_scores(group.verbalizer, scores, part[:, : len(tree.rows)])
         for group, tree, scores, part in zip(groups, trees, first, parts, strict=True)

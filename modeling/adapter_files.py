@@ -18,10 +18,9 @@ from ..core.digest import sha256_of_file
 from ..core.errors import AdapterError
 from ..core.files import atomic_path
 from ..core.locations import reading
-from .configuration_gslm import GSLMConfig
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_gslm import GSLMForCausalLM
 from .prompt_base import PromptModule
+from .unit_language_model import UnitLanguageModel
 from .untrusted import check_finite, check_header, read_config_file
 from .verbalizers import VerbalizerHead
 
@@ -124,28 +123,28 @@ def read_tensors(name: str | os.PathLike[str], file_name: str, **hub: Any) -> di
     return tensors
 
 
-def check_adapter(name: str | os.PathLike[str], config: SpeechPromptConfig, lm_config: GSLMConfig, **hub: Any) -> None:
+def check_adapter(name: str | os.PathLike[str], config: SpeechPromptConfig, lm: UnitLanguageModel, **hub: Any) -> None:
     """Compare an adapter's files, by their headers, with its configuration and its base, before any is read.
 
     Args:
         name (`str | PathLike`): folder or Hub id.
         config (`SpeechPromptConfig`): the adapter's.
-        lm_config (`GSLMConfig`): of the base.
+        lm (`UnitLanguageModel`): the base.
         hub: where and how files are found.
 
     Raises:
         AdapterError: sizes differ, or a file is missing.
     """
     for key in ("vocab_size", "hidden_size"):
-        if getattr(config, key) != getattr(lm_config, key):
+        if getattr(config, key) != getattr(lm.config, key):
             raise AdapterError(
-                f"{key} in config.json of {name} is {getattr(config, key)}, the base has {getattr(lm_config, key)}",
+                f"{key} in config.json of {name} is {getattr(config, key)}, the base has {getattr(lm.config, key)}",
                 hint="the adapter belongs to a base of another size",
             )
     expected = {VERBALIZER: VerbalizerHead.shapes(config)}
     if config.method == "prompt":
-        width, columns = lm_config.hidden_size, config.num_virtual_tokens
-        size = 2 * lm_config.num_hidden_layers * width if config.prompt_type == "deep" else width
+        width, columns = lm.config.hidden_size, config.num_virtual_tokens
+        size = 2 * sum(layer.width for layer in lm.prompt_layers()) if config.prompt_type == "deep" else width
         expected[ADAPTER_WEIGHTS] = {
             _TABLE: (columns, size),
             f"{_SEPARATOR}offset": (1, width),
@@ -201,14 +200,14 @@ def read_peft_config(name: str | os.PathLike[str], **hub: Any) -> PeftConfig | N
 
 
 def save_prompt(
-    folder: Path, prompt: PromptModule, lm: GSLMForCausalLM, *, base: str | None, revision: str | None
+    folder: Path, prompt: PromptModule, lm: UnitLanguageModel, *, base: str | None, revision: str | None
 ) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` as PEFT itself would.
 
     Args:
         folder (`Path`): where to write.
         prompt (`PromptModule`): the prompt.
-        lm (`GSLMForCausalLM`): the base that it belongs to.
+        lm (`UnitLanguageModel`): the base that it belongs to.
         base (`str`, *optional*): how the adapter names the base.
         revision (`str`, *optional*): the base's revision.
     """

@@ -12,7 +12,7 @@ from ..core.errors import AdapterError, FingerprintMismatchError
 from .adapter_files import find_file
 from .base_loading import load_base
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_gslm import GSLMForCausalLM
+from .unit_language_model import UnitLanguageModel
 from .untrusted import check_config_values, check_finite, read_config_file
 
 __all__ = ["LANGUAGE_MODEL_FOLDER", "load_language_model", "mismatches", "read_config"]
@@ -69,7 +69,7 @@ def _no_adapter(name: str) -> AdapterError:
     )
 
 
-def load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> GSLMForCausalLM:
+def load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> UnitLanguageModel:
     """The language model that a fine-tuned adapter holds, checked like any base."""
     subfolder = "/".join(part for part in (hub.get("subfolder"), LANGUAGE_MODEL_FOLDER) if part)
     lm = load_base(name, **{**hub, "subfolder": subfolder}, **options)

@@ -16,30 +16,27 @@ from ..core.errors import AdapterError, FingerprintMismatchError
 from ..core.locations import looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
 from .adapter_files import HUB_KEYS, find_file
-from .configuration_gslm import GSLMConfig
-from .modeling_gslm import GSLMForCausalLM
+from .bases import base_class, base_types
+from .unit_language_model import UnitLanguageModel
 from .untrusted import check_base_header, check_config_values, read_config_file
 
 __all__ = ["base_fingerprint", "base_vocabulary", "check_base", "load_base", "public_base_name"]
 
 _DIGEST = "_speechprompt_base_fingerprint"
 
-# Fields of the configuration that change what the same weights compute.
-_FUNCTION = ("num_attention_heads", "activation_function", "scale_embedding", "layer_norm_eps", "tie_word_embeddings")
-
 
 def load_base(
-    base: str | os.PathLike[str] | GSLMForCausalLM,
+    base: str | os.PathLike[str] | UnitLanguageModel,
     *,
     revision: str | None = None,
     dtype: torch.dtype | str | None = None,
     trust_remote_code: bool | None = None,
     **hub: Any,
-) -> GSLMForCausalLM:
+) -> UnitLanguageModel:
     """The frozen language model.
 
     Args:
-        base (`str | PathLike | GSLMForCausalLM`): Hub id, folder, name of an embedded base, or the model itself.
+        base (`str | PathLike | UnitLanguageModel`): Hub id, folder, name of an embedded base, or the model itself.
         revision (`str`, *optional*): revision on the Hub.
         dtype (`torch.dtype | str`, *optional*): precision of the base; float32 by default. Its weights are identified
             before they are rounded.
@@ -47,12 +44,12 @@ def load_base(
         hub: further keywords of `from_pretrained`.
 
     Returns:
-        `GSLMForCausalLM`: in evaluation mode, without gradients.
+        `UnitLanguageModel`: in evaluation mode, without gradients.
 
     Raises:
         AdapterError: there is no such base, it is no unit language model of this package, or its weights are damaged.
     """
-    if isinstance(base, GSLMForCausalLM):
+    if isinstance(base, UnitLanguageModel):
         lm: Any = base
     else:
         name = resolve_base(os.fspath(base))
@@ -68,10 +65,10 @@ def load_base(
                 **options,
                 **hub,
             )
-    if not isinstance(lm, GSLMForCausalLM):
+    if not isinstance(lm, UnitLanguageModel):
         raise AdapterError(
-            f"the base {base} is a {type(lm).__name__}, not a GSLMForCausalLM",
-            hint="prompts need a language model whose model_type is 'gslm'",
+            f"the base {base} is a {type(lm).__name__}, no unit language model of this package",
+            hint=f"prompts need a model whose model_type is one of {', '.join(base_types())}",
         )
     lm.requires_grad_(False)
     if isinstance(dtype, str):
@@ -79,7 +76,7 @@ def load_base(
     if dtype is not None and dtype != lm.dtype:
         base_fingerprint(lm)
         lm.to(dtype)  # type: ignore[arg-type]
-        lm.model.embed_tokens.separator.float()
+        lm.get_input_embeddings().separator.float()
     return lm.eval()
 
 
@@ -96,7 +93,7 @@ def _check_claims(name: str, hub: dict[str, Any]) -> None:
     """Compare a base's weights with the sizes in its configuration before anything of these sizes is made."""
     path = find_file(name, "config.json", what="the base", **hub)
     values = read_config_file(path) if path is not None else {}
-    if values.get("model_type") != GSLMForCausalLM.config_class.model_type:
+    if base_class(values.get("model_type")) is None:
         return
     check_config_values(values, name)
     weights = _weight_files(name, hub)
@@ -118,10 +115,12 @@ def _weight_files(name: str, hub: dict[str, Any]) -> list[str]:
 
 
 def _expected_shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name → shape of the weights of a GSLM, without making them."""
-    config = GSLMConfig.from_dict(values)
+    """Name → shape of the weights of a base, without making them."""
+    kind = base_class(values["model_type"])
+    assert kind is not None and kind.config_class is not None
+    config = kind.config_class.from_dict(values)
     with torch.device("meta"):
-        model = GSLMForCausalLM(config)
+        model = kind(config)
     optional = ("lm_head.weight",) if config.tie_word_embeddings else ()
     return {
         key: tuple(tensor.shape)
@@ -130,7 +129,7 @@ def _expected_shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def base_fingerprint(lm: GSLMForCausalLM) -> dict[str, Any]:
+def base_fingerprint(lm: UnitLanguageModel) -> dict[str, Any]:
     """Identity of a base's weights, computed once for each model object as long as nothing is written into them.
 
     Returns:
@@ -155,7 +154,7 @@ def base_vocabulary(base: str | os.PathLike[str] | nn.Module) -> UnitVocabulary 
     return None if path is None else UnitVocabulary.from_dict_txt(path)
 
 
-def _digest(lm: GSLMForCausalLM, dtype: torch.dtype) -> str:
+def _digest(lm: UnitLanguageModel, dtype: torch.dtype) -> str:
     weights = {
         name: tensor.to(dtype)
         for name, tensor in lm.state_dict().items()
@@ -163,15 +162,15 @@ def _digest(lm: GSLMForCausalLM, dtype: torch.dtype) -> str:
     }
     if not lm.config.tie_word_embeddings:
         weights["lm_head.weight"] = lm.lm_head.weight.to(dtype)
-    function = {name: getattr(lm.config, name) for name in _FUNCTION}
+    function = {name: getattr(lm.config, name) for name in lm.function_fields}
     return sha256_of_json({"weights": sha256_of_tensors(weights), **function})
 
 
-def check_base(lm: GSLMForCausalLM, recorded: dict[str, Any] | None, name: str) -> None:
+def check_base(lm: UnitLanguageModel, recorded: dict[str, Any] | None, name: str) -> None:
     """Refuse a base with other weights than those that an adapter was trained on.
 
     Args:
-        lm (`GSLMForCausalLM`): the base that was loaded.
+        lm (`UnitLanguageModel`): the base that was loaded.
         recorded (`dict`, *optional*): the fingerprint in the adapter; nothing is checked without it.
         name (`str`): how the error calls the base.
 

@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
 
-from .cache_marks import CACHE_FIELD
-from .modeling_gslm import GSLMForCausalLM
 from .prompt_states import PromptStates
+from .unit_language_model import ReadUtterances, UnitLanguageModel
 from .verbalizers import VerbalizerHead
 
-__all__ = ["LabelReader", "last_real_column", "read_nodes", "sequence_scores"]
-
-
-def last_real_column(attention_mask: Tensor) -> Tensor:
-    """The column of each row's last real token, `LongTensor` of shape `(B,)`; padding may be on either side."""
-    real = attention_mask.ne(0).long()
-    return real.shape[1] - 1 - real.flip(1).argmax(1)
-
-
-@dataclass(frozen=True)
-class _Utterances:
-    """A batch of utterances in the cache: what label tokens need to go on from it."""
-
-    cache: Cache
-    visible: Tensor  # (B, N), bool: real columns
-    lengths: Tensor  # (B,): real tokens, hence the position of the first label
-    scores: Tensor  # (B, R_0): scores of the first label
+__all__ = ["LabelReader", "sequence_scores"]
 
 
 class LabelReader:
     """Reads k labels after the separator, each seeing the labels before it.
 
     Args:
-        lm (`GSLMForCausalLM`): the language model.
+        lm (`UnitLanguageModel`): the language model.
         verbalizer (`VerbalizerHead`): scores and fed-back vectors.
         prompt (`PromptStates`, *optional*): the prompt.
     """
 
-    def __init__(self, lm: GSLMForCausalLM, verbalizer: VerbalizerHead, prompt: PromptStates | None) -> None:
+    def __init__(self, lm: UnitLanguageModel, verbalizer: VerbalizerHead, prompt: PromptStates | None) -> None:
         self.lm = lm
         self.verbalizer = verbalizer
         self.prompt = prompt
         self.rows = verbalizer.rows
         self.feedback = verbalizer.feedback(lm.get_input_embeddings()).to(lm.dtype)
-
-    def _embed(self, input_ids: Tensor) -> Tensor:
-        separator = False if self.prompt is None or self.prompt.separator is None else self.prompt.separator
-        return self.lm.model.embed_tokens(input_ids, separator=separator)
 
     def teacher_forced_loss(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         """Negative log-probability of label sequences, the mean over rows; equals `-class_scores` there.
@@ -60,28 +36,15 @@ class LabelReader:
             attention_mask (`Tensor` of shape `(B, N)`): 1 for real columns.
             labels (`LongTensor` of shape `(B,)`): class indices.
         """
-        num_labels = self.rows.num_positions
         rows = self.rows.row_of_class.to(labels.device)[labels]
-        last = last_real_column(attention_mask)
-        columns = last.unsqueeze(1) + torch.arange(num_labels, device=last.device)
-        vectors = nn.functional.pad(self._embed(input_ids), (0, 0, 0, num_labels - 1))
-        index = columns[:, 1:, None].expand(-1, -1, vectors.shape[-1])
-        vectors = vectors.scatter(1, index, self.feedback[rows[:, :-1]].to(vectors.dtype))
-        mask = nn.functional.pad(attention_mask.ne(0).long(), (0, num_labels - 1)).scatter(1, columns[:, 1:], 1)
-        hidden_states = self.lm.model(
-            inputs_embeds=vectors,
-            attention_mask=mask,
-            prompt=self.prompt,
-            positions_to_keep=columns,
-            use_cache=False,
-        ).last_hidden_state
+        hidden_states = self.lm.read_labelled(input_ids, attention_mask, self.feedback[rows[:, :-1]], self.prompt)
         logits = self.lm.lm_head(hidden_states)
         losses = [
             nn.functional.cross_entropy(
                 self.verbalizer.scores_at(logits[:, position], position),
                 rows[:, position] - self.rows.slices[position].start,
             )
-            for position in range(num_labels)
+            for position in range(self.rows.num_positions)
         ]
         return torch.stack(losses).sum()
 
@@ -98,21 +61,20 @@ class LabelReader:
         Returns:
             `Tensor` of shape `(B, M)`, float32.
         """
-        utterances = self._read_utterances(input_ids, attention_mask)
+        utterances, first = self._read_utterances(input_ids, attention_mask)
         device, batch_size = input_ids.device, len(input_ids)
         logits = None
         if self.rows.num_positions > 1:
             tree = self.rows.tree
-            logits = read_nodes(
-                self.lm,
-                utterances.cache,
-                utterances.visible,
+            hidden_states = self.lm.read_labels(
+                utterances,
                 self.feedback[torch.tensor(tree.rows, device=device)].expand(batch_size, -1, -1),
                 torch.tensor(tree.depths, device=device).expand(batch_size, -1),
                 tree.visible.to(device).expand(batch_size, -1, -1),
                 self.prompt,
             )
-        return sequence_scores(self.verbalizer, utterances.scores, logits)
+            logits = self.lm.lm_head(hidden_states)
+        return sequence_scores(self.verbalizer, first, logits)
 
     def greedy(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Class indices found label by label: the best label among those that continue a known sequence.
@@ -124,10 +86,10 @@ class LabelReader:
         Returns:
             `LongTensor` of shape `(B,)`.
         """
-        utterances = self._read_utterances(input_ids, attention_mask)
+        utterances, scores = self._read_utterances(input_ids, attention_mask)
         row_of_class = self.rows.row_of_class.to(input_ids.device)
         possible = torch.ones(len(input_ids), len(row_of_class), dtype=torch.bool, device=input_ids.device)
-        scores, said = utterances.scores, None
+        said = None
         for position in range(self.rows.num_positions):
             if said is not None:
                 scores = self.verbalizer.scores_at(self._read_label(utterances, said, position), position)
@@ -137,75 +99,25 @@ class LabelReader:
             possible = possible & (row_of_class[:, position] == said.unsqueeze(1))
         return possible.long().argmax(1)
 
-    def _read_utterances(self, input_ids: Tensor, attention_mask: Tensor) -> _Utterances:
-        last = last_real_column(attention_mask)
-        needs_cache = self.rows.num_positions > 1
-        cache = DynamicCache(config=self.lm.config) if needs_cache else None
-        output = self.lm.model(
-            inputs_embeds=self._embed(input_ids),
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            prompt=self.prompt,
-            positions_to_keep=last.unsqueeze(1),
-            use_cache=needs_cache,
+    def _read_utterances(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[ReadUtterances, Tensor]:
+        """The utterances, and the scores `(B, R_0)` of the first label."""
+        utterances = self.lm.read_utterances(
+            input_ids, attention_mask, self.prompt, at_separator=True, keep_memory=self.rows.num_positions > 1
         )
-        logits = self.lm.lm_head(output.last_hidden_state)[:, 0]
-        visible = attention_mask.ne(0)
-        return _Utterances(output.get(CACHE_FIELD), visible, visible.sum(1), self.verbalizer.scores_at(logits, 0))
+        logits = self.lm.lm_head(utterances.hidden_states)[:, 0]
+        return utterances, self.verbalizer.scores_at(logits, 0)
 
-    def _read_label(self, utterances: _Utterances, rows: Tensor, position: int) -> Tensor:
+    def _read_label(self, utterances: ReadUtterances, rows: Tensor, position: int) -> Tensor:
         """Logits `(B, V)` after the labels of `rows` `(B,)` were said at label position `position - 1`."""
-        batch_size = len(rows)
-        earlier = torch.ones(batch_size, position, dtype=torch.bool, device=rows.device)
-        output = self.lm.model(
-            inputs_embeds=self.feedback[rows].unsqueeze(1),
-            attention_mask=torch.cat([utterances.visible, earlier], dim=1).long(),
-            position_ids=(utterances.lengths + position - 1).unsqueeze(1),
-            past_key_values=utterances.cache,
-            prompt=self.prompt,
-            use_cache=True,
+        batch_size, device = len(rows), rows.device
+        hidden_states = self.lm.read_labels(
+            utterances,
+            self.feedback[rows].unsqueeze(1),
+            torch.full((batch_size, 1), position, device=device),
+            torch.ones(batch_size, 1, position, dtype=torch.bool, device=device),
+            self.prompt,
         )
-        return self.lm.lm_head(output.last_hidden_state)[:, 0]
-
-
-def read_nodes(
-    lm: GSLMForCausalLM,
-    cache: Cache,
-    visible: Tensor,
-    vectors: Tensor,
-    depths: Tensor,
-    node_mask: Tensor,
-    prompt: PromptStates | None,
-) -> Tensor:
-    """Read prefixes of label sequences, all nodes of a tree at once, a tree a row.
-
-    Args:
-        lm (`GSLMForCausalLM`): the language model.
-        cache (`Cache`): the utterances of B rows; extended in place.
-        visible (`BoolTensor` of shape `(B, N)`): real columns of the utterances.
-        vectors (`Tensor` of shape `(B, T, D)`): what is fed in at the nodes: each one's last label.
-        depths (`LongTensor` of shape `(B, T)`): labels in each node's prefix, from 1.
-        node_mask (`BoolTensor` of shape `(B, T, T)`): which nodes a node sees, itself among them.
-        prompt (`PromptStates`, *optional*): the prompt that the utterances were read with.
-
-    Returns:
-        `Tensor` of shape `(B, T, V)`: logits after every node.
-    """
-    num_nodes = depths.shape[1]
-    columns = visible[:, None, None, :].expand(-1, 1, num_nodes, -1)
-    mask = torch.cat([columns, node_mask.unsqueeze(1)], dim=-1)
-    if lm.config._attn_implementation == "eager":
-        lowest = torch.finfo(lm.dtype).min
-        mask = torch.zeros(mask.shape, dtype=lm.dtype, device=mask.device).masked_fill(~mask, lowest)
-    output = lm.model(
-        inputs_embeds=vectors,
-        attention_mask=mask,
-        position_ids=visible.sum(1, keepdim=True) + depths - 1,
-        past_key_values=cache,
-        prompt=prompt,
-        use_cache=True,
-    )
-    return lm.lm_head(output.last_hidden_state)
+        return self.lm.lm_head(hidden_states)[:, 0]
 
 
 def sequence_scores(verbalizer: VerbalizerHead, first: Tensor, node_logits: Tensor | None) -> Tensor:

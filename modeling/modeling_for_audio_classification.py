@@ -16,10 +16,10 @@ from .adapter_batch import classify_mixed
 from .adapter_set import MultiAdapterModel
 from .base_loading import load_base
 from .configuration_speechprompt import SpeechPromptConfig
-from .label_decoding import LabelReader, last_real_column
+from .label_decoding import LabelReader
 from .label_rows import LabelRows
-from .modeling_gslm import GSLMForCausalLM
 from .prompt_states import PromptStates
+from .unit_language_model import UnitLanguageModel
 from .verbalizers import frequency_map
 
 __all__ = ["SpeechPromptForAudioClassification"]
@@ -42,7 +42,7 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
     @classmethod
     def from_base(
         cls,
-        base: str | os.PathLike[str] | GSLMForCausalLM,
+        base: str | os.PathLike[str] | UnitLanguageModel,
         id2label: Mapping[int, str] | Sequence[str],
         *,
         prompt: Literal["deep", "input"] = "deep",
@@ -64,7 +64,7 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
         """A new model on a base, ready to be trained.
 
         Args:
-            base (`str | PathLike | GSLMForCausalLM`): Hub id, folder, name of an embedded base, or the model itself,
+            base (`str | PathLike | UnitLanguageModel`): Hub id, folder, name of an embedded base, or the model itself,
                 which is then kept, not copied.
             id2label (`Mapping[int, str] | Sequence[str]`): class names.
             prompt (`str`, defaults to `"deep"`): `"deep"` or `"input"`.
@@ -222,13 +222,9 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
     def _row_scores(self, input_ids: Tensor, attention_mask: Tensor, states: PromptStates | None) -> Tensor:
         """Scores `(B, R)` of all verbalizer rows, read in one place of the utterance."""
         at_separator = self.config.readout == "separator"
-        hidden_states = self.lm.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            prompt=states,
-            positions_to_keep=last_real_column(attention_mask).unsqueeze(1) if at_separator else None,
-            use_cache=False,
-        ).last_hidden_state
+        hidden_states = self.lm.read_utterances(
+            input_ids, attention_mask, states, at_separator=at_separator
+        ).hidden_states
         if at_separator:
             return self.verbalizer.scores_at(self.lm.lm_head(hidden_states)[:, 0], 0)
         if self.config.readout == "pooled":

@@ -13,12 +13,13 @@ from .cache_marks import CACHE_FIELD, one_cache
 from .configuration_gslm import GSLMConfig
 from .embeddings import UnitEmbedding
 from .gslm_decoder import GSLMModel, GSLMPreTrainedModel
+from .gslm_reading import GSLMReading
 from .prompt_states import PromptStates
 
 __all__ = ["GSLMForCausalLM", "GSLMModel", "GSLMPreTrainedModel"]
 
 
-class GSLMForCausalLM(GSLMPreTrainedModel, GenerationMixin):
+class GSLMForCausalLM(GSLMReading, GenerationMixin):
     """Unit language model with a tied output head.
 
     Args:

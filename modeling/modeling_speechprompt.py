@@ -37,11 +37,11 @@ from .adapter_files import (
 from .adapter_reading import LANGUAGE_MODEL_FOLDER, load_language_model, mismatches, read_config
 from .base_loading import base_fingerprint, check_base, load_base, public_base_name
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_gslm import GSLMForCausalLM
 from .prompt_base import PromptModule
 from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
 from .publishing import PublishedModel, loaded_commit, upload_options
+from .unit_language_model import UnitLanguageModel
 from .verbalizers import VerbalizerHead
 
 __all__ = ["SpeechPromptPreTrainedModel"]
@@ -57,7 +57,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
 
     Args:
         config (`SpeechPromptConfig`): what is built.
-        lm (`GSLMForCausalLM`): the language model; kept, not copied.
+        lm (`UnitLanguageModel`): the language model; kept, not copied.
         unit_tokens (`LongTensor` of shape `(T,)`, *optional*): unit tokens of a fixed verbalizer.
     """
 
@@ -71,7 +71,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
     accepts_loss_kwargs = False
     _supports_sdpa = True
 
-    def __init__(self, config: SpeechPromptConfig, lm: GSLMForCausalLM, unit_tokens: Tensor | None = None) -> None:
+    def __init__(self, config: SpeechPromptConfig, lm: UnitLanguageModel, unit_tokens: Tensor | None = None) -> None:
         super().__init__(config)
         generator = torch.Generator().manual_seed(config.seed)
         self.prompt: PromptModule | None
@@ -85,7 +85,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         self.post_init()
         self.lm = lm
         self.lm.requires_grad_(config.method == "finetune")
-        self.lm.model.embed_tokens.separator.requires_grad_(False)
+        self.lm.get_input_embeddings().separator.requires_grad_(False)
         # What checkpoints leave out: Trainer does not call it missing when it loads one.
         self._keys_to_ignore_on_save = untrained_names(self)
         self._processor: Any = None
@@ -101,7 +101,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         if self.config.method != "finetune":
             self.lm.eval()
             # Layers checkpoint gradients only in training mode; their dropouts are modules of their own and stay off.
-            for module in (self.lm.model, *self.lm.model.layers):
+            for module in self.lm.checkpointing_modules():
                 module.training = mode
         return self
 
@@ -220,7 +220,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         pretrained_model_name_or_path: str | os.PathLike[str],
         *args: Any,
         config: Any = None,
-        base: str | os.PathLike[str] | GSLMForCausalLM | None = None,
+        base: str | os.PathLike[str] | UnitLanguageModel | None = None,
         dtype: torch.dtype | str | None = None,
         trust_remote_code: bool | None = None,
         output_loading_info: bool = False,
@@ -240,7 +240,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
             pretrained_model_name_or_path (`str | PathLike`): folder or Hub id of the adapter.
             args: ignored.
             config (`SpeechPromptConfig`, *optional*): instead of the saved one; another class's is ignored.
-            base (`str | GSLMForCausalLM`, *optional*): instead of the base that the adapter names; must be the same
+            base (`str | UnitLanguageModel`, *optional*): instead of the base that the adapter names; must be the same
                 weights.
             dtype (`torch.dtype | str`, *optional*): precision of the base, float32 by default; prompts stay in
                 float32.
@@ -279,7 +279,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
             lm = cls._load_base_of(name, config, base, hub, options)
             with mismatches(ignore_mismatched_fingerprints):
                 check_base(lm, config.base_fingerprint, str(lm.name_or_path or "that was given"))
-        check_adapter(name, config, lm.config, **hub)
+        check_adapter(name, config, lm, **hub)
         model = cls(config, lm)
         if model.prompt is not None:
             load_prompt(name, model.prompt, **hub)
@@ -303,10 +303,10 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         cls,
         name: str,
         config: SpeechPromptConfig,
-        base: str | os.PathLike[str] | GSLMForCausalLM | None,
+        base: str | os.PathLike[str] | UnitLanguageModel | None,
         hub: dict[str, Any],
         options: dict[str, Any],
-    ) -> GSLMForCausalLM:
+    ) -> UnitLanguageModel:
         peft_config = read_peft_config(name, **hub) if config.method == "prompt" else None
         revision = config.base_revision
         if base is None and peft_config is not None:
@@ -323,7 +323,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
 
     @classmethod
     def _build(
-        cls, base: Any, config: SpeechPromptConfig, lm: GSLMForCausalLM, unit_tokens: Tensor | None, processor: Any
+        cls, base: Any, config: SpeechPromptConfig, lm: UnitLanguageModel, unit_tokens: Tensor | None, processor: Any
     ) -> Self:
         """A new model, with what its configuration must say about the base."""
         config.base_model_name_or_path = public_base_name(base)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ..core.vocabulary import SEPARATOR_TOKEN_ID
-from .modeling_gslm import GSLMForCausalLM
 from .prompt_states import PromptStates
+from .unit_language_model import UnitLanguageModel
 
 __all__ = ["gather_prompts"]
 
 
 def gather_prompts(
-    prompts: Sequence[PromptStates | None], prompt_of_row: Tensor, lm: GSLMForCausalLM
+    prompts: Sequence[PromptStates | None], prompt_of_row: Tensor, lm: UnitLanguageModel
 ) -> PromptStates | None:
     """One prompt a row, out of U prompts of any kinds and lengths.
 
@@ -26,7 +26,7 @@ def gather_prompts(
         prompts (`Sequence[PromptStates | None]` of length U): prompts without a batch dimension; `None` for rows that
             have none.
         prompt_of_row (`LongTensor` of shape `(B,)`): which of them each row has.
-        lm (`GSLMForCausalLM`): the language model, whose start token rows without a separator of their own keep.
+        lm (`UnitLanguageModel`): the language model, whose start token rows without a separator of their own keep.
 
     Returns:
         `PromptStates`: with a batch dimension, and masks where lengths differ; the prompt itself where all rows share

@@ -9,12 +9,12 @@ import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 
-from ..core.vocabulary import EOS_TOKEN_ID, SEPARATOR_TOKEN_ID, SPECIAL_TOKENS
+from ..core.vocabulary import SEPARATOR_TOKEN_ID
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_gslm import GSLMForCausalLM
 from .prompt_states import PromptStates
+from .unit_language_model import UnitLanguageModel
 
-__all__ = ["PromptModule", "token_states"]
+__all__ = ["PromptModule"]
 
 
 class PromptModule(nn.Module, ABC):
@@ -22,7 +22,7 @@ class PromptModule(nn.Module, ABC):
 
     Args:
         config (`SpeechPromptConfig`): prompt length, initialisation, dropout.
-        lm (`GSLMForCausalLM`): the frozen language model; read, not kept.
+        lm (`UnitLanguageModel`): the frozen language model; read, not kept.
         generator (`torch.Generator`, *optional*): randomness of the initialisation.
     """
 
@@ -30,7 +30,7 @@ class PromptModule(nn.Module, ABC):
     """Names of the trained vectors, without the separator."""
 
     def __init__(
-        self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None = None
+        self, config: SpeechPromptConfig, lm: UnitLanguageModel, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.config = config
@@ -44,17 +44,17 @@ class PromptModule(nn.Module, ABC):
         """Prompt dropout, in training only."""
         return nn.functional.dropout(vectors, self.config.prompt_dropout, self.training)
 
-    def separator_vector(self, lm: GSLMForCausalLM) -> Tensor:
+    def separator_vector(self, lm: UnitLanguageModel) -> Tensor:
         """The separator's unscaled input embedding, of shape `(D,)`."""
         start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach()
         return start.float() + self.separator_offset[0]
 
     @abstractmethod
-    def states(self, lm: GSLMForCausalLM) -> PromptStates:
+    def states(self, lm: UnitLanguageModel) -> PromptStates:
         """What `lm` needs for a forward pass."""
 
     @abstractmethod
-    def table(self, lm: GSLMForCausalLM) -> Tensor:
+    def table(self, lm: UnitLanguageModel) -> Tensor:
         """The prompt as PEFT stores it."""
 
     @abstractmethod
@@ -62,7 +62,7 @@ class PromptModule(nn.Module, ABC):
         """Take over a prompt as PEFT stores it."""
 
     @abstractmethod
-    def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PeftConfig:
+    def peft_config(self, lm: UnitLanguageModel, **fields: Any) -> PeftConfig:
         """The stock PEFT configuration of this prompt."""
 
     @property
@@ -70,7 +70,7 @@ class PromptModule(nn.Module, ABC):
         """Columns that this prompt puts before the tokens."""
         return 0
 
-    def common_peft_fields(self, lm: GSLMForCausalLM) -> dict[str, Any]:
+    def common_peft_fields(self, lm: UnitLanguageModel) -> dict[str, Any]:
         """Fields of the PEFT configuration that do not depend on the kind of prompt."""
         return {
             "task_type": "CAUSAL_LM",
@@ -80,28 +80,3 @@ class PromptModule(nn.Module, ABC):
             "modules_to_save": ["separator"],
             "inference_mode": True,
         }
-
-
-@torch.no_grad()
-def token_states(lm: GSLMForCausalLM, num_tokens: int, generator: torch.Generator | None) -> list[Tensor]:
-    """Hidden states of random units, to start prompts from what the layers usually see.
-
-    Args:
-        lm (`GSLMForCausalLM`): the language model.
-        num_tokens (`int`): how many states P.
-        generator (`torch.Generator`, *optional*): draws the units.
-
-    Returns:
-        `list` of L + 1 `Tensor`s of shape `(P, D)`, float32 on the CPU: the input of every layer, and the output. The
-        first holds scaled embeddings without positions, since prompts have none.
-    """
-    device = lm.get_input_embeddings().weight.device
-    units = torch.randint(len(SPECIAL_TOKENS), lm.config.vocab_size, (num_tokens,), generator=generator)
-    input_ids = torch.cat([torch.tensor([EOS_TOKEN_ID]), units]).unsqueeze(0).to(device)
-    was_training = lm.training
-    lm.eval()
-    hidden_states = lm.model(input_ids=input_ids, output_hidden_states=True, use_cache=False).hidden_states
-    lm.train(was_training)
-    states = [state[0, 1:].float().cpu() for state in hidden_states]
-    states[0] = lm.get_input_embeddings()(units.unsqueeze(0).to(device))[0].float().cpu()
-    return states

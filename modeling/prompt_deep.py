@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..core.errors import AdapterError
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_gslm import GSLMForCausalLM
-from .prompt_base import PromptModule, token_states
+from .prompt_base import PromptModule
 from .prompt_states import PromptStates
+from .unit_language_model import UnitLanguageModel, token_states
 
 __all__ = ["DeepPrompt"]
 
@@ -26,7 +26,7 @@ class DeepPrompt(PromptModule):
 
     Args:
         config (`SpeechPromptConfig`): prompt length, parametrisation, initialisation, dropout.
-        lm (`GSLMForCausalLM`): the frozen language model; read, not kept.
+        lm (`UnitLanguageModel`): the frozen language model; read, not kept.
         generator (`torch.Generator`, *optional*): randomness of the initialisation.
 
     Source:
@@ -38,10 +38,13 @@ class DeepPrompt(PromptModule):
     file_names = ("keys", "values")
 
     def __init__(
-        self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None = None
+        self, config: SpeechPromptConfig, lm: UnitLanguageModel, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(config, lm, generator)
-        shape = (len(lm.model.layers), config.num_virtual_tokens, lm.config.hidden_size)
+        layers = lm.prompt_layers()
+        self.table_width = layers[0].width
+        width = lm.config.hidden_size if self.projected else self.table_width
+        shape = (len(layers), config.num_virtual_tokens, width)
         self.keys = nn.Parameter(torch.empty(shape))
         self.values = nn.Parameter(torch.empty(shape))
         with torch.no_grad():
@@ -60,34 +63,33 @@ class DeepPrompt(PromptModule):
         """Take over `projected`."""
         self.config.prompt_parametrization = "projected" if bool(state) else "table"
 
-    def _initialize(self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None) -> None:
+    def _initialize(
+        self, config: SpeechPromptConfig, lm: UnitLanguageModel, generator: torch.Generator | None
+    ) -> None:
         if config.prompt_init != "vocabulary":
             std = 1.0 if config.prompt_init == "normal" else config.prompt_init_std
             for vectors in (self.keys, self.values):
                 vectors.copy_(torch.randn(vectors.shape, generator=generator) * std)
             return
         hidden_states = token_states(lm, config.num_virtual_tokens, generator)
-        for index, layer in enumerate(lm.model.layers):
-            states = layer.self_attn_layer_norm(hidden_states[index].to(layer.fc1.weight.dtype)).float()
-            attention = layer.self_attn
-            self.keys[index] = states if self.projected else project(attention.k_proj, states)
-            self.values[index] = states if self.projected else project(attention.v_proj, states)
+        for index, layer in enumerate(lm.prompt_layers()):
+            states = layer.normalize(hidden_states[index])
+            self.keys[index] = states if self.projected else project(layer.k_proj, states)
+            self.values[index] = states if self.projected else project(layer.v_proj, states)
 
-    def states(self, lm: GSLMForCausalLM) -> PromptStates:
+    def states(self, lm: UnitLanguageModel) -> PromptStates:
         """Keys and values for a forward pass through `lm`, with dropout in training."""
         keys, values = self.drop(self.keys), self.drop(self.values)
+        layers = lm.prompt_layers()
         if self.projected:
             with torch.autocast(keys.device.type, enabled=False):
-                attentions = [layer.self_attn for layer in lm.model.layers]
-                projected_keys = [
-                    project(module.k_proj, vectors) for module, vectors in zip(attentions, keys, strict=True)
-                ]
+                projected_keys = [project(layer.k_proj, vectors) for layer, vectors in zip(layers, keys, strict=True)]
                 projected_values = [
-                    project(module.v_proj, vectors) for module, vectors in zip(attentions, values, strict=True)
+                    project(layer.v_proj, vectors) for layer, vectors in zip(layers, values, strict=True)
                 ]
         else:
             projected_keys, projected_values = list(keys), list(values)
-        heads = (lm.config.num_attention_heads, lm.config.hidden_size // lm.config.num_attention_heads)
+        heads = (layers[0].num_heads, layers[0].head_dim)
         return PromptStates(
             separator=self.separator_vector(lm),
             keys=tuple(vectors.unflatten(-1, heads) for vectors in projected_keys),
@@ -95,8 +97,11 @@ class DeepPrompt(PromptModule):
         )
 
     @torch.no_grad()
-    def table(self, lm: GSLMForCausalLM) -> Tensor:
-        """PEFT's table: float32 of shape `(P, 2·L·D)`, for each column the keys and values of each layer in turn."""
+    def table(self, lm: UnitLanguageModel) -> Tensor:
+        """PEFT's table, for each column the keys and values of each layer in turn.
+
+        Float32 of shape `(P, 2·L·W)`, where W is the width of the keys: D, or less with grouped heads.
+        """
         was_training = self.training
         self.eval()
         states = self.states(lm)
@@ -110,12 +115,12 @@ class DeepPrompt(PromptModule):
         """Take over a table; the prompt goes on as `"table"`, because projections cannot be undone exactly.
 
         Args:
-            table (`Tensor` of shape `(P, 2·L·D)`): from `table` or from PEFT.
+            table (`Tensor` of shape `(P, 2·L·W)`): from `table` or from PEFT.
 
         Raises:
             AdapterError: another shape.
         """
-        num_layers, length, width = self.keys.shape
+        (num_layers, length), width = self.keys.shape[:2], self.table_width
         if tuple(table.shape) != (length, 2 * num_layers * width):
             raise AdapterError(
                 f"the prompt table has shape {tuple(table.shape)}; a deep prompt of {length} columns for {num_layers} "
@@ -123,11 +128,14 @@ class DeepPrompt(PromptModule):
                 hint="the adapter belongs to a base of another size",
             )
         per_layer = table.view(length, num_layers, 2, width).permute(2, 1, 0, 3)
+        if width != self.keys.shape[-1]:  # grouped heads: the trained vectors were wider than keys are
+            self.keys = nn.Parameter(torch.empty_like(per_layer[0]).to(self.keys))
+            self.values = nn.Parameter(torch.empty_like(self.keys))
         self.keys.copy_(per_layer[0])
         self.values.copy_(per_layer[1])
         self.config.prompt_parametrization = "table"
 
-    def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PrefixTuningConfig:
+    def peft_config(self, lm: UnitLanguageModel, **fields: Any) -> PrefixTuningConfig:
         """The stock PEFT configuration under which the table is saved."""
         return PrefixTuningConfig(
             encoder_hidden_size=lm.config.hidden_size,

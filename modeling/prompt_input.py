@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..core.errors import AdapterError
 from .configuration_speechprompt import SpeechPromptConfig
-from .modeling_gslm import GSLMForCausalLM
-from .prompt_base import PromptModule, token_states
+from .prompt_base import PromptModule
 from .prompt_states import PromptStates
+from .unit_language_model import UnitLanguageModel, token_vectors
 
 __all__ = ["InputPrompt"]
 
@@ -22,7 +22,7 @@ class InputPrompt(PromptModule):
 
     Args:
         config (`SpeechPromptConfig`): prompt length, initialisation, dropout.
-        lm (`GSLMForCausalLM`): the frozen language model; read, not kept.
+        lm (`UnitLanguageModel`): the frozen language model; read, not kept.
         generator (`torch.Generator`, *optional*): randomness of the initialisation.
 
     Source:
@@ -32,23 +32,23 @@ class InputPrompt(PromptModule):
     file_names = ("vectors",)
 
     def __init__(
-        self, config: SpeechPromptConfig, lm: GSLMForCausalLM, generator: torch.Generator | None = None
+        self, config: SpeechPromptConfig, lm: UnitLanguageModel, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(config, lm, generator)
         shape = (config.num_virtual_tokens, lm.config.hidden_size)
         if config.prompt_init == "vocabulary":
-            vectors = token_states(lm, config.num_virtual_tokens, generator)[0]
+            vectors = token_vectors(lm, config.num_virtual_tokens, generator)
         else:
             std = 1.0 if config.prompt_init == "normal" else config.prompt_init_std
             vectors = torch.randn(shape, generator=generator) * std
         self.vectors = nn.Parameter(vectors.detach().clone())
 
-    def states(self, lm: GSLMForCausalLM) -> PromptStates:
+    def states(self, lm: UnitLanguageModel) -> PromptStates:
         """Vectors for a forward pass through `lm`, with dropout in training."""
         return PromptStates(separator=self.separator_vector(lm), inputs=self.drop(self.vectors))
 
     @torch.no_grad()
-    def table(self, lm: GSLMForCausalLM) -> Tensor:
+    def table(self, lm: UnitLanguageModel) -> Tensor:
         """PEFT's table: float32 of shape `(P, D)`."""
         return self.vectors.detach().float().cpu().contiguous().clone()
 
@@ -66,7 +66,7 @@ class InputPrompt(PromptModule):
             )
         self.vectors.copy_(table)
 
-    def peft_config(self, lm: GSLMForCausalLM, **fields: Any) -> PromptTuningConfig:
+    def peft_config(self, lm: UnitLanguageModel, **fields: Any) -> PromptTuningConfig:
         """The stock PEFT configuration under which the table is saved."""
         return PromptTuningConfig(
             num_layers=lm.config.num_hidden_layers,

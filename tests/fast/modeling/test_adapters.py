@@ -407,7 +407,7 @@ def test_a_foreign_base_is_refused(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20)).save_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match="is a GPT2LMHeadModel, not a GSLMForCausalLM"):
+    with pytest.raises(AdapterError, match="is a GPT2LMHeadModel, no unit language model"):
         SpeechPromptForAudioClassification.from_base(tmp_path, NAMES)
 
 

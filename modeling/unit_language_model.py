@@ -1,0 +1,201 @@
+"""What prompts, verbalizers and label reading ask of a base, whatever its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..core.vocabulary import SPECIAL_TOKENS
+from .embeddings import UnitEmbedding
+from .prompt_states import PromptStates
+
+__all__ = ["PromptLayer", "ReadUtterances", "UnitLanguageModel", "last_real_column", "token_states", "token_vectors"]
+
+
+def last_real_column(attention_mask: Tensor) -> Tensor:
+    """The column of each row's last real token, `LongTensor` of shape `(B,)`; padding may be on either side."""
+    real = attention_mask.ne(0).long()
+    return real.shape[1] - 1 - real.flip(1).argmax(1)
+
+
+@dataclass(frozen=True)
+class PromptLayer:
+    """One self-attention that a deep prompt reaches.
+
+    Attributes:
+        normalize (`Callable`): what the layer does to its input states `(P, D)` before it projects them.
+        k_proj, v_proj (`nn.Linear`): the frozen projections from width D to `num_heads * head_dim`.
+        num_heads (`int`): heads of keys and values.
+        head_dim (`int`): width of one.
+    """
+
+    normalize: Callable[[Tensor], Tensor]
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    num_heads: int
+    head_dim: int
+
+    @property
+    def width(self) -> int:
+        """Width of its keys, and of its values."""
+        return self.num_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class ReadUtterances:
+    """A batch of utterances that a language model has read.
+
+    Attributes:
+        hidden_states (`Tensor` of shape `(B, 1 or N, D)`): where they were asked for: after the separator, or in
+            every column.
+        visible (`BoolTensor` of shape `(B, N)`): real columns.
+        memory (*optional*): what reading labels goes on from, of the base's own kind; a `Cache` for decoder-only
+            models.
+    """
+
+    hidden_states: Tensor
+    visible: Tensor
+    memory: Any = None
+
+
+class UnitLanguageModel(PreTrainedModel):
+    """A base: a frozen language model over units that a prompt steers. Every architecture implements each method.
+
+    Token ids are those of `UnitVocabulary`; an utterance is `</s>`, units, `<s>`, and a base turns it into what it was
+    trained on. Prompts have no positions, are visible to every token, and shift nothing.
+    """
+
+    function_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of the configuration that change what the same weights compute; part of the base's fingerprint."""
+
+    lm_head: nn.Module
+    """Hidden states `(…, D)` to logits `(…, V)`."""
+
+    @property
+    def num_units(self) -> int:
+        """Units of the vocabulary; further tokens, such as languages, come behind them."""
+        return int(self.config.vocab_size) - len(SPECIAL_TOKENS)
+
+    def get_input_embeddings(self) -> UnitEmbedding:
+        """The embedding of the token ids of `UnitVocabulary`."""
+        raise NotImplementedError
+
+    def prompt_layers(self) -> Sequence[PromptLayer]:
+        """The self-attentions that a deep prompt reaches, in the order of its vectors."""
+        raise NotImplementedError
+
+    def checkpointing_modules(self) -> Sequence[nn.Module]:
+        """Modules that checkpoint gradients while their own `training` is set."""
+        raise NotImplementedError
+
+    def embed_utterances(self, input_ids: Tensor, separator: Tensor | None) -> Tensor:
+        """Input vectors `(B, N, D)` of token ids; `separator` (`(D,)` or `(B, D)`) stands for `<s>` if given."""
+        raise NotImplementedError
+
+    def states_of_tokens(self, input_ids: Tensor) -> list[Tensor]:
+        """States `(N, D)` of unit tokens `(N,)`: the input of each of `prompt_layers`.
+
+        Prompts have no positions: what the first layer sees is without them.
+        """
+        raise NotImplementedError
+
+    def read_utterances(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        prompt: PromptStates | None,
+        *,
+        at_separator: bool,
+        keep_memory: bool = False,
+    ) -> ReadUtterances:
+        """Read utterances.
+
+        Args:
+            input_ids (`LongTensor` of shape `(B, N)`): `</s>`, units, `<s>`; padding on either side.
+            attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
+            prompt (`PromptStates`, *optional*): the prompt, one for all rows or one a row.
+            at_separator (`bool`): states of the position after the separator only, `(B, 1, D)`; else `(B, N, D)`,
+                column by column.
+            keep_memory (`bool`, defaults to `False`): labels will be read afterwards.
+        """
+        raise NotImplementedError
+
+    def read_labels(
+        self,
+        utterances: ReadUtterances,
+        vectors: Tensor,
+        depths: Tensor,
+        node_mask: Tensor,
+        prompt: PromptStates | None,
+    ) -> Tensor:
+        """Read prefixes of label sequences after utterances, all nodes of a tree at once, a tree a row.
+
+        Args:
+            utterances (`ReadUtterances`): with memory, which may be extended in place.
+            vectors (`Tensor` of shape `(B, T, D)`): what is fed in at the nodes: each one's last label.
+            depths (`LongTensor` of shape `(B, T)`): labels in each node's prefix, from 1.
+            node_mask (`BoolTensor` of shape `(B, T, T')`): what a node sees: nodes read before that are still in the
+                memory, then those of this call, itself among them.
+            prompt (`PromptStates`, *optional*): the prompt that the utterances were read with.
+
+        Returns:
+            `Tensor` of shape `(B, T, D)`: states after every node.
+        """
+        raise NotImplementedError
+
+    def read_labelled(
+        self, input_ids: Tensor, attention_mask: Tensor, vectors: Tensor, prompt: PromptStates | None
+    ) -> Tensor:
+        """Read utterances together with their known labels, for teacher forcing.
+
+        Args:
+            input_ids (`LongTensor` of shape `(B, N)`): utterances.
+            attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
+            vectors (`Tensor` of shape `(B, K - 1, D)`): what is fed in for all labels but the last.
+            prompt (`PromptStates`, *optional*): the prompt.
+
+        Returns:
+            `Tensor` of shape `(B, K, D)`: states after the separator and after each of these labels.
+        """
+        raise NotImplementedError
+
+    def rows_of_memory(self, utterances: ReadUtterances, rows: Tensor) -> ReadUtterances:
+        """The utterances of `rows` (`LongTensor` of shape `(n,)`); the memory may be changed in place."""
+        raise NotImplementedError
+
+
+@torch.no_grad()
+def token_states(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> list[Tensor]:
+    """States of random units, to start deep prompts from what the layers usually see.
+
+    Args:
+        lm (`UnitLanguageModel`): the language model.
+        num_tokens (`int`): how many states P.
+        generator (`torch.Generator`, *optional*): draws the units.
+
+    Returns:
+        `list` of `Tensor`s of shape `(P, D)`, float32 on the CPU: the input of each of `prompt_layers`.
+    """
+    units = _random_units(lm, num_tokens, generator)
+    was_training = lm.training
+    lm.eval()
+    states = [state.float().cpu() for state in lm.states_of_tokens(units)]
+    lm.train(was_training)
+    return states
+
+
+@torch.no_grad()
+def token_vectors(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> Tensor:
+    """Input vectors of random units, to start input prompts from: float32 of shape `(P, D)` on the CPU."""
+    units = _random_units(lm, num_tokens, generator)
+    return lm.embed_utterances(units.unsqueeze(0), None)[0].float().cpu()
+
+
+def _random_units(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> Tensor:
+    first = len(SPECIAL_TOKENS)
+    return torch.randint(first, first + lm.num_units, (num_tokens,), generator=generator).to(lm.device)

@@ -191,6 +191,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--control-seeds", type=int, default=5, help="seeds of the two controls")
     parser.add_argument("--data", choices=sorted(LABEL_COLUMNS), action="append", help="both by default")
     parser.add_argument("--epochs", type=int, default=None, help="instead of the default settings'")
+    parser.add_argument("--readout", choices=("pooled", "separator"), default=None, help="instead of the default's")
     return parser.parse_args()
 
 
@@ -199,6 +200,8 @@ def main() -> None:
     settings = TrainingSettings()
     if arguments.epochs:
         settings = replace(settings, num_epochs=arguments.epochs)
+    if arguments.readout:
+        settings = replace(settings, readout=arguments.readout)
     processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
     fingerprint = {"digest": processor.fingerprint["digest"], **base_fingerprint(load_base(DEFAULT_BASE))}
     tables = {

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
+from ..core.digest import sha256_of_file
 from ..core.errors import VocabularyError
 from ..core.files import write_json
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..modeling.configuration_gslm import GSLMConfig
+from .checkpoint_weights import DTYPES, checked_content, weight_reader
 from .errors import ConversionError
 from .fairseq_settings import LanguageModelSettings, read_language_model_settings
 from .gslm_keys import GslmPlan, Part, plan_gslm
 from .new_folder import new_folder
 from .torch_file import TorchFile, open_torch_file
-from .torch_names import LazyTensor
 from .weights_file import PendingTensor, write_weights
 
 __all__ = ["CONVERSION_FILE", "convert_gslm"]
@@ -28,7 +26,6 @@ CONVERSION_FILE = "conversion.json"
 """What was converted, from where, and what was left out."""
 
 _MAX_DICTIONARY_BYTES = 2**23
-_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _PADDING_FACTOR = 8
 _MAX_TABLE = 2**31
 
@@ -56,11 +53,11 @@ def convert_gslm(
         ConversionError: a file is damaged, hostile, of another architecture or vocabulary; nothing is left behind.
         VocabularyError: a line of the dictionary is no unit.
     """
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
     text, vocabulary, num_symbols = _read_dictionary(Path(dictionary))
     with new_folder(destination) as folder, open_torch_file(source) as file:
-        content, state = _checked_content(file)
+        content, state = checked_content(file)
         settings = read_language_model_settings(content, file.name)
         plan = plan_gslm(state, settings, len(vocabulary), file.name)
         _check_rows(plan.num_rows, len(SPECIAL_TOKENS) + num_symbols, str(dictionary), file.name)
@@ -68,15 +65,18 @@ def convert_gslm(
         _check_heads(plan, file)
         config = _config(settings, len(vocabulary), dtype)
         pending = {
-            target: PendingTensor(part.shape, _reader(file, part, _DTYPES[dtype]))
+            target: PendingTensor(
+                part.shape,
+                weight_reader(file, part.key, part.tensor, DTYPES[dtype], slice(part.start, part.stop)),
+            )
             for target, part in plan.parts.items()
         }
-        write_weights(folder / "model.safetensors", pending, _DTYPES[dtype])
+        write_weights(folder / "model.safetensors", pending, DTYPES[dtype])
         _write_configs(config, folder)
         (folder / "dict.txt").write_bytes(text)
         record = {
             "source": Path(source).name,
-            "source_sha256": _sha256(Path(source)),
+            "source_sha256": sha256_of_file(source),
             "architecture": settings.architecture,
             "dtype": dtype,
             "units": vocabulary.num_units,
@@ -103,18 +103,6 @@ def _read_dictionary(path: Path) -> tuple[bytes, UnitVocabulary, int]:
         raise VocabularyError(f"{path}: {Exception.__str__(error)}", hint=error.hint) from error
     except ValueError as error:
         raise ConversionError(f"{path} is no dictionary of units: {error}"[:300]) from error
-
-
-def _checked_content(file: TorchFile) -> tuple[dict[str, Any], dict[str, LazyTensor]]:
-    content = file.content
-    state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state:
-        keys = sorted(str(key)[:40] for key in content)[:8] if isinstance(content, dict) else type(content).__name__
-        raise ConversionError(f"{file.name} has no weights in 'model': {keys}", hint="it is no checkpoint of fairseq")
-    for key, tensor in state.items():
-        if not isinstance(key, str) or not isinstance(tensor, LazyTensor):
-            raise ConversionError(f"{file.name} holds {str(key)[:100]} in 'model', which is no tensor")
-    return content, state
 
 
 def _check_rows(num_rows: int, num_tokens: int, dictionary: str, name: str) -> None:
@@ -153,20 +141,6 @@ def _check_heads(plan: GslmPlan, file: TorchFile) -> None:
             )
 
 
-def _reader(file: TorchFile, part: Part, dtype: torch.dtype) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        values = file.read(part.tensor)[part.start : part.stop]
-        if not values.is_floating_point():
-            raise ConversionError(f"{part.key} in {file.name} is of type {values.dtype}, no weight")
-        rounded = values.to(dtype)
-        if not bool(torch.isfinite(rounded).all()):
-            reason = "NaN or infinite values" if not bool(torch.isfinite(values).all()) else f"values beyond {dtype}"
-            raise ConversionError(f"{part.key} in {file.name} holds {reason}")
-        return rounded
-
-    return read
-
-
 def _config(settings: LanguageModelSettings, num_tokens: int, dtype: str) -> GSLMConfig:
     return GSLMConfig(
         vocab_size=num_tokens,
@@ -199,8 +173,3 @@ def _num_elements(part: Part) -> int:
     for length in part.shape:
         size *= length
     return size
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

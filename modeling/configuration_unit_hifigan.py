@@ -19,8 +19,8 @@ EDGE_KERNEL_SIZE = 7
 class UnitHifiGanConfig(PreTrainedConfig):
     """Configuration of `UnitHifiGan`.
 
-    The defaults are fairseq's unit vocoder of HuBERT's 100 units: 13 372 547 parameters with weight norm, one frame
-    per 320 samples at 16 kHz.
+    The defaults are fairseq's unit vocoder of HuBERT's 100 units: 13 359 810 parameters, one frame per 320
+    samples at 16 kHz.
 
     Args:
         vocab_size (`int`, defaults to 100): units K; ids are unit numbers themselves, without special tokens.

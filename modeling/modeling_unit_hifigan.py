@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 from ..core.errors import ConfigurationError, UnitError
 from .configuration_unit_hifigan import UnitHifiGanConfig
 from .unit_hifigan_inputs import check_speakers, durations_of_rows, units_of_rows
-from .unit_hifigan_layers import DurationPredictor, HifiGanGenerator, HifiGanResidualBlock
+from .unit_hifigan_layers import DurationPredictor, HifiGanGenerator
 
 __all__ = ["UnitHifiGan", "UnitHifiGanOutput"]
 
@@ -43,7 +43,7 @@ class UnitHifiGan(PreTrainedModel):
 
     Each unit is embedded, repeated for its duration, and a HiFi-GAN generator makes `hop_length` samples of each
     frame. Rows of a batch do not see each other, nor their padding: each has the durations and, up to float error,
-    the samples that it has alone.
+    the samples that it has alone. Padding costs time: batch rows of similar lengths.
 
     Args:
         config (`UnitHifiGanConfig`): sizes.
@@ -73,28 +73,20 @@ class UnitHifiGan(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # As in the original: small weights behind the first convolution, torch's own before it.
-        if isinstance(module, HifiGanGenerator):
-            init.kaiming_uniform_(module.conv_pre.weight, a=5**0.5)
-            init.zeros_(module.conv_pre.bias)
-            for conv in (*module.upsampler, module.conv_post):
-                self._init_small(conv)
-        elif isinstance(module, HifiGanResidualBlock):
-            for conv in (*module.convs1, *module.convs2):
-                self._init_small(conv)
-        elif isinstance(module, DurationPredictor):
-            for layer in (module.conv1, module.conv2, module.proj):
-                init.kaiming_uniform_(layer.weight, a=5**0.5)
-                init.zeros_(layer.bias)
+        # As in the original: small weights in the generator, but for its first convolution; torch's own elsewhere.
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
+            predictor = self.duration_predictor.modules() if self.duration_predictor is not None else ()
+            if any(module is each for each in (self.generator.conv_pre, *predictor)):
+                init.kaiming_uniform_(module.weight, a=5**0.5)
+            else:
+                init.normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight)
-
-    def _init_small(self, conv: nn.Module) -> None:
-        init.normal_(conv.weight, std=self.config.initializer_range)
-        init.zeros_(conv.bias)
 
     @property
     def sampling_rate(self) -> int:

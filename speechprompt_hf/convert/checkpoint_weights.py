@@ -18,12 +18,15 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 """Precisions that weights are written in."""
 
 
-def checked_content(file: TorchFile, entry: str = "model") -> tuple[dict[str, Any], dict[str, LazyTensor]]:
+def checked_content(
+    file: TorchFile, entry: str = "model", *, hint: str = "it is another kind of file"
+) -> tuple[dict[str, Any], dict[str, LazyTensor]]:
     """The content of a checkpoint, and the weights in one of its entries.
 
     Args:
         file (`TorchFile`): the checkpoint.
         entry (`str`, defaults to `"model"`): fairseq's name of the weights; vocoders have `"generator"`.
+        hint (`str`): what to do where there is no such entry.
 
     Raises:
         ConversionError: there is no such entry, or it holds anything but tensors.
@@ -32,7 +35,7 @@ def checked_content(file: TorchFile, entry: str = "model") -> tuple[dict[str, An
     state = content.get(entry) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         keys = sorted(str(key)[:40] for key in content)[:8] if isinstance(content, dict) else type(content).__name__
-        raise ConversionError(f"{file.name} has no weights in '{entry}': {keys}", hint="it is another kind of file")
+        raise ConversionError(f"{file.name} has no weights in '{entry}': {keys}", hint=hint)
     for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, LazyTensor):
             raise ConversionError(f"{file.name} holds {str(key)[:100]} in '{entry}', which is no tensor")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core.digest import sha256_of_file
 from ..core.files import write_json
+from .checkpoint_weights import DTYPES, checked_content
 from .errors import ConversionError
 from .gslm import CONVERSION_FILE
 from .hifigan_keys import VocoderPart, plan_vocoder
@@ -23,7 +24,8 @@ from .weights_file import PendingTensor, write_weights
 
 __all__ = ["convert_hifigan"]
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_WEIGHTS = "generator"
+_HINT = "give the generator's checkpoint, g_00500000 and its like; do_... holds the discriminators"
 
 
 def convert_hifigan(
@@ -50,17 +52,17 @@ def convert_hifigan(
     Raises:
         ConversionError: a file is damaged, hostile, of another architecture or vocabulary; nothing is left behind.
     """
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
     settings = read_vocoder_settings(config)
     with new_folder(destination) as folder, open_torch_file(source) as file:
-        content, state = _checked_content(file)
+        content, state = checked_content(file, _WEIGHTS, hint=_HINT)
         parts = plan_vocoder(state, settings.config, file.name)
         pending = {
-            target: PendingTensor(part.tensor.shape, _reader(file, part, _DTYPES[dtype]))
+            target: PendingTensor(part.tensor.shape, _reader(file, part, DTYPES[dtype]))
             for target, part in parts.items()
         }
-        write_weights(folder / "model.safetensors", pending, _DTYPES[dtype])
+        write_weights(folder / "model.safetensors", pending, DTYPES[dtype])
         settings.config.architectures = ["UnitHifiGan"]
         settings.config.dtype = dtype
         settings.config.save_pretrained(folder)
@@ -83,21 +85,6 @@ def convert_hifigan(
         }
         write_json(folder / CONVERSION_FILE, record)
     return {"output": str(destination), **record}
-
-
-def _checked_content(file: TorchFile) -> tuple[dict[Any, Any], dict[str, LazyTensor]]:
-    content = file.content
-    state = content.get("generator") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state:
-        keys = sorted(str(key)[:40] for key in content)[:8] if isinstance(content, dict) else type(content).__name__
-        raise ConversionError(
-            f"{file.name} has no weights in 'generator': {keys}",
-            hint="give the generator's checkpoint, g_00500000 and its like; do_... holds the discriminators",
-        )
-    for key, tensor in state.items():
-        if not isinstance(key, str) or not isinstance(tensor, LazyTensor):
-            raise ConversionError(f"{file.name} holds {str(key)[:100]} in 'generator', which is no tensor")
-    return content, state
 
 
 def _reader(file: TorchFile, part: VocoderPart, dtype: torch.dtype) -> Callable[[], Tensor]:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
+from transformers import AutoProcessor
+
 from ..core.errors import AdapterError, FingerprintMismatchError
 from .adapter_files import find_file
 from .base_loading import load_base
@@ -15,10 +18,13 @@ from .configuration_speechprompt import SpeechPromptConfig
 from .unit_language_model import UnitLanguageModel
 from .untrusted import check_config_values, check_finite, read_config_file
 
-__all__ = ["LANGUAGE_MODEL_FOLDER", "load_language_model", "mismatches", "read_config"]
+__all__ = ["LANGUAGE_MODEL_FOLDER", "load_language_model", "load_processor", "mismatches", "read_config"]
 
 LANGUAGE_MODEL_FOLDER = "language_model"
 """Where the method `"finetune"` saves its language model, inside the folder of the model."""
+
+_PROCESSOR_FILES = ("processor_config.json", "tokenizer_config.json", "dict.txt")
+_DOWNLOADING = ("cache_dir", "force_download", "local_files_only", "token")
 
 
 @contextmanager
@@ -40,11 +46,11 @@ def read_config(name: str, **hub: Any) -> SpeechPromptConfig:
         hub: where and how files are found.
 
     Raises:
-        AdapterError: there is none, or it is no adapter's.
+        AdapterError: there is none, it is no adapter's, or the Hub cannot be reached and it is not in the cache.
     """
     path = None if os.path.isfile(name) else find_file(name, "config.json", **hub)
     if path is None:
-        raise _no_adapter(name)
+        raise _no_adapter(name, hub)
     values = read_config_file(path)
     if values.get("model_type") != SpeechPromptConfig.model_type:
         raise AdapterError(
@@ -55,11 +61,18 @@ def read_config(name: str, **hub: Any) -> SpeechPromptConfig:
     return SpeechPromptConfig.from_dict(values)
 
 
-def _no_adapter(name: str) -> AdapterError:
+def _no_adapter(name: str, hub: dict[str, Any]) -> AdapterError:
     if os.path.isfile(name):
         found = "is a file"
     elif os.path.isdir(name):
         found = "has no config.json"
+    elif not _is_recorded_as_absent(name, "config.json", hub):
+        asked = "must not be asked" if hub.get("local_files_only") or constants.HF_HUB_OFFLINE else "cannot be reached"
+        return AdapterError(
+            f"{name} is no folder here, the Hub {asked}, and it is not in the cache",
+            hint="check the network, HF_HUB_OFFLINE and local_files_only; "
+            "without a network only what was opened before can be opened",
+        )
     else:
         found = "is no folder here, and no config.json of it was found on the Hub"
     return AdapterError(
@@ -67,6 +80,39 @@ def _no_adapter(name: str) -> AdapterError:
         hint="give the folder that speechprompt train wrote, or a Hub id; "
         "a plain PEFT adapter is opened with peft.PeftModel.from_pretrained",
     )
+
+
+def _is_recorded_as_absent(name: str, file_name: str, hub: dict[str, Any]) -> bool:
+    """Whether the Hub has said that a repository has no such file; the cache keeps that, too."""
+    path = "/".join(part for part in (hub.get("subfolder"), file_name) if part)
+    known = try_to_load_from_cache(name, path, cache_dir=hub.get("cache_dir"), revision=hub.get("revision"))
+    return known is _CACHED_NO_EXIST
+
+
+def load_processor(name: str, hub: dict[str, Any]) -> Any:
+    """The processor that was saved beside an adapter; its encoder is read when it is first used.
+
+    Args:
+        name (`str`): folder or Hub id.
+        hub (`dict`): where and how files are found.
+
+    Returns:
+        `SpeechUnitProcessor | None`: `None` where there is none.
+
+    Raises:
+        AdapterError: a file cannot be fetched.
+        ConfigurationError: a file is damaged.
+    """
+    paths = [find_file(name, file_name, **hub) for file_name in _PROCESSOR_FILES]
+    if paths[0] is None:
+        return None
+    # Its files are here now. Asked for more, transformers 5.24 looks on the Hub for chat templates, whatever is
+    # cached, and tries for two minutes where there is no network.
+    here = {**hub, "local_files_only": True, "force_download": False}
+    processor = AutoProcessor.from_pretrained(name, **here)
+    # Encoder and centroids are those of the base, which need not be here.
+    processor.unit_encoder.hub_options = {key: hub[key] for key in _DOWNLOADING if hub.get(key)}
+    return processor
 
 
 def load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> UnitLanguageModel:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from .core.audio_io import check_waveform, load_waveform
+from .core.devices import usable_device
 from .core.errors import AdapterError, ConfigurationError, SpeechPromptError, UnitError
 from .data.collators import UnitCollator
 from .modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
@@ -48,7 +49,7 @@ class SpeechPromptServer:
 
     Raises:
         AdapterError: the model has no processor.
-        ConfigurationError: `max_batch_size` is below 1.
+        ConfigurationError: `max_batch_size` is no whole number from 1.
 
     Example:
         ```python
@@ -59,8 +60,7 @@ class SpeechPromptServer:
     """
 
     def __init__(self, model: SpeechPromptForAudioClassification, *, max_batch_size: int = 32) -> None:
-        if max_batch_size < 1:
-            raise ConfigurationError(f"max_batch_size is {max_batch_size}", hint="at least 1")
+        _check_batch_size(max_batch_size)
         processor = model.processor
         if processor is None:
             raise AdapterError(
@@ -71,7 +71,7 @@ class SpeechPromptServer:
         self.model = model.eval()
         self.max_batch_size = max_batch_size
         self._processor = processor.to(model.device)
-        self._collator = UnitCollator(processor.tokenizer.vocabulary, model.lm.config.max_position_embeddings)
+        self._collator = UnitCollator(processor.tokenizer.vocabulary, model.lm.max_utterance_tokens)
 
     @classmethod
     def from_adapters(
@@ -92,19 +92,21 @@ class SpeechPromptServer:
                 for all.
 
         Raises:
-            ConfigurationError: no adapter was given.
+            ConfigurationError: `adapters` is empty or does not give a folder or Hub id for each name, `max_batch_size`
+                is no whole number from 1, or there is no such device.
             AdapterError: an adapter cannot be read, is fine-tuned, or the first has no processor.
             FingerprintMismatchError: an adapter was trained on another base, or on other units.
         """
-        if not adapters:
-            raise ConfigurationError("no adapter was given", hint="a folder or Hub id for each task's name")
+        _check_adapters(adapters)
+        _check_batch_size(max_batch_size)
+        place = None if device is None else usable_device(device)
         (first, folder), *others = adapters.items()
         model = SpeechPromptForAudioClassification.from_pretrained(folder, **options)
         model.rename_adapter(model.active_adapter, first)
         shared = {key: options[key] for key in ("token", "cache_dir", "local_files_only") if key in options}
         for task, other in others:
             model.load_adapter(other, task, **shared)
-        return cls(model if device is None else model.to(device), max_batch_size=max_batch_size)
+        return cls(model if place is None else model.to(place), max_batch_size=max_batch_size)
 
     @property
     def tasks(self) -> list[str]:
@@ -120,8 +122,11 @@ class SpeechPromptServer:
 
         Returns:
             `list[TaskPrediction]` of length R: in the order of the requests.
+
+        Raises:
+            ConfigurationError: `requests` is no list of pairs of a path and a name.
         """
-        rows = [(os.fspath(file), task) for file, task in requests]
+        rows = _checked_requests(requests)
         answers: list[TaskPrediction | None] = [None] * len(rows)
         tasks = self.tasks
         for number, (file, task) in enumerate(rows):
@@ -185,3 +190,42 @@ class SpeechPromptServer:
                 except UnitError as error:
                     found[file] = error
         return found
+
+
+def _check_batch_size(max_batch_size: Any) -> None:
+    if not isinstance(max_batch_size, int) or isinstance(max_batch_size, bool) or max_batch_size < 1:
+        raise ConfigurationError(f"max_batch_size is {max_batch_size!r}", hint="a whole number, at least 1")
+
+
+def _check_adapters(adapters: Any) -> None:
+    hint = "give a folder or Hub id for each task's name, such as {'words': 'adapters/words'}"
+    if not isinstance(adapters, Mapping):
+        raise ConfigurationError(f"adapters is {_short(adapters)}, no mapping", hint=hint)
+    if not adapters:
+        raise ConfigurationError("no adapter was given", hint=hint)
+    for task, folder in adapters.items():
+        if not isinstance(task, str) or not task:
+            raise ConfigurationError(f"the name of a task is {_short(task)}", hint=hint)
+        if not isinstance(folder, str | os.PathLike):
+            raise ConfigurationError(f"the adapter of task {task!r} is {_short(folder)}", hint=hint)
+
+
+def _checked_requests(requests: Any) -> list[tuple[str, str]]:
+    """Files and tasks, after a look at their kinds."""
+    hint = "give a list of pairs of a file and a task, such as [('a.wav', 'words')]"
+    if isinstance(requests, str | bytes | os.PathLike | Mapping) or not isinstance(requests, Iterable):
+        raise ConfigurationError(f"requests is {_short(requests)}, no list", hint=hint)
+    rows: list[tuple[str, str]] = []
+    for number, request in enumerate(requests):
+        # A string of two letters could be taken apart, too.
+        parts = [] if isinstance(request, str | bytes) or not isinstance(request, Iterable) else list(request)
+        kinds = len(parts) == 2 and isinstance(parts[0], str | os.PathLike) and isinstance(parts[1], str)
+        if not kinds:
+            raise ConfigurationError(f"request {number} is {_short(request)}, no pair of a file and a task", hint=hint)
+        rows.append((os.fspath(parts[0]), parts[1]))
+    return rows
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} …"

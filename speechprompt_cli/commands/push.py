@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..console import print_json, print_line, working
+from ..console import note, print_json, print_line, working
 from ..options import JsonOption
 
 RepositoryArgument = Annotated[
@@ -108,6 +108,8 @@ def run_base(
 
 
 def _print(done: Any, as_json: bool) -> None:
+    for sentence in done.kept:
+        note(f"the card stays as it was edited: {sentence}")
     if as_json:
         print_json(
             {
@@ -116,6 +118,7 @@ def _print(done: Any, as_json: bool) -> None:
                 "url": done.url,
                 "files": list(done.files),
                 "bytes": done.num_bytes,
+                "kept": list(done.kept),
             }
         )
     else:

@@ -15,7 +15,9 @@ from ..core.errors import FingerprintMismatchError, HubError
 from ..core.files import read_json
 from ..core.locations import is_hub_id
 from ..modeling.base_loading import check_base, load_base
+from ..modeling.bases import base_class
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
+from ..modeling.untrusted import read_config_file
 from .client import head_of, talking_to_the_hub
 from .staging import BASE_FINGERPRINT_FILE
 
@@ -71,21 +73,14 @@ def published_base(api: HfApi, config: SpeechPromptConfig, base: str | None, rev
 
 
 def check_same_base(api: HfApi, base: PublishedBase, config: SpeechPromptConfig) -> None:
-    """Refuse to name a base of other weights or units."""
+    """Refuse to name what is no base, or a base of other weights or units."""
+    _check_is_base(api, base)
     recorded = config.base_fingerprint
     if not recorded:
         return
     try:
         with talking_to_the_hub(base.repo_id, "read"):
-            published: dict[str, Any] = read_json(
-                hf_hub_download(
-                    base.repo_id,
-                    BASE_FINGERPRINT_FILE,
-                    revision=base.commit,
-                    token=api.token,
-                    endpoint=api.endpoint,
-                )
-            )
+            published: dict[str, Any] = read_json(_download(api, base, BASE_FINGERPRINT_FILE))
     except HubError as error:
         if not isinstance(error.__cause__, EntryNotFoundError):
             raise
@@ -108,6 +103,31 @@ def check_same_base(api: HfApi, base: PublishedBase, config: SpeechPromptConfig)
             f"the base {base.repo_id} makes units {published['units'][:16]}, the adapter was trained on {units[:16]}",
             hint="name the base that the adapter was trained on with --base, at its revision",
         )
+
+
+def _check_is_base(api: HfApi, base: PublishedBase) -> None:
+    """Refuse a repository whose configuration is not that of a base."""
+    hint = "name the backbone's repository with --base"
+    try:
+        with talking_to_the_hub(base.repo_id, "read"):
+            values = read_config_file(_download(api, base, "config.json"))
+    except HubError as error:
+        if not isinstance(error.__cause__, EntryNotFoundError):
+            raise
+        raise HubError(f"{base.repo_id} has no config.json, so it is no base", hint=hint) from error
+    model_type = values.get("model_type")
+    if model_type == SpeechPromptConfig.model_type:
+        named = values.get("base_model_name_or_path")
+        raise HubError(
+            f"{base.repo_id} is an adapter (model_type {model_type!r}), no base",
+            hint=f"{hint}; this adapter's is {named!s:.96}" if named else hint,
+        )
+    if base_class(model_type) is None:
+        raise HubError(f"{base.repo_id} holds a model of type {str(model_type)[:60]!r}, which is no base", hint=hint)
+
+
+def _download(api: HfApi, base: PublishedBase, file_name: str) -> str:
+    return hf_hub_download(base.repo_id, file_name, revision=base.commit, token=api.token, endpoint=api.endpoint)
 
 
 def _base_at(api: HfApi, base: PublishedBase) -> Any:

@@ -16,6 +16,7 @@ from .card_base import BASE_SECTIONS, base_metadata, base_sections
 from .card_facts import adapter_facts
 from .card_metadata import Readme, WrittenCard, merge_metadata, read_readme, write_readme
 from .card_sections import Record, merge_sections, read_record, text_outside, write_record
+from .staging import check_folder
 
 __all__ = ["WrittenCard", "write_base_card", "write_model_card"]
 
@@ -134,8 +135,7 @@ def write_base_card(
         ConfigurationError: the folder holds no base, the id is impossible, or the present README cannot be read.
     """
     path = Path(folder)
-    if not (path / "config.json").is_file():
-        raise ConfigurationError(f"{path} has no config.json", hint="give what speechprompt pretrain wrote")
+    check_folder(path, ConfigurationError, "speechprompt pretrain")
     _check_id("repo_id", repo_id)
     readme = read_readme(path / _README)
     record = read_record(readme.body)
@@ -173,8 +173,7 @@ def _write(
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise AdapterError(f"{folder} has no config.json", hint="give the folder that speechprompt train wrote")
+    check_folder(folder, AdapterError, "speechprompt train")
     config: dict[str, Any] = read_json(folder / "config.json")
     if config.get("model_type") != "speechprompt":
         raise AdapterError(

@@ -114,8 +114,8 @@ def _summary(facts: AdapterFacts, heading: int) -> str:
         lines += [
             "",
             f"**Accuracy {percent(facts.report['accuracy'])}** ({_confidence(facts)} interval {percent(low)} to "
-            f"{percent(high)}) on {facts.report.get('num_rows', {}).get('test', '?')} test recordings of "
-            f"{escape_markdown(facts.data_name)}.",
+            f"{percent(high)}) on {facts.report.get('num_rows', {}).get('test', '?')} test recordings; "
+            f"data: {escape_markdown(facts.data_name)}.",
         ]
     return "\n".join(lines)
 

@@ -28,7 +28,7 @@ class WrittenCard(ModelCard):
 
     Attributes:
         kept (`tuple[str, ...]`): a sentence for each generated part that somebody had edited or deleted and that was
-            therefore left as it is.
+            therefore left as it is; `overwrite=True` replaces it.
     """
 
     kept: tuple[str, ...] = ()
@@ -122,10 +122,13 @@ def merge_metadata(
         changed = key in present and recorded.get(key) != value_digest(present[key])
         if deleted and not overwrite:
             record[key] = recorded[key]
-            notes.append(f"the metadata key {key!r} was removed and stays away; overwrite=True brings it back")
+            notes.append(f"the metadata key {key!r} was removed and stays away")
         elif changed and not overwrite:
             if present[key] != value:
-                notes.append(f"the metadata key {key!r} was set by somebody and stays; overwrite=True replaces it")
+                notes.append(
+                    f"the metadata key {key!r} was set to {_short(present[key])} by somebody and stays; "
+                    f"{_short(value)} was not written"
+                )
         else:
             merged[key] = value
             record[key] = value_digest(value)
@@ -158,6 +161,11 @@ def write_readme(path: Path, readme: Readme, metadata: Mapping[str, Any], body: 
     card.kept = tuple(kept)
     write_text(path, text)
     return card
+
+
+def _short(value: Any) -> str:
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} …"
 
 
 def _dump(values: Mapping[str, Any], line_break: str) -> str:

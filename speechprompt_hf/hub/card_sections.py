@@ -91,7 +91,7 @@ def merge_sections(
     for name, text in sections.items():
         if name not in seen:
             if name in generated and not overwrite:
-                notes.append(f"the section {name!r} was deleted and stays away; overwrite=True brings it back")
+                notes.append(f"the section {name!r} was deleted and stays away")
             else:
                 body = _inserted(body, mark_section(name, text, line_break), before, line_break)
         before.insert(0, name)
@@ -114,7 +114,7 @@ def _replaced(
         edited = found["digest"] != content_digest(found["text"])
         outside = body[end : found.start()]
         if edited and not overwrite:
-            notes.append(f"the section {name!r} was edited and stays as it is; overwrite=True replaces it")
+            notes.append(f"the section {name!r} was edited and stays as it is")
             parts += [outside, found[0]]
         elif name in sections:
             parts += [outside, mark_section(name, sections[name], line_break)]

@@ -28,6 +28,8 @@ class Published:
         url (`str`): where to look at it.
         files (`tuple[str, ...]`): paths in it that were pushed.
         num_bytes (`int`): their size.
+        kept (`tuple[str, ...]`): a sentence for each part of an adapter's card that somebody had edited and that was
+            therefore left as it is, also where an argument of the push says otherwise.
     """
 
     repo_id: str
@@ -35,6 +37,7 @@ class Published:
     url: str
     files: tuple[str, ...]
     num_bytes: int
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from speechprompt_hf.hub import client
 from speechprompt_hf.hub.push import push_adapter, push_base
 from speechprompt_hf.hub.staging import stage_adapter
 from tests.fixtures.repositories import ADAPTER_FILES, BASE
-from tests.hub.faults import Fault
+from tests.hub.faults import Fault, disk_full
 
 # huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
@@ -219,6 +219,44 @@ def test_a_base_with_pickled_weights_is_refused(to, tmp_path):
         push_base(folder, BASE, **to)
 
 
+def test_a_folder_that_is_not_there_is_named(to, tmp_path):
+    with pytest.raises(AdapterError, match=f"there is no folder {tmp_path}/absent .*speechprompt train"):
+        push_adapter(tmp_path / "absent", ADAPTER, base=BASE, **to)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AdapterError, match=f"{tmp_path}/file is a file"):
+        push_adapter(tmp_path / "file", ADAPTER, base=BASE, **to)
+
+
+def test_a_misspelt_embedded_base_is_told_the_real_name(to):
+    with pytest.raises(ConfigurationError, match=f"there is no folder speechprompt-hf/defualt .*{DEFAULT_BASE}"):
+        push_base("speechprompt-hf/defualt", BASE, **to)
+
+
+def test_only_a_base_is_named_as_the_base(hub, to, adapter, base_on_the_hub):
+    push_adapter(adapter, ADAPTER, base=BASE, **to)
+    with pytest.raises(HubError, match=rf"{ADAPTER} is an adapter \(model_type 'speechprompt'\), no base .*{BASE}"):
+        push_adapter(adapter, "org/second", base=ADAPTER, **to)
+    hub.add_repo("org/bert", {"config.json": json.dumps({"model_type": "bert"})})
+    with pytest.raises(HubError, match=r"org/bert holds a model of type 'bert', which is no base .*--base"):
+        push_adapter(adapter, "org/second", base="org/bert", **to)
+    hub.add_repo("org/plain", {"adapter_config.json": "{}"})
+    with pytest.raises(HubError, match=r"org/plain has no config\.json, so it is no base .*--base"):
+        push_adapter(adapter, "org/second", base="org/plain", **to)
+    assert "org/second" not in hub.repos()
+
+
+def test_what_was_edited_on_the_hub_is_kept_and_told(hub, to, adapter, base_on_the_hub):
+    first = push_adapter(adapter, ADAPTER, base=BASE, license="mit", language="en", **to)
+    again = push_adapter(adapter, ADAPTER, base=BASE, license="apache-2.0", **to)
+    assert first.kept == again.kept == () and "license: apache-2.0" in hub.read(ADAPTER, "README.md").decode()
+    card = hub.read(ADAPTER, "README.md").decode()
+    hub.write(ADAPTER, {"README.md": card.replace("license: apache-2.0", "license: cc0-1.0")})
+    done = push_adapter(adapter, ADAPTER, base=BASE, license="mit", **to)
+    assert done.kept == ("the metadata key 'license' was set to cc0-1.0 by somebody and stays; mit was not written",)
+    assert "license: cc0-1.0" in hub.read(ADAPTER, "README.md").decode()
+    assert push_adapter(adapter, ADAPTER, base=BASE, license="cc0-1.0", **to).kept == ()
+
+
 @pytest.mark.parametrize("name", ["keywords", "/tmp/keywords", "a/b/c", "org/", "org/na me"])
 def test_impossible_ids_are_refused(to, adapter, name):
     with pytest.raises(ConfigurationError, match="no repository id"):
@@ -285,6 +323,45 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+TEMPORARY_DISK_FULL = """
+import sys
+from speechprompt_hf.core.errors import HubError
+from speechprompt_hf.hub.push import push_adapter, push_base
+source, name, base = sys.argv[1:]
+try:
+    push_adapter(source, name, base=base) if base != "-" else push_base(source, name)
+except HubError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_full_temporary_disk_is_named(hub, to, adapter, base_on_the_hub, run_python, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    for arguments in ((adapter, ADAPTER, BASE), (resolve_base(DEFAULT_BASE), "org/another", "-")):
+        done = run_python(
+            TEMPORARY_DISK_FULL,
+            *arguments,
+            site=[disk_full(temporary, 20_000)],
+            env={"TMPDIR": str(temporary)},
+        )
+        assert str(arguments[0]) in done.stdout and str(temporary) in done.stdout
+        assert "No space left" in done.stdout and "make room, or let TMPDIR name a folder" in done.stdout
+        assert arguments[1] not in hub.repos()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_copied_is_named(hub, to, adapter, base_on_the_hub, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(13, "Permission denied", str(source))
+
+    monkeypatch.setattr("speechprompt_hf.hub.staging.shutil.copyfile", refuse)
+    with pytest.raises(HubError, match=rf"{adapter} cannot be copied into .*Permission denied: '{adapter}/.*look at"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert ADAPTER not in hub.repos()
+
+
 @pytest.mark.slow
 def test_the_command_line(hub, run_python, adapter):
     refused = run_python(COMMANDS, "push", adapter, ADAPTER, check=False)
@@ -295,6 +372,10 @@ def test_the_command_line(hub, run_python, adapter):
     assert content(hub, ADAPTER, "config.json")["base_revision"] == base["commit"] == hub.commits(BASE)[0].oid
     card = hub.read(ADAPTER, "README.md").decode()
     assert "license: cc0-1.0" in card and "lt" in card
+    hub.write(ADAPTER, {"README.md": card.replace("license: cc0-1.0", "license: mit")})
+    done = run_python(COMMANDS, "push", adapter, ADAPTER, "--base", BASE, "--license", "apache-2.0", "--json")
+    (kept,) = json.loads(done.stdout)["kept"]
+    assert "'license' was set to mit" in kept and f"the card stays as it was edited: {kept}" in done.stderr
     refused = run_python(COMMANDS, "push", adapter, ADAPTER, "--base", BASE, check=False, env={"HF_TOKEN": "reader"})
     assert refused.returncode == 2 and "hf auth login" in refused.stderr and "Traceback" not in refused.stderr
 

@@ -363,6 +363,30 @@ print("DOOR " + json.dumps(["both", {"classes": [place(first), place(second), pl
 
 
 @pytest.mark.slow
+def test_the_lines_of_the_documentation_run_and_pinned_code_comes_without_warnings(
+    prepared: Example, hub: LoopbackHub, run_python: Callable[..., Any]
+):
+    commit = upload(hub, BASE, prepared.base)
+    name_base(prepared.adapter, BASE, commit)
+    upload(hub, ADAPTER, prepared.adapter)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "remote-code.md").read_text(encoding="utf-8")
+    lines = text.split("```python\n", 1)[1].split("```", 1)[0].replace("organisation/adapter", ADAPTER)
+    assert "sampling_rate=16000" in lines and "model(**inputs)" in lines
+    code = "import numpy\narray = numpy.load('wave.npy')\n" + lines
+    said = "A new version of the following files was downloaded"
+    done = run_python(code, install=False)
+    label = LABELS[int(np.argmax(prepared.want["logits"][0]))]
+    assert done.stdout.split() == [label] and done.stderr.count(said) > 10
+    done = run_python(code, install=False)
+    assert done.stdout.split() == [label] and said not in done.stderr
+    # Pinned, in a cache that knows nothing: the commit's code, although the branch has another by now.
+    hub.write(BASE, {"remote_speechprompt.py": "raise SystemExit(3)"})
+    pinned = code.replace("trust_remote_code=True", f'trust_remote_code=True, code_revision="{commit}"')
+    done = run_python(pinned, install=False, env={"HF_HOME": "another"})
+    assert done.stdout.split() == [label] and said not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_missing_reader_is_one_sentence(prepared: Example, run_python: Callable[..., Any]):
     name_base(prepared.adapter, str(prepared.base))
     hides = NOT_INSTALLED.replace('("speechprompt_hf",', '("soundfile", "soxr", "speechprompt_hf",')

@@ -55,6 +55,12 @@ def test_metadata_are_read_back_and_the_model_index_equals_the_report(adapter, r
     assert "verif" not in read(readme)
 
 
+def test_data_in_a_folder_of_recordings_is_no_recordings_of_recordings(adapter, readme):
+    write_model_card(adapter, report=make_report(source=f"{HOME}/recordings"))
+    text = read(readme)
+    assert "on 16 test recordings; data: recordings." in text and "recordings of recordings" not in text
+
+
 def test_text_has_what_a_reader_needs(adapter, readme):
     set_config(adapter, base_revision="c" * 40)
     write_model_card(adapter, repo_id="org/tones", base_id="org/base", base_revision="a" * 40, license="mit")

@@ -144,6 +144,60 @@ def test_servers_that_cannot_be(adapters, base):
         SpeechPromptServer(bare)
 
 
+@pytest.mark.parametrize(
+    ("requests", "message"),
+    [
+        ("a.wav", r"requests is 'a\.wav', no list .*\[\('a\.wav', 'words'\)\]"),
+        ({"a.wav": "words"}, r"requests is \{'a\.wav': 'words'\}, no list"),
+        (None, "requests is None, no list"),
+        # One pair instead of a list of pairs; the second could be taken apart into two letters.
+        (("a.wav", "words"), r"request 0 is 'a\.wav', no pair of a file and a task"),
+        (("ab", "cd"), "request 0 is 'ab', no pair"),
+        ([("a.wav", "words"), ("b.wav",)], r"request 1 is \('b\.wav',\), no pair"),
+        ([("a.wav", "words", "moods")], r"request 0 is \('a\.wav', 'words', 'moods'\), no pair"),
+        ([("a.wav", None)], r"request 0 is \('a\.wav', None\), no pair"),
+        ([("a.wav", ["words", "moods"])], r"request 0 is \('a\.wav', \['words', 'moods'\]\), no pair"),
+        ([(np.zeros(9000, np.float32), "words")], r"request 0 is \(array\(.*, no pair"),
+        ([3], "request 0 is 3, no pair"),
+    ],
+)
+def test_requests_of_another_form_are_named(server, requests, message):
+    with pytest.raises(ConfigurationError, match=message):
+        server.predict(requests)
+
+
+def test_nothing_to_answer_is_no_error(server):
+    assert server.predict([]) == server.predict(iter(())) == []
+
+
+@pytest.mark.parametrize(
+    ("adapters", "message"),
+    [
+        ("adapters/words", r"adapters is 'adapters/words', no mapping .*\{'words': 'adapters/words'\}"),
+        (["adapters/words"], r"adapters is \['adapters/words'\], no mapping"),
+        ({"words": None}, "the adapter of task 'words' is None"),
+        ({"words": ["a", "b"]}, r"the adapter of task 'words' is \['a', 'b'\]"),
+        ({3: "adapters/words"}, "the name of a task is 3"),
+        ({"": "adapters/words"}, "the name of a task is ''"),
+        ({}, "no adapter was given"),
+    ],
+)
+def test_adapters_of_another_form_are_named(adapters, message):
+    with pytest.raises(ConfigurationError, match=message):
+        SpeechPromptServer.from_adapters(adapters)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8", None, True])
+def test_batch_sizes_that_cannot_be_are_named_before_anything_is_opened(size):
+    with pytest.raises(ConfigurationError, match=f"max_batch_size is {size!r}"):
+        SpeechPromptServer.from_adapters({"words": "no such folder"}, max_batch_size=size)
+
+
+def test_a_device_that_cannot_be_used_is_named_before_anything_is_opened():
+    with pytest.raises(ConfigurationError, match="nonsense"):
+        SpeechPromptServer.from_adapters({"words": "no such folder"}, device="nonsense")
+
+
 def test_the_server_does_not_train(adapters):
     model = SpeechPromptForAudioClassification.from_pretrained(adapters["words"]).train()
     server = SpeechPromptServer(model)

@@ -18,7 +18,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _WRONG_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 _START, _USE, _SHARE, _MAKE = "Start here", "Train and use adapters", "Share", "Make your own backbone"
-COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
+COMMANDS: dict[str, tuple[str, Callable[..., Any] | typer.Typer]] = {
     "quickstart": (_START, quickstart.run),
     "doctor": (_START, doctor.run),
     "train": (_USE, train.run),
@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "distill": (_MAKE, distill.run),
     "quantize": (_MAKE, quantize.run),
     "pretrain": (_MAKE, pretrain.run),
-    "convert": (_MAKE, convert.run),
+    "convert": (_MAKE, convert.app),
 }
 
 app = typer.Typer(
@@ -53,7 +53,10 @@ def _help_of(command: Callable[..., Any]) -> str:
 
 
 for _name, (_panel, _command) in COMMANDS.items():
-    app.command(_name, rich_help_panel=_panel, help=_help_of(_command))(_command)
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name, rich_help_panel=_panel)
+    else:
+        app.command(_name, rich_help_panel=_panel, help=_help_of(_command))(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,73 +1,102 @@
-"""`speechprompt convert`: checkpoints of fairseq and scikit-learn, without executing them."""
+"""`speechprompt convert`: published checkpoints of fairseq and scikit-learn, without executing them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from ..console import print_json, print_line, working
 from ..options import JsonOption
+from . import convert_parts, convert_units
+from .convert_work import MirrorOption, server_of
+
+__all__ = ["app"]
+
+_HELP = (
+    "Convert published checkpoints of fairseq and scikit-learn, without executing anything in them.\n\n"
+    "These files are pickles, which run code when they are loaded in the ordinary way. Here a file that names "
+    "anything but tensors, arrays, plain data and settings is refused.\n\n"
+    "SOURCE is a file, an archive (.tgz, .tar, .zip) that holds it, or a name of --list, which is downloaded."
+)
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "encoder": convert_parts.encoder,
+    "quantizer": convert_parts.quantizer,
+    "processor": convert_parts.processor,
+    "gslm": convert_units.gslm,
+    "base": convert_units.base,
+    "unit-mbart": convert_units.unit_mbart,
+    "hifigan": convert_units.hifigan,
+    "prompt": convert_units.prompt,
+}
+for _name, _command in _COMMANDS.items():
+    _paragraphs = [" ".join(part.split()) for part in (_command.__doc__ or "").split("\n\n")]
+    app.command(_name, help="\n\n".join(_paragraphs))(_command)
+
+_TITLES = {
+    "encoder": "encoder: what listens",
+    "quantizer": "quantizer: which units it hears",
+    "gslm": "gslm: language models over units",
+    "unit-mbart": "unit-mbart: an encoder-decoder over units",
+    "hifigan": "hifigan: units to sound",
+}
 
 
+@app.callback(invoke_without_command=True)
 def run(
-    kind: Annotated[
-        Literal["quantizer", "gslm"],
-        typer.Argument(
-            help="What SOURCE is: k-means of scikit-learn, saved by joblib (km.bin), or a unit language model of "
-            "fairseq.",
-            show_default=False,
-        ),
-    ],
-    source: Annotated[Path, typer.Argument(help="The file.", show_default=False)],
-    destination: Annotated[
-        Path,
-        typer.Argument(help="The folder of the result; for gslm a new one.", file_okay=False, show_default=False),
-    ],
-    dictionary: Annotated[
-        Path | None,
-        typer.Option(
-            "--dict", help="gslm only, and needed: fairseq's dict.txt, the order of the units.", show_default=False
-        ),
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "float16"] | None,
-        typer.Option(help="gslm only: precision of the weights; float32 by default.", show_default=False),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="quantizer only: replace the quantizer in the folder.")
+    context: typer.Context,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="Show the names that SOURCE may have, and what belongs together.")
     ] = False,
+    mirror: MirrorOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert a checkpoint of fairseq or scikit-learn, without executing anything in it.
-
-    These files are pickles, which run code when they are loaded in the ordinary way. Here a file that names anything
-    but tensors, arrays, plain data and settings is refused.
-    """
-    if kind == "gslm" and dictionary is None:
-        raise typer.BadParameter("gslm needs --dict, the dict.txt beside the checkpoint")
-    if kind == "gslm" and overwrite:
-        raise typer.BadParameter("gslm writes a new folder and replaces none", param_hint="--overwrite")
-    if kind == "quantizer" and (dictionary is not None or dtype is not None):
-        raise typer.BadParameter("a quantizer has neither --dict nor --dtype")
+    """Show the list, or leave it to the sub-command."""
+    if context.invoked_subcommand is not None:
+        if show_list:
+            raise typer.BadParameter("--list stands alone", param_hint="--list")
+        return
+    if not show_list:
+        raise typer.BadParameter("name what SOURCE is, or give --list")
     with working():
-        result = _convert(kind, source, destination, dictionary, dtype, overwrite=overwrite)
+        from speechprompt_hf.convert.catalogue import NOT_LISTED, entries_of, entry_record
+
+        records = [entry_record(entry, server_of(mirror)) for entry in entries_of()]
     if as_json:
-        print_json(result)
-    elif kind == "quantizer":
-        print_line(f"{result['output']}\t{result['units']} units\t{result['features']} features")
-    else:
-        print_line(f"{result['output']}\t{result['units']} units\t{result['parameters']} parameters")
+        print_json({"entries": records, "not_listed": NOT_LISTED})
+        return
+    for kind, title in _TITLES.items():
+        _print_kind([record for record in records if record["kind"] == kind], title)
+    for line in _wrapped(
+        f"{NOT_LISTED} Units of one name belong together. Addresses and whole digests: --list --json."
+    ):
+        print_line(line)
 
 
-def _convert(
-    kind: str, source: Path, destination: Path, dictionary: Path | None, dtype: Any, *, overwrite: bool
-) -> dict[str, Any]:
-    if kind == "quantizer" or dictionary is None:
-        from speechprompt_hf.convert.quantizer import convert_quantizer
+def _print_kind(records: list[dict[str, Any]], title: str) -> None:
+    rows = [["", "layer", "units", "SHA-256", "licence"], *map(_cells, records)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print_line(title)
+    for index, row in enumerate(rows):
+        print_line(("  " + "  ".join(map(str.ljust, row, widths))).rstrip())
+        record = records[index - 1] if index else {}
+        if record.get("reason"):
+            for line in _wrapped(f"not converted: {record['reason']}", indent="    "):
+                print_line(line)
+    print_line()
 
-        return convert_quantizer(source, destination, overwrite=overwrite)
-    from speechprompt_hf.convert.gslm import convert_gslm
 
-    return convert_gslm(source, destination, dictionary, dtype=dtype or "float32")
+def _cells(record: dict[str, Any]) -> list[str]:
+    digest = record["sha256"][:12] if record["sha256"] else "not pinned"
+    sizes = [str(record[name] or "-") for name in ("layer", "num_units")]
+    return [record["name"], *sizes, digest, (record["licence"] or "not stated").replace("mit", "MIT")]
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 79, initial_indent=indent, subsequent_indent=indent)

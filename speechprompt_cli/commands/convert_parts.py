@@ -1,0 +1,114 @@
+"""`speechprompt convert encoder|quantizer|processor`: what makes units of recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import note, working
+from ..options import JsonOption
+from .convert_work import (
+    DestinationArgument,
+    DTypeOption,
+    MirrorOption,
+    PrivateOption,
+    PushOption,
+    check_new,
+    check_repository,
+    finish,
+    source_files,
+)
+
+__all__ = ["encoder", "processor", "quantizer"]
+
+
+def encoder(
+    source: Annotated[
+        str, typer.Argument(help="hubert_base_ls960.pt or its like, an archive, or a name of the list.")
+    ],
+    destination: DestinationArgument,
+    dtype: DTypeOption = "float32",
+    push: PushOption = None,
+    private: PrivateOption = False,
+    mirror: MirrorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a HuBERT of fairseq to a folder that transformers' HubertModel opens."""
+    check_new(destination)
+    with working():
+        check_repository(push)
+        from speechprompt_hf.convert.encoder import convert_encoder
+        from speechprompt_hf.convert.source import record_origin
+
+        with source_files("encoder", source, destination, mirror=mirror) as found:
+            result = convert_encoder(found.checkpoint, destination, dtype=dtype)
+            record_origin(destination, found.origin)
+        line = f"{destination}\t{result['layers']} layers\t{result['parameters']} parameters"
+        result = {**result, "origin": found.origin}
+        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+
+
+def quantizer(
+    source: Annotated[
+        str,
+        typer.Argument(help="k-means of scikit-learn, saved by joblib (km.bin), an archive, or a name of the list."),
+    ],
+    destination: Annotated[Path, typer.Argument(help="The folder of the result.", file_okay=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the quantizer in the folder.")] = False,
+    push: PushOption = None,
+    private: PrivateOption = False,
+    mirror: MirrorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert the centroids of a k-means to quantizer.safetensors."""
+    if (destination / "quantizer.safetensors").exists() and not overwrite:
+        raise typer.BadParameter(
+            f"{destination} holds a quantizer, and language models and adapters may stand on its units: choose "
+            "another folder, or replace it with --overwrite"
+        )
+    with working():
+        check_repository(push)
+        from speechprompt_hf.convert.quantizer import convert_quantizer
+
+        with source_files("quantizer", source, destination, mirror=mirror) as found:
+            facts = {name: found.origin.get(name) for name in ("url", "licence")}
+            if found.entry is not None:
+                facts |= {"encoder": found.entry.encoder, "layer": found.entry.layer}
+            metadata = {name: str(value) for name, value in facts.items() if value is not None}
+            result = convert_quantizer(found.checkpoint, destination, metadata=metadata, overwrite=overwrite)
+        line = f"{result['output']}\t{result['units']} units\t{result['features']} features"
+        result = {**result, "origin": found.origin}
+        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+
+
+def processor(
+    recipe: Annotated[str, typer.Argument(help="Name of the units: that of the quantizer in the list.")],
+    encoder: Annotated[Path, typer.Argument(help="The folder of convert encoder.")],
+    quantizer: Annotated[Path, typer.Argument(help="The folder of convert quantizer.")],
+    destination: DestinationArgument,
+    dictionary: Annotated[
+        Path | None,
+        typer.Option("--dict", help="A language model's dict.txt, if its units are not in numeric order."),
+    ] = None,
+    push: PushOption = None,
+    private: PrivateOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Join a converted encoder and quantizer to what makes units: a processor.
+
+    The recipe knows layer, number of units and frame rate of the published units, and refuses parts that are not
+    theirs. The encoder is cut above the layer.
+    """
+    check_new(destination)
+    with working():
+        check_repository(push)
+        from speechprompt_hf.convert.recipes import build_processor
+
+        result = build_processor(recipe, encoder, quantizer, destination, dictionary=dictionary)
+        for name in ("encoder", "quantizer"):
+            if not result[f"{name}_is_published"]:
+                note(f"nothing shows that this {name} is the published one of {recipe}: its digest is not known")
+        line = f"{destination}\t{result['units']} units\tlayer {result['layer']} of {result['encoder']}"
+        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)

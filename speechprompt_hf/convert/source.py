@@ -1,0 +1,198 @@
+"""Where a conversion reads from: a file, an archive, or a name of the catalogue, which is downloaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.digest import sha256_of_file
+from ..core.errors import ConfigurationError
+from ..core.files import read_json, write_json
+from ..core.locations import is_disk_full
+from .archive import extract, is_archive, list_members
+from .catalogue import SERVER, address, find_entry
+from .catalogue_types import CatalogueEntry, CatalogueFile, Kind
+from .download import Download, OnProgress, download
+from .download_errors import DiskFullError
+from .errors import ConversionError
+
+__all__ = ["CONVERSION_RECORD", "Progress", "Source", "open_source", "record_origin"]
+
+Progress = Callable[[str], AbstractContextManager[OnProgress]]
+"""Makes of a file's name what reports the download of that file."""
+
+CONVERSION_RECORD = "conversion.json"
+"""Where converters write what became of what; `record_origin` adds where it came from."""
+
+_CHECKPOINTS: dict[Kind, tuple[str, ...]] = {
+    "quantizer": ("km.bin", "*.bin", "*.km", "*.joblib", "*.pkl"),
+    "encoder": ("*.pt", "*.pth"),
+    "gslm": ("checkpoint_best.pt", "*.pt"),
+    "unit-mbart": ("checkpoint.pt", "checkpoint_best.pt", "*.pt"),
+    "hifigan": ("g_*", "*.pt", "*.pth"),
+    "prompt": ("checkpoint_best.pt", "*.pt"),
+}
+_COMPANIONS: dict[Kind, tuple[str, ...]] = {
+    "gslm": ("dict.txt",),
+    "unit-mbart": ("dict.txt",),
+    "hifigan": ("config.json", "*_config.json"),
+}
+_OPTIONS = {"gslm": "--dict", "unit-mbart": "--dict", "hifigan": "--config"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files that a converter can read.
+
+    Attributes:
+        checkpoint (`Path`): the weights.
+        companion (`Path`, *optional*): what the kind needs beside them: a dictionary, a vocoder's settings.
+        origin (`dict[str, Any]`): where they came from: `file`, `sha256`, and for a name of the catalogue `name`,
+            `url`, `licence`, `verified`.
+        entry (`CatalogueEntry`, *optional*): of the catalogue.
+    """
+
+    checkpoint: Path
+    companion: Path | None
+    origin: dict[str, Any] = field(default_factory=dict)
+    entry: CatalogueEntry | None = None
+
+
+@contextmanager
+def open_source(
+    kind: Kind,
+    source: str | Path,
+    *,
+    cache_dir: str | Path,
+    scratch: str | Path,
+    companion: str | Path | None = None,
+    server: str = SERVER,
+    progress: Progress | None = None,
+) -> Iterator[Source]:
+    """Find, fetch and unpack what a converter needs.
+
+    Args:
+        kind (`str`): `"quantizer"`, `"encoder"`, `"gslm"`, `"unit-mbart"`, `"hifigan"` or `"prompt"`.
+        source (`str | Path`): a checkpoint, a .tgz, .tar or .zip that holds it, or a name of the catalogue.
+        cache_dir (`str | Path`): downloads are kept in its folder `downloads`.
+        scratch (`str | Path`): folder for what is unpacked, which is deleted when the block ends; made if absent.
+        companion (`str | Path`, *optional*): dict.txt or config.json; by default the one in the archive, in the
+            catalogue, or beside the file.
+        server (`str`, defaults to the publishers'): address of a server with the same paths.
+        progress (`Callable`, *optional*): for each download, called with the file's name.
+
+    Yields:
+        `Source`.
+
+    Raises:
+        ConfigurationError: there is no such file or name, or the companion is missing.
+        ConversionError: an archive is damaged or lacks the checkpoint.
+        DownloadError: of one of its kinds.
+    """
+    path = Path(source)
+    with ExitStack() as stack:
+        unpack = _Unpacking(kind, Path(scratch), stack)
+        if path.exists():
+            yield _local(unpack, path, _given(companion), {})
+            return
+        entry = find_entry(kind, str(source))
+        done = _fetch(entry.file, Path(cache_dir), server, progress)
+        origin = {"name": entry.name, "url": done.url, "licence": entry.licence, "verified": done.verified}
+        beside = _given(companion)
+        if beside is None and entry.companion is not None:
+            beside = _fetch(entry.companion, Path(cache_dir), server, progress).path
+        found = _local(unpack, done.path, beside, origin)
+        yield Source(found.checkpoint, found.companion, found.origin, entry)
+
+
+def record_origin(folder: str | Path, origin: dict[str, Any]) -> None:
+    """Add to a converted folder's `conversion.json` where its source came from.
+
+    Args:
+        folder (`str | Path`): what a converter wrote; nothing happens where it keeps no such record.
+        origin (`dict[str, Any]`): of a [`Source`].
+    """
+    path = Path(folder) / CONVERSION_RECORD
+    if path.is_file():
+        write_json(path, {**read_json(path), "origin": origin})
+
+
+def _given(companion: str | Path | None) -> Path | None:
+    if companion is None:
+        return None
+    if not Path(companion).is_file():
+        raise ConfigurationError(f"there is no file {companion}", hint="check the spelling")
+    return Path(companion)
+
+
+@dataclass(frozen=True)
+class _Unpacking:
+    """What to look for in archives, and where to put it until the stack is left."""
+
+    kind: Kind
+    scratch: Path
+    stack: ExitStack
+
+    def __call__(self, path: Path) -> tuple[Path, Path | None]:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".unpacked.", dir=self.scratch, ignore_cleanup_errors=True)
+        return _unpacked(self.kind, path, Path(self.stack.enter_context(folder)))
+
+
+def _local(unpack: _Unpacking, path: Path, companion: Path | None, origin: dict[str, Any]) -> Source:
+    kind = unpack.kind
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is a folder", hint="give the checkpoint in it, or an archive")
+    origin = {"file": path.name, "sha256": sha256_of_file(path), **origin}
+    if is_archive(path):
+        checkpoint, inside = unpack(path)
+        companion = companion or inside
+    else:
+        checkpoint = path
+        companion = companion or _beside(kind, path)
+    if companion is None and kind in _COMPANIONS:
+        name = _COMPANIONS[kind][0]
+        raise ConfigurationError(
+            f"{kind} needs {name}, which is neither in nor beside {path}", hint=f"name it with {_OPTIONS[kind]}"
+        )
+    return Source(checkpoint, companion, origin)
+
+
+def _beside(kind: Kind, path: Path) -> Path | None:
+    for pattern in _COMPANIONS.get(kind, ()):
+        found = sorted(path.parent.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _unpacked(kind: Kind, path: Path, folder: Path) -> tuple[Path, Path | None]:
+    wanted = {"checkpoint": _CHECKPOINTS[kind]}
+    if kind in _COMPANIONS:
+        wanted["companion"] = _COMPANIONS[kind]
+    try:
+        found = extract(path, wanted, folder)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(
+            f"no room on the disk to unpack {path} into {folder}: {error.strerror}", hint="make room, and try again"
+        ) from error
+    if "checkpoint" not in found:
+        names = [member.path[:80] for member in list_members(path)]
+        raise ConversionError(
+            f"{path} holds no {' or '.join(_CHECKPOINTS[kind])}, but {', '.join(names[:6]) or 'no file at all'}",
+            hint=f"it is no archive of a {kind}; a checkpoint inside another archive has to be unpacked first",
+        )
+    return found["checkpoint"], found.get("companion")
+
+
+def _fetch(file: CatalogueFile, cache_dir: Path, server: str, progress: Progress | None) -> Download:
+    with progress(Path(file.path).name) if progress is not None else nullcontext() as report:
+        return download(
+            address(file, server), cache_dir / "downloads" / file.path, sha256=file.sha256, on_progress=report
+        )

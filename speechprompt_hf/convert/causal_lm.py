@@ -1,0 +1,121 @@
+"""Stock causal language models over units, of TWIST, slamkit and their kin → folders of `UnitCausalLMForCausalLM`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..core.errors import ConfigurationError
+from ..core.files import write_json, write_text
+from ..core.vocabulary import UnitVocabulary
+from ..modeling.stock_unit_lm import TOKENISER_FILE, read_stock_unit_lm
+from ..modeling.stock_unit_lm_weights import StockTensor, StockWeights, unit_generation_config
+from .errors import ConversionError
+from .new_folder import new_folder
+from .stock_weights import open_stock_weights, read_stock_json
+from .weights_file import PendingTensor, write_weights
+
+__all__ = ["CONVERSION_FILE", "wrap_causal_lm"]
+
+CONVERSION_FILE = "conversion.json"
+"""What was wrapped, from where, and what was left out."""
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def wrap_causal_lm(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    unit_offset: int | None = None,
+    num_units: int | None = None,
+    start_token_id: int | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> dict[str, Any]:
+    """Make a base of a language model that transformers or slamkit saved; nothing in it is executed.
+
+    The rows of embedding and output head are put into the order of `UnitVocabulary`, as `StockWeights` says; all
+    other weights stay as they are.
+
+    Args:
+        source (`str | Path`): a folder with `config.json` and weights, of safetensors or `torch.save`. TWIST's
+            configuration names the `offset` of units, slamkit's the special tokens before them.
+        destination (`str | Path`): the new folder: `config.json`, `generation_config.json`, `model.safetensors`,
+            `dict.txt` with the units in numeric order, and `conversion.json`, which says what became of what.
+        unit_offset (`int`, *optional*): token of unit 0, where no file says it.
+        num_units (`int`, *optional*): units; all tokens from the offset on by default.
+        start_token_id (`int`, *optional*): the token before the first unit, where no file says it.
+        dtype (`str`, defaults to `"float32"`): precision of the weights.
+
+    Returns:
+        `dict`: the content of `conversion.json`, and `output`.
+
+    Raises:
+        ConversionError: a file is damaged, hostile, or of an architecture that cannot be wrapped, or the offset is not
+            known; nothing is left behind.
+    """
+    if dtype not in _DTYPES:
+        raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ConversionError(f"there is no folder {source}", hint="give a folder that transformers saved")
+    tokeniser = folder / TOKENISER_FILE
+    with _conversion_errors():
+        stock = read_stock_unit_lm(
+            read_stock_json(folder / "config.json"),
+            str(folder),
+            tokeniser=read_stock_json(tokeniser) if tokeniser.is_file() else None,
+            unit_offset=unit_offset,
+            num_units=num_units,
+            start_token_id=start_token_id,
+        )
+        with new_folder(destination) as target, open_stock_weights(folder) as tensors:
+            weights = StockWeights(stock, tensors, str(folder))
+            pending = {name: _pending(part, _DTYPES[dtype], folder) for name, part in weights.parts.items()}
+            write_weights(target / "model.safetensors", pending, _DTYPES[dtype])
+            weights.config.dtype = dtype
+            weights.config.save_pretrained(target)
+            unit_generation_config(weights.config).save_pretrained(target)
+            write_text(target / "dict.txt", UnitVocabulary.from_num_units(stock.num_units).to_dict_txt())
+            record = {
+                "source": folder.name,
+                "kind": stock.kind,
+                "architecture": stock.family.model_type,
+                "dtype": dtype,
+                "units": stock.num_units,
+                "unit_offset": stock.unit_offset,
+                "unit_offset_from": stock.offset_from,
+                "start_token_id": stock.start_token_id,
+                "parameters": sum(math.prod(tensor.shape) for tensor in pending.values()),
+                "rows_left_out": weights.num_rows - stock.num_units,
+                "dropouts_set_to_0": sorted(stock.family.zero),
+                "keys_left_out": weights.left_out,
+            }
+            write_json(target / CONVERSION_FILE, record)
+    return {"output": str(destination), **record}
+
+
+@contextmanager
+def _conversion_errors() -> Iterator[None]:
+    """What is wrong with a stock model is a `ConversionError` here."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConversionError(Exception.__str__(error), hint=error.hint) from error
+
+
+def _pending(part: StockTensor, dtype: torch.dtype, folder: Path) -> PendingTensor:
+    def rounded() -> Tensor:
+        values = part.read().to(dtype)
+        if not bool(torch.isfinite(values).all()):
+            raise ConversionError(f"{part.key} of {folder} holds values beyond {dtype}", hint="choose float32")
+        return values
+
+    read: Callable[[], Tensor] = rounded
+    return PendingTensor(part.shape, read)

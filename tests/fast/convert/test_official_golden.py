@@ -1,0 +1,115 @@
+"""Converted language models and prompts against golden tensors of fairseq and of the official method on it."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModel
+
+from speechprompt_hf.convert.gslm import convert_gslm
+from speechprompt_hf.convert.prompt import convert_prompt
+from speechprompt_hf.modeling import GSLMForCausalLM
+from speechprompt_hf.modeling.base_loading import load_base
+from tests.fixtures.tiny_models import PEFT_WARNING, pad, real_rows
+from tests.golden import make_gslm, make_official_prompt
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+TOLERANCE = 2e-5
+
+
+def golden(path: Path):
+    """Tensors and metadata."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def under(tensors, prefix):
+    """What stands under a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def convert_language_model(tensors, metadata, folder) -> Path:
+    settings = Namespace(**json.loads(metadata["settings"]))
+    torch.save({"args": settings, "model": under(tensors, "model/")}, folder / "checkpoint_best.pt")
+    (folder / "dict.txt").write_text(metadata["dictionary"])
+    convert_gslm(folder / "checkpoint_best.pt", folder / "lm", folder / "dict.txt")
+    return folder / "lm"
+
+
+@torch.no_grad()
+def test_a_language_model_of_fairseq(tmp_path):
+    tensors, metadata = golden(make_gslm.GOLDEN)
+    model = GSLMForCausalLM.from_pretrained(convert_language_model(tensors, metadata, tmp_path)).eval()
+    rows = [row.tolist() for row in under(tensors, "row/").values()]
+    for side in ("right", "left"):
+        ids, mask = pad(rows, side)
+        whole = real_rows(model(ids, attention_mask=mask).logits, mask)
+        cache, steps = None, []
+        for column in range(ids.shape[1]):
+            output = model(ids[:, [column]], attention_mask=mask[:, : column + 1], past_key_values=cache)
+            cache = output.past_key_values
+            steps.append(output.logits[:, 0])
+        for name, found in {"alone": whole, "padded": whole, "steps": real_rows(torch.stack(steps, 1), mask)}.items():
+            for index, logits in enumerate(found):
+                assert (logits - tensors[f"{name}/{index}"]).abs().max() < TOLERANCE
+                assert logits.abs().max() > 3
+
+
+@pytest.fixture(scope="module")
+def official_golden():
+    return golden(make_official_prompt.GOLDEN)
+
+
+@pytest.fixture(scope="module")
+def lm_folder(official_golden, tmp_path_factory):
+    return convert_language_model(*official_golden, tmp_path_factory.mktemp("lm"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "linear"), make_official_prompt.CASES)
+def test_an_official_prompt(kind, linear, official_golden, lm_folder, tmp_path):
+    tensors, metadata = official_golden
+    tensors = {**tensors, **under(tensors, f"{make_official_prompt.case_name(kind, linear)}/")}
+    torch.save({"model": under(tensors, "prompt/")}, tmp_path / "prompt.pt")
+    verbalizer = json.loads(metadata["verbalizer"])
+    given = {"labels": list(verbalizer)} if linear else {"verbalizer": verbalizer}
+    convert_prompt(tmp_path / "prompt.pt", tmp_path / "single", lm_folder, **given)
+    convert_prompt(
+        tmp_path / "prompt.pt", tmp_path / "intents", lm_folder, classes=make_official_prompt.INTENTS, **given
+    )
+    ids, mask = pad([tensors[f"row/{index}"].tolist() for index in range(make_official_prompt.NUM_ROWS)], "left")
+
+    stock = PeftModel.from_pretrained(load_base(lm_folder), tmp_path / "single").eval()
+    logits = stock(input_ids=ids, attention_mask=mask).logits[:, -1]
+    expected = torch.stack([tensors[f"logits/{index}"] for index in range(len(ids))])
+    assert (logits - expected).abs().max() < TOLERANCE
+    assert expected.abs().max() > 3
+
+    single = AutoModel.from_pretrained(tmp_path / "single")
+    symbols = [line.split()[0] for line in metadata["dictionary"].splitlines()]
+    tokens = [4 + int(label) if linear else 4 + symbols.index(unit) for label, unit in verbalizer.items()]
+    scores = single(input_ids=ids, attention_mask=mask).logits
+    assert (scores - tensors["scores"][:, tokens]).abs().max() < TOLERANCE
+    assert torch.equal(scores.argmax(-1), tensors["scores"][:, tokens].argmax(-1))
+
+    intents = AutoModel.from_pretrained(tmp_path / "intents").decode(ids, mask, "greedy")
+    assert torch.equal(intents, tensors["intents"])
+    assert len(set(intents.tolist())) > 1
+
+    if not linear:
+        generated = stock.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=3,
+            do_sample=False,
+            eos_token_id=None,
+            suppress_tokens=[1],
+        )
+        # What follows the end was not generated by fairseq.
+        said = tensors["unrestricted"]
+        before_end = (said == 2).cumsum(1) - (said == 2).long() == 0
+        assert torch.equal(generated[:, -3:][before_end], said[before_end])

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..hub.base_identity import PublishedBase
 from ..hub.card import write_model_card
 from ..hub.destination import Destination, Published
 from ..hub.push import push_adapter, save_for_the_hub
-from ..hub.staging import is_adapter_file, is_training_file
+from ..hub.staging import is_adapter_file, is_training_file, temporary_stage
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from .hub_checkpoint import copy_what_is_resumed_from
 
@@ -54,14 +55,14 @@ def check_can_be_published(
             "nothing is known of a processor, so the repository will take units and no recordings: give "
             "processing_class=SpeechUnitProcessor..., or attach it to the model"
         )
-    with tempfile.TemporaryDirectory() as temporary:
-        saved, stage = Path(temporary, "saved"), Path(temporary, "stage")
+    named = model.config.base_model_name_or_path
+    with temporary_stage(Path("the untrained adapter")) as temporary:
+        saved, stage = temporary / "saved", temporary / "stage"
         model.save_pretrained(saved)
         _save_processor(processor, saved, "rehearsal/base")
         try:
             save_for_the_hub(saved, stage, api=api, base=base, base_revision=base_revision)
         except HubError as error:
-            named = model.config.base_model_name_or_path
             if base is not None or (is_hub_id(named) and named not in EMBEDDED_BASES):
                 raise
             folder = named or "the folder where you save it"
@@ -126,16 +127,22 @@ class RunPublisher:
             branch (`str`, *optional*): `main` by default.
             resume_as (`str`, *optional*): folder of the repository for what training goes on from.
         """
-        copy = tempfile.TemporaryDirectory()
-        saved = Path(copy.name, "saved")
-        self._copy(checkpoint, saved, processor)
-        if resume_as is not None:
-            copy_what_is_resumed_from(checkpoint, Path(copy.name, resume_as))
+        copies = ExitStack()
+        try:
+            copy = Path(copies.enter_context(tempfile.TemporaryDirectory()))
+            saved = copy / "saved"
+            self._copy(checkpoint, saved, processor)
+            if resume_as is not None:
+                copy_what_is_resumed_from(checkpoint, copy / resume_as)
+        except OSError as error:  # for example a full disk
+            copies.close()
+            logger.warning(f"{message}: {checkpoint} cannot be copied, training goes on unpublished: {error}")
+            return
 
         def publish() -> None:
             try:
-                with copy:
-                    self._publish(saved, Path(copy.name), message, branch, resume_as)
+                with copies:
+                    self._publish(saved, copy, message, branch, resume_as)
             # Whatever happens on the Hub, hours of training are worth more than one push.
             except Exception as error:
                 logger.warning(f"{message}: not published, training goes on: {error}")
@@ -160,8 +167,8 @@ class RunPublisher:
         Raises:
             HubError: the Hub refused or could not be reached; the repository is as it was.
         """
-        with tempfile.TemporaryDirectory() as temporary:
-            saved = Path(temporary, "saved")
+        with temporary_stage(folder) as temporary:
+            saved = temporary / "saved"
             self._copy(folder, saved, processor)
             options = {"token": self._api.token, **options}
             return push_adapter(

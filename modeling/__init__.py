@@ -7,8 +7,12 @@ if not __name__.startswith("speechprompt_hf."):
 from .auto import register_auto_classes
 from .configuration_gslm import GSLMConfig
 from .configuration_speechprompt import SpeechPromptConfig
+from .configuration_unit_causal_lm import UnitCausalLMConfig
+from .configuration_unit_mbart import UnitMBartConfig
 from .modeling_for_audio_classification import SpeechPromptForAudioClassification
 from .modeling_gslm import GSLMForCausalLM, GSLMModel
+from .modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
+from .modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
 from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
 from .prompt_states import PromptStates
@@ -23,6 +27,12 @@ __all__ = [
     "PromptStates",
     "SpeechPromptConfig",
     "SpeechPromptForAudioClassification",
+    "UnitCausalLMConfig",
+    "UnitCausalLMForCausalLM",
+    "UnitCausalLMModel",
+    "UnitMBartConfig",
+    "UnitMBartForConditionalGeneration",
+    "UnitMBartModel",
     "VerbalizerHead",
     "register_auto_classes",
 ]

@@ -18,6 +18,7 @@ from ..core.digest import sha256_of_file
 from ..core.errors import AdapterError
 from ..core.files import atomic_path
 from ..core.locations import reading
+from .adapter_tensors import fill_prompt, prompt_shapes, prompt_tensors
 from .configuration_speechprompt import SpeechPromptConfig
 from .prompt_base import PromptModule
 from .unit_language_model import UnitLanguageModel
@@ -52,9 +53,6 @@ TRAINING_STATE = "model.safetensors"
 
 HUB_KEYS = ("revision", "token", "cache_dir", "force_download", "local_files_only", "subfolder")
 """Keywords that say where and how files are found."""
-
-_SEPARATOR = "base_model.model.embed_tokens.separator."
-_TABLE = "prompt_embeddings"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -143,13 +141,7 @@ def check_adapter(name: str | os.PathLike[str], config: SpeechPromptConfig, lm: 
             )
     expected = {VERBALIZER: VerbalizerHead.shapes(config)}
     if config.method == "prompt":
-        width, columns = lm.config.hidden_size, config.num_virtual_tokens
-        size = 2 * sum(layer.width for layer in lm.prompt_layers()) if config.prompt_type == "deep" else width
-        expected[ADAPTER_WEIGHTS] = {
-            _TABLE: (columns, size),
-            f"{_SEPARATOR}offset": (1, width),
-            f"{_SEPARATOR}num_prompt_columns": (),
-        }
+        expected[ADAPTER_WEIGHTS] = prompt_shapes(config, lm)
     for file_name, shapes in expected.items():
         path = find_file(name, file_name, **hub)
         if path is None:
@@ -211,41 +203,17 @@ def save_prompt(
         base (`str`, *optional*): how the adapter names the base.
         revision (`str`, *optional*): the base's revision.
     """
-    import torch
-
     prompt.peft_config(lm, base_model_name_or_path=base, revision=revision).save_pretrained(str(folder))
-    save_tensors(
-        folder / ADAPTER_WEIGHTS,
-        {
-            f"{_SEPARATOR}num_prompt_columns": torch.tensor(prompt.num_input_columns),
-            f"{_SEPARATOR}offset": prompt.separator_offset.detach().float().cpu().contiguous(),
-            _TABLE: prompt.table(lm),
-        },
-    )
+    save_tensors(folder / ADAPTER_WEIGHTS, prompt_tensors(prompt, lm))
 
 
-def load_prompt(name: str | os.PathLike[str], prompt: PromptModule, **hub: Any) -> None:
+def load_prompt(name: str | os.PathLike[str], prompt: PromptModule, lm: UnitLanguageModel, **hub: Any) -> None:
     """Fill a prompt from an adapter's PEFT table.
 
     Raises:
         AdapterError: a file is missing, or holds other tensors than the prompt has; nothing is dropped silently.
     """
-    tensors = read_tensors(name, ADAPTER_WEIGHTS, **hub)
-    expected = {_TABLE, f"{_SEPARATOR}offset", f"{_SEPARATOR}num_prompt_columns"}
-    if set(tensors) != expected:
-        raise AdapterError(
-            f"{ADAPTER_WEIGHTS} of {name} holds {sorted(tensors)} instead of {sorted(expected)}",
-            hint="adapters without a trained separator are opened with peft.PeftModel.from_pretrained",
-        )
-    offset = tensors[f"{_SEPARATOR}offset"]
-    if offset.shape != prompt.separator_offset.shape:
-        raise AdapterError(
-            f"the separator of {name} has shape {tuple(offset.shape)} instead of "
-            f"{tuple(prompt.separator_offset.shape)}",
-            hint="the adapter belongs to a base of another size",
-        )
-    prompt.load_table(tensors[_TABLE])
-    prompt.separator_offset.data.copy_(offset)
+    fill_prompt(prompt, lm, read_tensors(name, ADAPTER_WEIGHTS, **hub), f"{ADAPTER_WEIGHTS} of {name}")
 
 
 def training_state(model: Module) -> dict[str, Tensor]:

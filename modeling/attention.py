@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, PreTrainedConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_gslm import GSLMConfig
 
-__all__ = ["GSLMAttention", "make_attention_mask", "put_in_front", "show_columns", "take_positions"]
+__all__ = [
+    "AttentionProjection",
+    "GSLMAttention",
+    "eager_attention",
+    "make_attention_mask",
+    "put_in_front",
+    "show_columns",
+    "take_positions",
+]
 
 
 def put_in_front(prompt: Tensor, states: Tensor) -> Tensor:
@@ -34,7 +42,7 @@ def take_positions(states: Tensor, positions: Tensor) -> Tensor:
 
 
 def make_attention_mask(
-    config: GSLMConfig,
+    config: PreTrainedConfig,
     hidden_states: Tensor,
     attention_mask: Tensor | None,
     cache: Cache | None,
@@ -47,7 +55,7 @@ def make_attention_mask(
     """The causal mask in the form that the configured attention wants.
 
     Args:
-        config (`GSLMConfig`): names the attention implementation.
+        config (`PreTrainedConfig`): names the attention implementation.
         hidden_states (`Tensor` of shape `(B, N, D)`): gives sizes, dtype and device.
         attention_mask (`Tensor` of shape `(B, past + N)`, *optional*): 1 for columns that may be seen.
         cache (`Cache`, *optional*): past keys and values.
@@ -97,7 +105,7 @@ def show_columns(mask: Tensor, num_columns: int, column_mask: Tensor | None = No
     return torch.cat([visible, mask], dim=-1)
 
 
-def _eager_attention(
+def eager_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -107,12 +115,26 @@ def _eager_attention(
     scaling: float = 1.0,
     is_causal: bool | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """Attention step by step, as transformers' attention functions are called: states and weights."""
     weights = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
         weights = weights + attention_mask
     weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
     context = torch.matmul(nn.functional.dropout(weights, p=dropout), value)
     return context.transpose(1, 2).contiguous(), weights
+
+
+class AttentionProjection(nn.Linear):
+    """A square linear map with a bias, which starts as fairseq's projections do.
+
+    Args:
+        hidden_size (`int`): width D.
+        gain (`float`): factor of Xavier's uniform initialisation.
+    """
+
+    def __init__(self, hidden_size: int, *, gain: float) -> None:
+        super().__init__(hidden_size, hidden_size)
+        self.gain = gain
 
 
 class GSLMAttention(nn.Module):
@@ -132,10 +154,10 @@ class GSLMAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = AttentionProjection(config.hidden_size, gain=2**-0.5)
+        self.v_proj = AttentionProjection(config.hidden_size, gain=2**-0.5)
+        self.q_proj = AttentionProjection(config.hidden_size, gain=2**-0.5)
+        self.out_proj = AttentionProjection(config.hidden_size, gain=1.0)
 
     def split_heads(self, states: Tensor) -> Tensor:
         """`(…, D)` to `(…, H, D/H)`."""
@@ -173,7 +195,7 @@ class GSLMAttention(nn.Module):
             keys, values = cache.update(keys, values, self.layer_idx)
         if prompt_keys is not None and prompt_values is not None:
             keys, values = put_in_front(prompt_keys, keys), put_in_front(prompt_values, values)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, _eager_attention)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         context, weights = attend(
             self,
             queries,

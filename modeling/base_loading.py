@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from ..core.digest import sha256_of_json, sha256_of_tensors
 from ..core.embedded import DEFAULT_BASE, resolve_base
@@ -16,7 +16,9 @@ from ..core.errors import AdapterError, FingerprintMismatchError
 from ..core.locations import looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
 from .adapter_files import HUB_KEYS, find_file
+from .base_files import load_stock_base, weight_files
 from .bases import base_class, base_types
+from .embeddings import belongs_to_adapters
 from .unit_language_model import UnitLanguageModel
 from .untrusted import check_base_header, check_config_values, read_config_file
 
@@ -55,9 +57,14 @@ def load_base(
         name = resolve_base(os.fspath(base))
         _refuse_processor_alone(name)
         options = {"revision": revision} if revision is not None else {}
-        _check_claims(name, {key: value for key, value in {**options, **hub}.items() if key in HUB_KEYS})
+        where = {key: value for key, value in {**options, **hub}.items() if key in HUB_KEYS}
+        path = find_file(name, "config.json", what="the base", **where)
+        values = read_config_file(path) if path is not None else {}
+        lm = load_stock_base(name, values, path, hub.get("attn_implementation"), where)
+        is_seq2seq = lm is None and _check_claims(name, values, where)
         with reading(name, AdapterError, "the base"):
-            lm = AutoModelForCausalLM.from_pretrained(
+            auto_class = AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM
+            lm = lm or auto_class.from_pretrained(
                 name,
                 dtype=torch.float32,
                 trust_remote_code=trust_remote_code,
@@ -89,29 +96,20 @@ def _refuse_processor_alone(name: str) -> None:
         )
 
 
-def _check_claims(name: str, hub: dict[str, Any]) -> None:
-    """Compare a base's weights with the sizes in its configuration before anything of these sizes is made."""
-    path = find_file(name, "config.json", what="the base", **hub)
-    values = read_config_file(path) if path is not None else {}
-    if base_class(values.get("model_type")) is None:
-        return
+def _check_claims(name: str, values: dict[str, Any], hub: dict[str, Any]) -> bool:
+    """Compare a base's weights with the sizes in its configuration before anything of these sizes is made.
+
+    Returns:
+        `bool`: whether the configuration is that of an encoder-decoder model.
+    """
+    kind = base_class(values.get("model_type"))
+    if kind is None:
+        return values.get("is_encoder_decoder") is True
     check_config_values(values, name)
-    weights = _weight_files(name, hub)
+    weights = weight_files(name, hub)
     if weights:
         check_base_header(weights, _expected_shapes(values), name)
-
-
-def _weight_files(name: str, hub: dict[str, Any]) -> list[str]:
-    """`model.safetensors`, or its shards."""
-    whole = find_file(name, "model.safetensors", what="the base", **hub)
-    if whole is not None:
-        return [whole]
-    index = find_file(name, "model.safetensors.index.json", what="the base", **hub)
-    parts = read_config_file(index).get("weight_map") if index is not None else {}
-    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
-        raise AdapterError(f"weight_map in model.safetensors.index.json of {name} is no object of file names")
-    found = [find_file(name, part, what="the base", **hub) for part in sorted(set(parts.values()))]
-    return [path for path in found if path is not None]
+    return kind.peft_task_type == "SEQ_2_SEQ_LM"
 
 
 def _expected_shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -125,7 +123,7 @@ def _expected_shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return {
         key: tuple(tensor.shape)
         for key, tensor in model.state_dict().items()
-        if ".separator." not in key and key not in optional
+        if not belongs_to_adapters(key) and key not in optional
     }
 
 
@@ -158,7 +156,7 @@ def _digest(lm: UnitLanguageModel, dtype: torch.dtype) -> str:
     weights = {
         name: tensor.to(dtype)
         for name, tensor in lm.state_dict().items()
-        if ".separator." not in name and name != "lm_head.weight"
+        if not belongs_to_adapters(name) and name != "lm_head.weight"
     }
     if not lm.config.tie_word_embeddings:
         weights["lm_head.weight"] = lm.lm_head.weight.to(dtype)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from .modeling_gslm import GSLMForCausalLM
+from .modeling_unit_causal_lm import UnitCausalLMForCausalLM
+from .modeling_unit_mbart import UnitMBartForConditionalGeneration
 from .unit_language_model import UnitLanguageModel
 
 __all__ = ["base_class", "base_types"]
 
-_CLASSES: tuple[type[UnitLanguageModel], ...] = (GSLMForCausalLM,)
+_CLASSES: tuple[type[UnitLanguageModel], ...] = (
+    GSLMForCausalLM,
+    UnitCausalLMForCausalLM,
+    UnitMBartForConditionalGeneration,
+)
 
 
 def base_types() -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..core.errors import ConfigurationError, LabelError
+from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_gslm import without_fetched_attention
 
 __all__ = ["FORMAT_VERSION", "SpeechPromptConfig"]
@@ -63,6 +64,8 @@ class SpeechPromptConfig(PreTrainedConfig):
             mean prediction to zero mean and unit variance over the V tokens; without it logits outweigh probabilities.
         seed (`int`, defaults to 0): seed of all initialisations.
         vocab_size, hidden_size (`int`): sizes V and D of the base.
+        num_units (`int`, *optional*): units among these V tokens, where there are other tokens than units and the four
+            special ones.
         base_model_name_or_path (`str`, *optional*): the base: a Hub id, a folder, or the stable name of an embedded
             base.
         base_revision (`str`, *optional*): the base's revision on the Hub.
@@ -100,6 +103,7 @@ class SpeechPromptConfig(PreTrainedConfig):
     seed: int = 0
     vocab_size: int = 104
     hidden_size: int = 1024
+    num_units: int | None = None
     base_model_name_or_path: str | None = None
     base_revision: str | None = None
     base_fingerprint: dict[str, Any] | None = None
@@ -119,6 +123,11 @@ class SpeechPromptConfig(PreTrainedConfig):
         """A configuration of the values in a file, without what would let transformers fetch code."""
         return super().from_dict(without_fetched_attention(config_dict), **kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The values that are saved; `num_units` only where a base has further tokens."""
+        values = super().to_dict()
+        return {key: value for key, value in values.items() if key != "num_units" or value is not None}
+
     @property
     def num_classes(self) -> int:
         """Classes M."""
@@ -134,6 +143,11 @@ class SpeechPromptConfig(PreTrainedConfig):
     def num_label_positions(self) -> int:
         """Labels k that an utterance has."""
         return len(self.label_sequences[0]) if self.label_sequences else 1
+
+    @property
+    def unit_vocab_size(self) -> int:
+        """Special tokens and units, which come first among the V tokens."""
+        return self.vocab_size if self.num_units is None else len(SPECIAL_TOKENS) + self.num_units
 
     def validate_options(self) -> None:
         """Check every option and how they go together.
@@ -168,6 +182,11 @@ class SpeechPromptConfig(PreTrainedConfig):
             raise ConfigurationError(
                 f"label_feedback 'mixture' does nothing with readout {self.readout!r}",
                 hint="labels are fed back only where they are read one after another: readout='separator'",
+            )
+        if self.num_units is not None and not 0 < self.num_units <= self.vocab_size - len(SPECIAL_TOKENS):
+            raise ConfigurationError(
+                f"num_units is {self.num_units} of {self.vocab_size} tokens",
+                hint=f"{len(SPECIAL_TOKENS)} tokens are special ones",
             )
         self._validate_label_sequences()
 

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from ..core.vocabulary import SEPARATOR_TOKEN_ID
 
-__all__ = ["Separator", "UnitEmbedding"]
+__all__ = ["Separator", "UnitEmbedding", "belongs_to_adapters"]
+
+
+def belongs_to_adapters(name: str) -> bool:
+    """Whether a tensor of a base's state dictionary is a place that adapters fill: no file of a base holds it."""
+    return any(part in f".{name}" for part in (".separator.", ".encoder_prompt."))
 
 
 class Separator(nn.Module):
@@ -33,7 +38,7 @@ class Separator(nn.Module):
         """The separator's vector.
 
         Args:
-            start_row (`Tensor` of shape `(D,)`): the embedding of `<s>`, unscaled.
+            start_row (`Tensor` of shape `(D,)`): the embedding that it begins as, unscaled.
 
         Returns:
             `Tensor` of shape `(D,)` in the dtype of `start_row`.
@@ -51,10 +56,18 @@ class UnitEmbedding(nn.Embedding):
         scale (`bool`): multiply by sqrt(D).
     """
 
+    separator_token_id = SEPARATOR_TOKEN_ID
+    """The token in whose place the separator stands."""
+
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, *, scale: bool) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx)
         self.scale = math.sqrt(embedding_dim) if scale else 1.0
         self.separator = Separator(embedding_dim)
+
+    @property
+    def start_row(self) -> Tensor:
+        """What the separator begins as: the unscaled row `(D,)` of the token in whose place it stands."""
+        return self.weight[self.separator_token_id]
 
     def forward(self, input_ids: Tensor, separator: Tensor | bool = True) -> Tensor:
         """Scaled embeddings.
@@ -70,8 +83,8 @@ class UnitEmbedding(nn.Embedding):
         """
         vectors = super().forward(input_ids)
         if separator is not False:
-            vector = self.separator(self.weight[SEPARATOR_TOKEN_ID]) if separator is True else separator
+            vector = self.separator(self.start_row) if separator is True else separator
             vector = vector.to(vectors.dtype)
             vector = vector.unsqueeze(1) if vector.dim() == 2 else vector
-            vectors = torch.where((input_ids == SEPARATOR_TOKEN_ID).unsqueeze(-1), vector, vectors)
+            vectors = torch.where((input_ids == self.separator_token_id).unsqueeze(-1), vector, vectors)
         return vectors * self.scale

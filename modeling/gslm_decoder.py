@@ -11,12 +11,12 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from ..core.errors import ConfigurationError
-from .attention import GSLMAttention, make_attention_mask, show_columns, take_positions
+from .attention import AttentionProjection, make_attention_mask, show_columns, take_positions
 from .base_door import AdapterDoor
 from .cache_marks import CACHE_FIELD, cache_length, one_cache, prompt_columns_of_cache
 from .configuration_gslm import GSLMConfig
 from .decoder_layer import GSLMDecoderLayer
-from .embeddings import Separator, UnitEmbedding
+from .embeddings import Separator, UnitEmbedding, belongs_to_adapters
 from .positions import NO_POSITION, SinusoidalPositions, count_positions
 from .prompt_states import PromptStates
 
@@ -39,12 +39,11 @@ class GSLMPreTrainedModel(AdapterDoor, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # fairseq's initialisation; children come before their parents, so attention has the last word on its
-        # projections.
-        if isinstance(module, GSLMAttention):
-            for projection in (module.q_proj, module.k_proj, module.v_proj):
-                init.xavier_uniform_(projection.weight, gain=2**-0.5)
-            init.xavier_uniform_(module.out_proj.weight)
+        # fairseq's initialisation. Projections are known by their own kind, because transformers passes over modules
+        # that have no parameters of their own, such as the attention around them.
+        if isinstance(module, AttentionProjection):
+            init.xavier_uniform_(module.weight, gain=module.gain)
+            init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
@@ -91,7 +90,7 @@ class GSLMModel(GSLMPreTrainedModel):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()
-        self._keys_to_ignore_on_save = {name for name in self.state_dict() if ".separator." in f".{name}"}
+        self._keys_to_ignore_on_save = {name for name in self.state_dict() if belongs_to_adapters(name)}
 
     def forward(
         self,

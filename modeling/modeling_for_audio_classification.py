@@ -111,6 +111,7 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
             seed=seed,
             vocab_size=lm.config.vocab_size,
             hidden_size=lm.config.hidden_size,
+            num_units=None if lm.num_units == lm.config.vocab_size - len(SPECIAL_TOKENS) else lm.num_units,
             base_revision=base_revision,
             **options,
         )
@@ -281,9 +282,9 @@ def _frequency_tokens(
             "verbalizer 'frequency' needs the units of the training rows", hint="pass units_for_frequency"
         )
     if vocabulary is None:
-        vocabulary = UnitVocabulary.from_num_units(config.vocab_size - len(SPECIAL_TOKENS))
+        vocabulary = UnitVocabulary.from_num_units(config.unit_vocab_size - len(SPECIAL_TOKENS))
     rows = LabelRows(config.num_classes, config.label_sequences)
     sequences = config.label_sequences or [[index] for index in range(config.num_classes)]
     labels = [token for index in (classes if classes is not None else ()) for token in sequences[int(index)]]
     token_rows = (vocabulary.encode(row) for row in units)
-    return frequency_map(labels, token_rows, rows.label_tokens, config.vocab_size)
+    return frequency_map(labels, token_rows, rows.label_tokens, config.unit_vocab_size)

@@ -12,7 +12,6 @@ from typing import Any, Self
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoProcessor
 
 from ..core.errors import AdapterError, FingerprintMismatchError
 from ..core.versions import package_versions
@@ -23,7 +22,6 @@ from .adapter_files import (
     VERBALIZER,
     check_adapter,
     file_digests,
-    find_file,
     load_prompt,
     load_training_state,
     pinned,
@@ -34,9 +32,10 @@ from .adapter_files import (
     training_state,
     untrained_names,
 )
-from .adapter_reading import LANGUAGE_MODEL_FOLDER, load_language_model, mismatches, read_config
+from .adapter_reading import LANGUAGE_MODEL_FOLDER, load_language_model, load_processor, mismatches, read_config
 from .base_loading import base_fingerprint, check_base, load_base, public_base_name
 from .configuration_speechprompt import SpeechPromptConfig
+from .embeddings import belongs_to_adapters
 from .prompt_base import PromptModule
 from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
@@ -85,7 +84,9 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         self.post_init()
         self.lm = lm
         self.lm.requires_grad_(config.method == "finetune")
-        self.lm.get_input_embeddings().separator.requires_grad_(False)
+        for name, parameter in self.lm.named_parameters():
+            if belongs_to_adapters(name):
+                parameter.requires_grad_(False)
         # What checkpoints leave out: Trainer does not call it missing when it loads one.
         self._keys_to_ignore_on_save = untrained_names(self)
         self._processor: Any = None
@@ -135,9 +136,9 @@ class SpeechPromptPreTrainedModel(PublishedModel):
     def processor(self) -> Any:
         """The attached processor, or the one saved beside the model; `None` where there is neither."""
         if self._processor is None and self._processor_source is not None:
-            name, hub = self._processor_source
-            if find_file(name, "processor_config.json", **hub) is not None:
-                self.attach_processor(AutoProcessor.from_pretrained(name, **hub))
+            processor = load_processor(*self._processor_source)
+            if processor is not None:
+                self.attach_processor(processor)
         return self._processor
 
     # Saving
@@ -199,7 +200,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **upload_options(kwargs))
 
     def to_peft(self) -> PeftModel:
-        """The same prompted language model as a stock `PeftModelForCausalLM` over a copy of the base.
+        """The same prompted language model as a stock `PeftModel` over a copy of the base.
 
         Raises:
             AdapterError: the model has no prompt.
@@ -282,7 +283,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         check_adapter(name, config, lm, **hub)
         model = cls(config, lm)
         if model.prompt is not None:
-            load_prompt(name, model.prompt, **hub)
+            load_prompt(name, model.prompt, lm, **hub)
         model.verbalizer.load_tensors(read_tensors(name, VERBALIZER, **hub))
         load_training_state(name, model, **hub)
         model.config._name_or_path = name

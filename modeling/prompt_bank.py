@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..core.vocabulary import SEPARATOR_TOKEN_ID
 from .prompt_states import PromptStates
 from .unit_language_model import UnitLanguageModel
 
@@ -36,7 +35,7 @@ def gather_prompts(
         return None
     if len(prompts) == 1:
         return prompts[0]
-    start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach().float()
+    start = lm.get_input_embeddings().start_row.detach().float()
     separators = [start if prompt is None or prompt.separator is None else prompt.separator for prompt in prompts]
     inputs = [None if prompt is None else prompt.inputs for prompt in prompts]
     layers = [(None, None) if prompt is None else (prompt.keys, prompt.values) for prompt in prompts]

@@ -9,7 +9,6 @@ import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 
-from ..core.vocabulary import SEPARATOR_TOKEN_ID
 from .configuration_speechprompt import SpeechPromptConfig
 from .prompt_states import PromptStates
 from .unit_language_model import UnitLanguageModel
@@ -36,7 +35,7 @@ class PromptModule(nn.Module, ABC):
         self.config = config
         offset = torch.zeros(1, lm.config.hidden_size)
         if config.separator_init == "normal":
-            start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach().float().cpu()
+            start = lm.get_input_embeddings().start_row.detach().float().cpu()
             offset = torch.randn(offset.shape, generator=generator) - start
         self.separator_offset = nn.Parameter(offset)
 
@@ -46,7 +45,7 @@ class PromptModule(nn.Module, ABC):
 
     def separator_vector(self, lm: UnitLanguageModel) -> Tensor:
         """The separator's unscaled input embedding, of shape `(D,)`."""
-        start = lm.get_input_embeddings().weight[SEPARATOR_TOKEN_ID].detach()
+        start = lm.get_input_embeddings().start_row.detach()
         return start.float() + self.separator_offset[0]
 
     @abstractmethod
@@ -73,7 +72,7 @@ class PromptModule(nn.Module, ABC):
     def common_peft_fields(self, lm: UnitLanguageModel) -> dict[str, Any]:
         """Fields of the PEFT configuration that do not depend on the kind of prompt."""
         return {
-            "task_type": "CAUSAL_LM",
+            "task_type": lm.peft_task_type,
             "num_virtual_tokens": self.config.num_virtual_tokens,
             "token_dim": lm.config.hidden_size,
             "num_transformer_submodules": 1,

@@ -74,8 +74,8 @@ class DeepPrompt(PromptModule):
         hidden_states = token_states(lm, config.num_virtual_tokens, generator)
         for index, layer in enumerate(lm.prompt_layers()):
             states = layer.normalize(hidden_states[index])
-            self.keys[index] = states if self.projected else project(layer.k_proj, states)
-            self.values[index] = states if self.projected else project(layer.v_proj, states)
+            self.keys[index] = states if self.projected else layer.keys_of(states)
+            self.values[index] = states if self.projected else layer.values_of(states)
 
     def states(self, lm: UnitLanguageModel) -> PromptStates:
         """Keys and values for a forward pass through `lm`, with dropout in training."""
@@ -83,10 +83,8 @@ class DeepPrompt(PromptModule):
         layers = lm.prompt_layers()
         if self.projected:
             with torch.autocast(keys.device.type, enabled=False):
-                projected_keys = [project(layer.k_proj, vectors) for layer, vectors in zip(layers, keys, strict=True)]
-                projected_values = [
-                    project(layer.v_proj, vectors) for layer, vectors in zip(layers, values, strict=True)
-                ]
+                projected_keys = [layer.keys_of(vectors) for layer, vectors in zip(layers, keys, strict=True)]
+                projected_values = [layer.values_of(vectors) for layer, vectors in zip(layers, values, strict=True)]
         else:
             projected_keys, projected_values = list(keys), list(values)
         heads = (layers[0].num_heads, layers[0].head_dim)
@@ -137,16 +135,11 @@ class DeepPrompt(PromptModule):
 
     def peft_config(self, lm: UnitLanguageModel, **fields: Any) -> PrefixTuningConfig:
         """The stock PEFT configuration under which the table is saved."""
+        modules = ["separator"] if lm.encoder_prompt_path is None else ["separator", "encoder_prompt"]
         return PrefixTuningConfig(
             encoder_hidden_size=lm.config.hidden_size,
             num_layers=lm.config.num_hidden_layers,
             num_attention_heads=lm.config.num_attention_heads,
-            **self.common_peft_fields(lm),
+            **{**self.common_peft_fields(lm), "modules_to_save": modules},
             **fields,
         )
-
-
-def project(projection: nn.Linear, vectors: Tensor) -> Tensor:
-    """`vectors` `(P, D)` through a frozen projection and its bias, in float32 whatever the model's precision."""
-    bias = None if projection.bias is None else projection.bias.float()
-    return nn.functional.linear(vectors.float(), projection.weight.float(), bias)

@@ -32,6 +32,8 @@ class PromptLayer:
         k_proj, v_proj (`nn.Linear`): the frozen projections from width D to `num_heads * head_dim`.
         num_heads (`int`): heads of keys and values.
         head_dim (`int`): width of one.
+        normalize_keys (`Callable`, *optional*): what the layer does to projected keys `(P, num_heads, head_dim)`
+            before it stores them.
     """
 
     normalize: Callable[[Tensor], Tensor]
@@ -39,11 +41,23 @@ class PromptLayer:
     v_proj: nn.Linear
     num_heads: int
     head_dim: int
+    normalize_keys: Callable[[Tensor], Tensor] | None = None
 
     @property
     def width(self) -> int:
         """Width of its keys, and of its values."""
         return self.num_heads * self.head_dim
+
+    def keys_of(self, vectors: Tensor) -> Tensor:
+        """Keys `(P, width)` of normalised states `(P, D)` without positions, in float32."""
+        keys = _project(self.k_proj, vectors)
+        if self.normalize_keys is None:
+            return keys
+        return self.normalize_keys(keys.unflatten(-1, (self.num_heads, self.head_dim))).flatten(-2)
+
+    def values_of(self, vectors: Tensor) -> Tensor:
+        """Values `(P, width)` of normalised states `(P, D)`, in float32."""
+        return _project(self.v_proj, vectors)
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,15 @@ class UnitLanguageModel(PreTrainedModel):
     function_fields: ClassVar[tuple[str, ...]] = ()
     """Fields of the configuration that change what the same weights compute; part of the base's fingerprint."""
 
+    peft_task_type: ClassVar[str] = "CAUSAL_LM"
+    """PEFT's name of this kind of model."""
+
+    separator_path: ClassVar[str] = "model.embed_tokens.separator"
+    """Where the embedding's separator is, from the model."""
+
+    encoder_prompt_path: ClassVar[str | None] = None
+    """Where an encoder keeps the part of a deep prompt that PEFT's table does not reach, from the model."""
+
     lm_head: nn.Module
     """Hidden states `(…, D)` to logits `(…, V)`."""
 
@@ -80,6 +103,16 @@ class UnitLanguageModel(PreTrainedModel):
     def num_units(self) -> int:
         """Units of the vocabulary; further tokens, such as languages, come behind them."""
         return int(self.config.vocab_size) - len(SPECIAL_TOKENS)
+
+    @property
+    def num_encoder_prompt_layers(self) -> int:
+        """The first so many of `prompt_layers` are an encoder's."""
+        return 0
+
+    @property
+    def max_utterance_tokens(self) -> int:
+        """Tokens of the longest utterance, its start and separator among them."""
+        return int(self.config.max_position_embeddings)
 
     def get_input_embeddings(self) -> UnitEmbedding:
         """The embedding of the token ids of `UnitVocabulary`."""
@@ -194,6 +227,12 @@ def token_vectors(lm: UnitLanguageModel, num_tokens: int, generator: torch.Gener
     """Input vectors of random units, to start input prompts from: float32 of shape `(P, D)` on the CPU."""
     units = _random_units(lm, num_tokens, generator)
     return lm.embed_utterances(units.unsqueeze(0), None)[0].float().cpu()
+
+
+def _project(projection: nn.Linear, vectors: Tensor) -> Tensor:
+    """`vectors` `(P, D)` through a frozen projection and its bias, in float32 whatever the model's precision."""
+    bias = None if projection.bias is None else projection.bias.float()
+    return nn.functional.linear(vectors.float(), projection.weight.float(), bias)
 
 
 def _random_units(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> Tensor:

@@ -30,12 +30,25 @@ MAX_CONFIG_BYTES = 8_000_000
 _LIMITS = {
     "num_virtual_tokens": 10_000,
     "vocab_size": 1_000_000,
+    "num_units": 1_000_000,
     "hidden_size": 65_536,
+    "num_encoder_layers": 1_000,
     "num_hidden_layers": 1_000,
     "num_attention_heads": 4_096,
     "intermediate_size": 1_000_000,
     "max_position_embeddings": 1_000_000,
     "num_labels": 100_000,
+}
+# What the configuration of a wrapped language model calls its sizes.
+_WRAPPED_LIMITS = _LIMITS | {
+    "head_dim": _LIMITS["hidden_size"],
+    "num_key_value_heads": _LIMITS["num_attention_heads"],
+    "ffn_dim": _LIMITS["intermediate_size"],
+    "n_embd": _LIMITS["hidden_size"],
+    "n_inner": _LIMITS["intermediate_size"],
+    "n_layer": _LIMITS["num_hidden_layers"],
+    "n_head": _LIMITS["num_attention_heads"],
+    "n_positions": _LIMITS["max_position_embeddings"],
 }
 _MAX_ELEMENTS = 2**31
 _MAX_POSITION_ELEMENTS = 2**27
@@ -87,14 +100,7 @@ def check_config_values(values: Mapping[str, Any], name: str) -> None:
     Raises:
         AdapterError: a value is of the wrong type or out of range.
     """
-    for key, limit in _LIMITS.items():
-        value = values.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-            raise AdapterError(
-                f"{key} in config.json of {name} is {_short(value)}", hint=f"a whole number from 1 to {limit}"
-            )
+    _check_limits(values, _LIMITS, name)
     version = values.get("format_version", 1)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise AdapterError(
@@ -103,7 +109,11 @@ def check_config_values(values: Mapping[str, Any], name: str) -> None:
         )
     if (values.get("vocab_size") or 1) * (values.get("hidden_size") or 1) > _MAX_ELEMENTS:
         raise AdapterError(f"vocab_size x hidden_size in config.json of {name} is above {_MAX_ELEMENTS}")
-    if (values.get("max_position_embeddings") or 1) * (values.get("hidden_size") or 1) > _MAX_POSITION_ELEMENTS:
+    wrapped = values.get("lm_config")
+    if wrapped is not None:
+        # Its learned positions are among its weights, whose shapes are compared; rotary ones have no table.
+        _check_wrapped(wrapped, name)
+    elif (values.get("max_position_embeddings") or 1) * (values.get("hidden_size") or 1) > _MAX_POSITION_ELEMENTS:
         raise AdapterError(
             f"max_position_embeddings x hidden_size in config.json of {name} is above {_MAX_POSITION_ELEMENTS}"
         )
@@ -190,6 +200,25 @@ def _header(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], d
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} cannot be read: {error}", hint="it is damaged: copy or save it again") from error
     return shapes, kinds
+
+
+def _check_limits(values: Mapping[str, Any], limits: Mapping[str, int], name: str, where: str = "") -> None:
+    for key, limit in limits.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+            raise AdapterError(
+                f"{where}{key} in config.json of {name} is {_short(value)}", hint=f"a whole number from 1 to {limit}"
+            )
+
+
+def _check_wrapped(values: Any, name: str) -> None:
+    """The configuration inside that of a wrapped language model; its own class checks the rest."""
+    if not isinstance(values, dict):
+        raise AdapterError(f"lm_config in config.json of {name} is {_short(values)}", hint="an object")
+    _check_limits(values, _WRAPPED_LIMITS, name, "lm_config.")
+    _check_kinds(values, name)
 
 
 def _check_kinds(values: Mapping[str, Any], name: str) -> None:

@@ -31,7 +31,7 @@ def random_map(num_labels: int, vocab_size: int, generator: torch.Generator | No
 
     Args:
         num_labels (`int`): labels.
-        vocab_size (`int`): vocabulary V; its special tokens are not used.
+        vocab_size (`int`): special tokens and units; the special tokens are not used.
         generator (`torch.Generator`, *optional*): the randomness.
 
     Returns:
@@ -55,7 +55,7 @@ def frequency_map(
             come last, in the order of `label_tokens`.
         token_rows (`Iterable[Sequence[int]]`): unit token ids of the training rows; units that do not occur come last.
         label_tokens (`Sequence[int]`): the labels to map.
-        vocab_size (`int`): vocabulary V.
+        vocab_size (`int`): special tokens and units.
 
     Returns:
         `LongTensor` of shape `(len(label_tokens),)`: token ids in the order of `label_tokens`.
@@ -154,11 +154,11 @@ class VerbalizerHead(nn.Module):
         if unit_tokens is None:
             if self.config.verbalizer == "learnable":
                 # The public code feeds label i back as token 4 + i.
-                _check_room(len(label_tokens), self.config.vocab_size - len(SPECIAL_TOKENS))
+                _check_room(len(label_tokens), self.config.unit_vocab_size - len(SPECIAL_TOKENS))
                 unit_tokens = torch.arange(len(label_tokens)) + len(SPECIAL_TOKENS)
             else:
                 generator = torch.Generator().manual_seed(self.config.seed)
-                unit_tokens = random_map(len(label_tokens), self.config.vocab_size, generator)
+                unit_tokens = random_map(len(label_tokens), self.config.unit_vocab_size, generator)
         unit_of_label = dict(zip(label_tokens, unit_tokens.tolist(), strict=True))
         return torch.tensor([unit_of_label[token] for _, token in self.rows.labels])
 

@@ -102,7 +102,7 @@ def evaluate_adapter(
             hint=f"it knows {', '.join(labels[:20])}",
         )
     rows, skips = unit_rows(source, model.processor, cache_dir=cache_dir, progress=progress)
-    rows, too_long = without_too_long(rows, model.lm.config.max_position_embeddings)
+    rows, too_long = without_too_long(rows, model.lm.max_utterance_tokens)
     skips = [*skips, *too_long]
     warnings += _known_rows(rows, model, trained_on)
     task = Task(name="evaluation", labels=labels)
@@ -179,7 +179,7 @@ def _carved_part(
         return None
     recorded = _recorded_split(trained_on)
     shape = {name: recorded[name] for name in ("validation_fraction", "test_fraction", "seed") if name in recorded}
-    max_positions = model.lm.config.max_position_embeddings
+    max_positions = model.lm.max_utterance_tokens
     try:
         splits = load_splits(source, **shape, **options)
         parts = dict(splits.items())

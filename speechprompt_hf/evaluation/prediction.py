@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..core.audio_io import check_waveform, load_waveform
 from ..core.errors import AdapterError, SpeechPromptError
-from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator
 from ..modeling.base_loading import base_vocabulary
 
@@ -54,7 +54,7 @@ def class_probabilities(
         `NDArray[float64]` of shape `(R, M)`: rows sum to 1.
     """
     vocabulary = vocabulary or vocabulary_of(model)
-    collator = UnitCollator(vocabulary, model.lm.config.max_position_embeddings)
+    collator = UnitCollator(vocabulary, model.lm.max_utterance_tokens)
     model.eval()
     units = list(rows["units"])
     order = sorted(range(len(units)), key=lambda row: len(units[row]))
@@ -75,7 +75,7 @@ def vocabulary_of(model: Any) -> UnitVocabulary:
     base = model.config.base_model_name_or_path
     if base and (vocabulary := base_vocabulary(base)):
         return vocabulary
-    return UnitVocabulary.from_num_units(model.config.vocab_size - len(SPECIAL_TOKENS))
+    return UnitVocabulary.from_num_units(model.lm.num_units)
 
 
 def predict_files(

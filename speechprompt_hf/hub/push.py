@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -12,8 +12,10 @@ from ..core.embedded import EMBEDDED_BASES, resolve_base
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..modeling.base_loading import base_fingerprint, load_base
-from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
+from ..modeling.configuration_unit_causal_lm import UnitCausalLMConfig
+from ..modeling.stock_unit_lm import is_stock_unit_lm
+from ..modeling.untrusted import read_config_file
 from .base_identity import BASE_RECORD_FILE, check_same_base, published_base
 from .card import write_base_card, write_model_card
 from .destination import Destination, Published
@@ -21,11 +23,14 @@ from .remote_code import add_remote_code, refer_to_remote_code
 from .staging import (
     BASE_FINGERPRINT_FILE,
     adapter_values,
+    check_folder,
     is_adapter_file,
     is_base_file,
     is_training_file,
     stage_adapter,
     stage_base,
+    stage_wrapped,
+    temporary_stage,
 )
 
 __all__ = ["push_adapter", "push_base", "save_for_the_hub"]
@@ -45,7 +50,8 @@ def push_base(
     """Publish a backbone: language model, encoder, quantizer, processor, the code that opens them, and a card.
 
     Args:
-        folder (`str | PathLike`): what `speechprompt pretrain` wrote, or the name of an embedded base.
+        folder (`str | PathLike`): what `speechprompt pretrain` wrote, or the name of an embedded base. A language
+            model of TWIST or slamkit is wrapped into a base of this package first, so that every door holds.
         repo_id (`str`): `organisation/name`.
         private (`bool`, *optional*): for a new repository.
         token (`str`, *optional*): instead of the one of `hf auth login`.
@@ -59,16 +65,27 @@ def push_base(
 
     Raises:
         ConfigurationError: the folder holds no whole base, or no such id is possible.
-        HubError: the Hub refused or could not be reached; the repository is as it was.
+        HubError: the Hub refused or could not be reached, or there is no room for a temporary copy; the repository is
+            as it was.
     """
     source = Path(resolve_base(os.fspath(folder)))
     if not source.is_dir():
-        raise ConfigurationError(f"there is no folder {folder}", hint="give what speechprompt pretrain wrote")
+        raise ConfigurationError(
+            f"there is no folder {folder}",
+            hint="give what speechprompt pretrain wrote, or the name of a base inside this package: "
+            + ", ".join(EMBEDDED_BASES),
+        )
     api = HfApi(endpoint=endpoint, token=token)
-    target = Destination.find(api, repo_id, branch=branch, model_type=GSLMConfig.model_type)
-    with tempfile.TemporaryDirectory() as temporary:
-        stage = Path(temporary)
-        stage_base(source, stage)
+    check_folder(source, ConfigurationError, "speechprompt pretrain")
+    values = read_config_file(source / "config.json")
+    is_stock = is_stock_unit_lm(values)
+    model_type = UnitCausalLMConfig.model_type if is_stock else str(values.get("model_type"))
+    target = Destination.find(api, repo_id, branch=branch, model_type=model_type)
+    with temporary_stage(source) as stage:
+        if is_stock:
+            stage_wrapped(source, stage)
+        else:
+            stage_base(source, stage)
         lm = load_base(str(stage))
         units = (lm.config.fingerprint or {}).get("digest")
         write_json(stage / BASE_FINGERPRINT_FILE, {**base_fingerprint(lm), "units": units})
@@ -123,22 +140,23 @@ def push_adapter(
         endpoint (`str`, *optional*): another Hub.
 
     Returns:
-        `Published`.
+        `Published`: one commit; its `kept` says where the card was left as somebody had edited it, also against
+        `license`, `dataset` and `language`.
 
     Raises:
         AdapterError: the folder holds no whole adapter.
-        HubError: the base is not on the Hub, or the Hub refused; the repository is as it was.
+        HubError: the base is not on the Hub, or the repository named as the base holds no base; the Hub refused; or
+            there is no room for a temporary copy. The repository is as it was.
         FingerprintMismatchError: the base on the Hub has other weights or units than the adapter was trained on.
     """
     api = HfApi(endpoint=endpoint, token=token)
     target = Destination.find(api, repo_id, branch=branch, model_type=SpeechPromptConfig.model_type)
-    with tempfile.TemporaryDirectory() as temporary:
-        stage = Path(temporary)
+    with temporary_stage(Path(folder)) as stage:
         save_for_the_hub(Path(folder), stage, api=api, base=base, base_revision=base_revision)
         target.take_over_card(stage)
         report = Path(folder) / "report.json"
         values = read_json(stage / "config.json")
-        write_model_card(
+        card = write_model_card(
             stage,
             repo_id=repo_id,
             base_id=values["base_model_name_or_path"],
@@ -148,13 +166,14 @@ def push_adapter(
             language=language,
             report=read_json(report) if report.is_file() else None,
         )
-        return target.publish(
+        done = target.publish(
             stage,
             message=message or "Upload a speech prompt adapter",
             private=private,
             create_pr=create_pr,
             replaces=lambda path: is_adapter_file(path) or is_training_file(path),
         )
+    return replace(done, kept=card.kept)
 
 
 def save_for_the_hub(

@@ -34,27 +34,41 @@ RemoteKind = Literal["base", "adapter", "processor", "tokenizer"]
 _ROOT = "hub.remote_speechprompt"
 _ENTRY = flat_name(_ROOT)
 _FEATURE_EXTRACTOR = {"AutoFeatureExtractor": "SpeechUnitFeatureExtractor"}
-_CLASSES: dict[str, dict[str, dict[str, str]]] = {
-    "base": {
-        "config.json": {
-            "AutoConfig": "GSLMConfig",
-            "AutoModel": "GSLMModel",
-            "AutoModelForCausalLM": "GSLMForCausalLM",
-            "AutoModelForAudioClassification": "GSLMForAudioClassification",
-        }
+_BASES: dict[str, dict[str, str]] = {
+    "gslm": {
+        "AutoConfig": "GSLMConfig",
+        "AutoModel": "GSLMModel",
+        "AutoModelForCausalLM": "GSLMForCausalLM",
+        "AutoModelForAudioClassification": "GSLMForAudioClassification",
     },
+    "unit_causal_lm": {
+        "AutoConfig": "UnitCausalLMConfig",
+        "AutoModel": "UnitCausalLMModel",
+        "AutoModelForCausalLM": "UnitCausalLMForCausalLM",
+        "AutoModelForAudioClassification": "UnitCausalLMForAudioClassification",
+    },
+    "unit_mbart": {
+        "AutoConfig": "UnitMBartConfig",
+        "AutoModel": "UnitMBartModel",
+        "AutoModelForSeq2SeqLM": "UnitMBartForConditionalGeneration",
+        "AutoModelForAudioClassification": "UnitMBartForAudioClassification",
+    },
+}
+_CLASSES: dict[str, dict[str, dict[str, str]]] = {
+    "base": {"config.json": _BASES["gslm"]},
     "adapter": {
         "config.json": {
             "AutoConfig": "SpeechPromptConfig",
             "AutoModel": "SpeechPromptForAudioClassification",
             "AutoModelForCausalLM": "SpeechPromptForCausalLM",
+            "AutoModelForSeq2SeqLM": "SpeechPromptForSeq2SeqLM",
             "AutoModelForAudioClassification": "SpeechPromptForAudioClassification",
         }
     },
     "processor": {"processor_config.json": {"AutoProcessor": "SpeechUnitProcessor"}},
     "tokenizer": {"tokenizer_config.json": {"AutoTokenizer": "UnitTokenizer"}},
 }
-_MODEL_TYPES = {"gslm": "base", "speechprompt": "adapter"}
+_MODEL_TYPES = {**dict.fromkeys(_BASES, "base"), "speechprompt": "adapter"}
 _MARK = "# Generated from speechprompt_hf/"
 
 
@@ -99,7 +113,9 @@ def generate_remote_code(folder: str | os.PathLike[str]) -> list[str]:
     return list(sources)
 
 
-def auto_map_entries(kind: RemoteKind, base_id: str | None = None) -> dict[str, dict[str, Any]]:
+def auto_map_entries(
+    kind: RemoteKind, base_id: str | None = None, *, model_type: str = "gslm"
+) -> dict[str, dict[str, Any]]:
     """What the `auto_map` of each JSON file says.
 
     The feature extractor is not among them: its `auto_map` lies inside that file's block `feature_extractor`, where
@@ -108,6 +124,7 @@ def auto_map_entries(kind: RemoteKind, base_id: str | None = None) -> dict[str, 
     Args:
         kind (`"base" | "adapter" | "processor" | "tokenizer"`): whose files.
         base_id (`str`, *optional*): Hub id, or folder, that holds the code; without it the code lies beside the file.
+        model_type (`str`, defaults to `"gslm"`): of a base.
 
     Returns:
         `dict[str, dict]`: file name → Auto class → `module.Class`, for a tokenizer a list of two.
@@ -117,8 +134,11 @@ def auto_map_entries(kind: RemoteKind, base_id: str | None = None) -> dict[str, 
     """
     if kind not in _CLASSES:
         raise ConfigurationError(f"kind is {kind!r}", hint=f"one of {', '.join(map(repr, _CLASSES))}")
+    if model_type not in _BASES:
+        raise ConfigurationError(f"model_type is {model_type!r}", hint=f"one of {', '.join(map(repr, _BASES))}")
+    files = {"config.json": _BASES[model_type]} if kind == "base" else _CLASSES[kind]
     entries: dict[str, dict[str, Any]] = {
-        file_name: _references(classes, base_id) for file_name, classes in _CLASSES[kind].items()
+        file_name: _references(classes, base_id) for file_name, classes in files.items()
     }
     if kind == "tokenizer":
         # The second of the pair would be a tokenizer of the tokenizers library.
@@ -197,8 +217,11 @@ def _references(classes: dict[str, str], base_id: str | None) -> dict[str, str]:
 def _json_files(folder: Path, kind: RemoteKind, base_id: str | None) -> dict[str, str]:
     """New text of the JSON files that are there."""
     values: dict[str, dict[str, Any]] = {}
+    own_type = read_json(folder / "config.json").get("model_type")
     for part in (kind, "processor", "tokenizer"):
-        for name, auto_map in auto_map_entries(part, base_id).items():
+        for name, auto_map in auto_map_entries(
+            part, base_id, model_type=own_type if kind == "base" else "gslm"
+        ).items():
             if (folder / name).is_file():
                 values[name] = {**read_json(folder / name), "auto_map": auto_map}
     extractor = {"auto_map": _references(_FEATURE_EXTRACTOR, base_id)}
@@ -210,8 +233,9 @@ def _json_files(folder: Path, kind: RemoteKind, base_id: str | None) -> dict[str
     # The language model of the method "finetune" was a base, and its configuration may name code beside itself.
     own = folder / "language_model" / "config.json"
     if own.is_file():
-        auto_map = auto_map_entries("base", base_id)["config.json"]
-        values["language_model/config.json"] = {**read_json(own), "auto_map": auto_map}
+        tuned = read_json(own)
+        auto_map = auto_map_entries("base", base_id, model_type=tuned.get("model_type", "gslm"))["config.json"]
+        values["language_model/config.json"] = {**tuned, "auto_map": auto_map}
     return {name: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for name, value in values.items()}
 
 

@@ -10,11 +10,22 @@ from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from ..modeling.auto import GSLMForAudioClassification, SpeechPromptForCausalLM, register_auto_classes
+from ..modeling.auto import (
+    GSLMForAudioClassification,
+    SpeechPromptForCausalLM,
+    SpeechPromptForSeq2SeqLM,
+    UnitCausalLMForAudioClassification,
+    UnitMBartForAudioClassification,
+    register_auto_classes,
+)
 from ..modeling.configuration_gslm import GSLMConfig
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
+from ..modeling.configuration_unit_causal_lm import UnitCausalLMConfig
+from ..modeling.configuration_unit_mbart import UnitMBartConfig
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..modeling.modeling_gslm import GSLMForCausalLM, GSLMModel
+from ..modeling.modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
+from ..modeling.modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
 from ..processors.auto import register as register_processors
 from ..processors.feature_extraction_speech_units import SpeechUnitFeatureExtractor
 from ..processors.processing_speech_units import SpeechUnitProcessor
@@ -28,8 +39,17 @@ __all__ = [
     "SpeechPromptConfig",
     "SpeechPromptForAudioClassification",
     "SpeechPromptForCausalLM",
+    "SpeechPromptForSeq2SeqLM",
     "SpeechUnitFeatureExtractor",
     "SpeechUnitProcessor",
+    "UnitCausalLMConfig",
+    "UnitCausalLMForAudioClassification",
+    "UnitCausalLMForCausalLM",
+    "UnitCausalLMModel",
+    "UnitMBartConfig",
+    "UnitMBartForAudioClassification",
+    "UnitMBartForConditionalGeneration",
+    "UnitMBartModel",
     "UnitTokenizer",
     "register_unless_known",
 ]
@@ -46,7 +66,7 @@ def register_unless_known() -> bool:
     if GSLMConfig.model_type in CONFIG_MAPPING:
         return False
     register_auto_classes()
-    register_processors([GSLMConfig, SpeechPromptConfig])
+    register_processors([GSLMConfig, UnitCausalLMConfig, UnitMBartConfig, SpeechPromptConfig])
     return True
 
 
@@ -65,8 +85,17 @@ if not __name__.startswith("speechprompt_hf."):
         GSLMModel,
         GSLMForCausalLM,
         GSLMForAudioClassification,
+        UnitCausalLMConfig,
+        UnitCausalLMModel,
+        UnitCausalLMForCausalLM,
+        UnitCausalLMForAudioClassification,
+        UnitMBartConfig,
+        UnitMBartModel,
+        UnitMBartForConditionalGeneration,
+        UnitMBartForAudioClassification,
         SpeechPromptForAudioClassification,
         SpeechPromptForCausalLM,
+        SpeechPromptForSeq2SeqLM,
         SpeechUnitFeatureExtractor,
         SpeechUnitProcessor,
         UnitTokenizer,

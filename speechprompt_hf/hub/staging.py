@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AdapterError, ConfigurationError
+from ..core.errors import AdapterError, ConfigurationError, HubError, SpeechPromptError
 from ..core.files import read_json, write_json
+from ..core.locations import is_disk_full
+from ..core.vocabulary import UnitVocabulary
+from ..modeling.base_loading import load_base
 from ..modeling.untrusted import check_config_values, read_config_file
 
 __all__ = [
     "BASE_FINGERPRINT_FILE",
     "adapter_values",
+    "check_folder",
     "is_adapter_file",
     "is_base_file",
     "stage_adapter",
     "stage_base",
+    "stage_wrapped",
+    "temporary_stage",
 ]
 
 BASE_FINGERPRINT_FILE = "fingerprint.json"
@@ -49,6 +57,10 @@ _BASE_FILES = (
     BASE_FINGERPRINT_FILE,
 )
 _BASE_PATTERN = re.compile(r"model(-\d+-of-\d+)?\.safetensors|encoder/[\w.-]+\.(json|safetensors)")
+# Of a stock language model: its own weights and settings, which those of its wrapped base replace.
+_STOCK_FILE = re.compile(
+    r"model[\w.-]*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer_config\.json"
+)
 _LANGUAGE_MODEL = re.compile(r"language_model/[\w.-]+\.(json|safetensors)")
 
 
@@ -65,6 +77,37 @@ def is_training_file(path: str) -> bool:
 def is_base_file(path: str) -> bool:
     """Whether a path belongs in a base's repository."""
     return path in _BASE_FILES or _BASE_PATTERN.fullmatch(path) is not None
+
+
+@contextmanager
+def temporary_stage(source: Path) -> Iterator[Path]:
+    """An empty folder for what will be uploaded, gone when the block ends.
+
+    Args:
+        source (`Path`): what is published, for the message.
+
+    Yields:
+        `Path`: the folder.
+
+    Raises:
+        HubError: there is no room for it, or a file cannot be copied; nothing was changed on the Hub.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+    except SpeechPromptError:
+        raise
+    except OSError as error:
+        # Where nothing at all can be written, Python finds no folder for temporary files.
+        place = tempfile.tempdir or "a temporary folder"
+        full = is_disk_full(error) or tempfile.tempdir is None
+        raise HubError(
+            f"{source} cannot be copied into {place} for the upload: {error}",
+            hint=(
+                "make room, or let TMPDIR name a folder on another disk" if full else "look at the file that it names"
+            )
+            + "; nothing was changed on the Hub",
+        ) from error
 
 
 def stage_adapter(folder: Path, target: Path, *, base_id: str, base_commit: str) -> None:
@@ -119,14 +162,33 @@ def stage_base(folder: Path, target: Path) -> None:
         )
 
 
+def stage_wrapped(folder: Path, target: Path) -> None:
+    """Write the base that an untouched stock language model becomes, and copy what makes its units.
+
+    Args:
+        folder (`Path`): as TWIST or slamkit saved it; a processor may lie beside.
+        target (`Path`): an empty folder.
+
+    Raises:
+        SpeechPromptError: the model cannot be wrapped.
+    """
+    lm = load_base(str(folder))
+    lm.save_pretrained(target)
+    (target / "dict.txt").write_text(UnitVocabulary.from_num_units(lm.num_units).to_dict_txt(), encoding="utf-8")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and is_base_file(name) and not _STOCK_FILE.fullmatch(name):
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target / name)
+
+
 def adapter_values(folder: Path) -> dict[str, Any]:
     """The content of an adapter's config.json.
 
     Raises:
         AdapterError: there is none, or it is no adapter's.
     """
-    if not (folder / "config.json").is_file():
-        raise AdapterError(f"{folder} has no config.json", hint="give the folder that speechprompt train wrote")
+    check_folder(folder, AdapterError, "speechprompt train")
     values = read_config_file(folder / "config.json")
     check_config_values(values, str(folder))
     if values.get("model_type") != "speechprompt":
@@ -135,6 +197,26 @@ def adapter_values(folder: Path) -> dict[str, Any]:
             hint="a base is published with speechprompt push-base",
         )
     return values
+
+
+def check_folder(folder: Path, error: type[AdapterError] | type[ConfigurationError], wrote: str) -> None:
+    """Refuse what is no folder, or a folder without a config.json.
+
+    Args:
+        folder (`Path`): what was given.
+        error (`type`): what to raise.
+        wrote (`str`): the command that writes such folders, for the message.
+
+    Raises:
+        SpeechPromptError: of `error`.
+    """
+    hint = f"give the folder that {wrote} wrote"
+    if folder.is_file():
+        raise error(f"{folder} is a file", hint=hint)
+    if not folder.is_dir():
+        raise error(f"there is no folder {folder}", hint=hint)
+    if not (folder / "config.json").is_file():
+        raise error(f"{folder} has no config.json", hint=hint)
 
 
 def _copy(

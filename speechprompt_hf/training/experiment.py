@@ -130,7 +130,7 @@ def run_experiment(
     splits, skips = unit_splits(
         recorded, processor, cache_dir=cache_dir, num_copies=num_copies, seed=seed, progress=progress
     )
-    splits = splits.map_parts(lambda _, rows: _fitting(rows, lm.config.max_position_embeddings, skips))
+    splits = splits.map_parts(lambda _, rows: _fitting(rows, lm.max_utterance_tokens, skips))
     task = task or task_from_labels(splits.train["label"])
     result = train(
         task,

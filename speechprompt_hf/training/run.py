@@ -25,7 +25,7 @@ from transformers.trainer_utils import set_seed
 
 from ..core.embedded import DEFAULT_BASE
 from ..core.errors import ConfigurationError, UnitError
-from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
 from ..data.loading import Splits
 from ..modeling.base_loading import base_vocabulary, load_base, public_base_name
@@ -110,7 +110,7 @@ def train(
     Args:
         task (`Task`): the classes.
         splits (`Splits`): rows with units, from `extract_units` or a data set of units.
-        base (`str | PathLike | GSLMForCausalLM`, defaults to the embedded base): the language model.
+        base (`str | PathLike | UnitLanguageModel`, defaults to the embedded base): the language model.
         settings (`TrainingSettings`, *optional*): the defaults of all tasks.
         output_dir (`str | PathLike`): receives the adapter; checkpoints while training runs.
         seed (`int`, defaults to 0): of initialisation, order and dropout.
@@ -138,11 +138,11 @@ def train(
         raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
     set_seed(seed)
     lm = load_base(base)
-    vocabulary = _vocabulary(processor, base, lm.config.vocab_size)
+    vocabulary = _vocabulary(processor, base, lm.num_units)
     tables = {name: labelled_units(rows, task, vocabulary) for name, rows in splits.items() if name != "test"}
     for label in set(splits.test["label"]):
         task.index_of(label)
-    _check_lengths(splits, lm.config.max_position_embeddings)
+    _check_lengths(splits, lm.max_utterance_tokens)
     model = SpeechPromptForAudioClassification.from_base(
         lm,
         task.id2label,
@@ -162,7 +162,7 @@ def train(
         args=arguments,
         train_dataset=tables["train"],
         eval_dataset=tables["validation"],
-        data_collator=UnitCollator(vocabulary, lm.config.max_position_embeddings),
+        data_collator=UnitCollator(vocabulary, lm.max_utterance_tokens),
         compute_metrics=compute_metrics,
         callbacks=[*early, *([TrainingProgress()] if progress else []), *callbacks],
     )
@@ -201,10 +201,10 @@ def train(
     )
 
 
-def _vocabulary(processor: Any, base: Any, vocab_size: int) -> UnitVocabulary:
+def _vocabulary(processor: Any, base: Any, num_units: int) -> UnitVocabulary:
     """The processor's, else the base's; numeric order only where nothing says another one."""
     vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None) or base_vocabulary(base)
-    return vocabulary or UnitVocabulary.from_num_units(vocab_size - len(SPECIAL_TOKENS))
+    return vocabulary or UnitVocabulary.from_num_units(num_units)
 
 
 def _check_lengths(splits: Splits, max_positions: int) -> None:

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 
 REPO = "me/keywords"
 RESUMED_FROM = {"model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json"}
-ROWS = f"BASE = {BASE!r}" + """
+ROWS = (
+    f"BASE = {BASE!r}"
+    + """
 import json, os, sys
 import numpy as np
 import torch
@@ -73,6 +75,7 @@ def answer(model):
 def tell(**told):
     print(json.dumps(told))
 """
+)
 OPEN = """
 import json, sys
 import numpy as np

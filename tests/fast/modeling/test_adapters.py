@@ -404,10 +404,10 @@ def test_one_class_is_no_classifier(base_folder):
 
 
 def test_a_foreign_base_is_refused(tmp_path):
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import BloomConfig, BloomForCausalLM
 
-    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20)).save_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match="is a GPT2LMHeadModel, no unit language model"):
+    BloomForCausalLM(BloomConfig(n_layer=1, n_head=2, hidden_size=8, vocab_size=20)).save_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match="is a BloomForCausalLM, no unit language model"):
         SpeechPromptForAudioClassification.from_base(tmp_path, NAMES)
 
 

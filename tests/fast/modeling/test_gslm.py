@@ -243,3 +243,13 @@ def test_the_separator_replaces_the_input_row_only(lm):
     alone[0, -1] = separator
     by_hand = lm(inputs_embeds=alone * HIDDEN_SIZE**0.5).logits
     assert (prompted - by_hand).abs().max() < 1e-5
+
+
+def test_a_new_model_starts_as_in_fairseq():
+    torch.manual_seed(0)
+    layer = GSLMForCausalLM(GSLMConfig(hidden_size=256, num_hidden_layers=1, num_attention_heads=4)).model.layers[0]
+    # Standard deviation of Xavier's uniform distribution: gain · sqrt(2 / (fan_in + fan_out)).
+    for name, gain in (("q_proj", 2**-0.5), ("k_proj", 2**-0.5), ("v_proj", 2**-0.5), ("out_proj", 1.0)):
+        projection = getattr(layer.self_attn, name)
+        assert float(projection.weight.detach().std()) == pytest.approx(gain * (2 / 512) ** 0.5, rel=0.02)
+        assert not projection.bias.any()

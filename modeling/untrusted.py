@@ -240,6 +240,10 @@ def _check_kinds(values: Mapping[str, Any], name: str) -> None:
     seed = values.get("seed")
     if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**63):
         raise refuse("seed", "a whole number from 0 to 2^63 - 1")
+    for key in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        token = values.get(key)
+        if token is not None and (type(token) is not int or not 0 <= token < _LIMITS["vocab_size"]):
+            raise refuse(key, "a token id")
     activation = values.get("activation_function")
     if activation is not None and activation not in ACT2FN:
         raise refuse("activation_function", "one that transformers knows")

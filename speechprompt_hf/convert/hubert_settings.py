@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConversionError
-from .fairseq_settings import _flag, _get, _rate, _short, _size
+from .fairseq_values import get_flag, get_rate, get_setting, get_size, shortened
 
 __all__ = ["ConvLayer", "HubertSettings", "read_hubert_settings"]
 
@@ -108,26 +108,26 @@ def read_hubert_settings(content: dict[str, Any], name: str) -> HubertSettings:
         ConversionError: they are absent, impossible, or those of another architecture.
     """
     node, task = _nodes(content, name)
-    architecture = _get(node, "_name", None) or _get(node, "arch", None)
+    architecture = get_setting(node, "_name", None) or get_setting(node, "arch", None)
     if architecture != "hubert":
         raise ConversionError(
-            f"{name} says architecture {_short(architecture)} instead of 'hubert'",
+            f"{name} says architecture {shortened(architecture)} instead of 'hubert'",
             hint="pretrained HuBERT encoders are converted, fine-tuned ones and wav2vec 2.0 are not",
         )
     for key, (wanted, meaning) in _FIXED.items():
-        if (value := _get(node, key, wanted)) not in (wanted, None):
-            raise ConversionError(f"{name} has {key} {_short(value)}: {meaning}", hint="HuBERT has no such thing")
-    sizes = {key: _size(node, f"encoder_{key}", limit, name) for key, limit in _LIMITS.items()}
+        if (value := get_setting(node, key, wanted)) not in (wanted, None):
+            raise ConversionError(f"{name} has {key} {shortened(value)}: {meaning}", hint="HuBERT has no such thing")
+    sizes = {key: get_size(node, f"encoder_{key}", limit, name) for key, limit in _LIMITS.items()}
     groups = _with_default(node, "conv_pos_groups", 16, 65_536, name)
     for key, divisor in (("encoder_attention_heads", sizes["attention_heads"]), ("conv_pos_groups", groups)):
         if sizes["embed_dim"] % divisor:
             raise ConversionError(
                 f"{name} has encoder_embed_dim {sizes['embed_dim']}, which {divisor} {key} do not divide"
             )
-    rate = _get(task, "sample_rate", _SAMPLING_RATE)
+    rate = get_setting(task, "sample_rate", _SAMPLING_RATE)
     if rate != _SAMPLING_RATE:
-        raise ConversionError(f"{name} has sample_rate {_short(rate)}", hint=f"{_SAMPLING_RATE} is known")
-    conv_layers = _conv_layers(_get(node, "conv_feature_layers", _DEFAULT_CONVOLUTIONS), name)
+        raise ConversionError(f"{name} has sample_rate {shortened(rate)}", hint=f"{_SAMPLING_RATE} is known")
+    conv_layers = _conv_layers(get_setting(node, "conv_feature_layers", _DEFAULT_CONVOLUTIONS), name)
     if conv_layers[-1].size == sizes["embed_dim"]:
         raise ConversionError(
             f"{name} has convolutions and layers of one width, {sizes['embed_dim']}: no projection is between them",
@@ -140,30 +140,30 @@ def read_hubert_settings(content: dict[str, Any], name: str) -> HubertSettings:
         num_heads=sizes["attention_heads"],
         activation=_choice(node, "activation_fn", "gelu", ("gelu", "relu"), name),
         conv_layers=conv_layers,
-        conv_bias=_flag(node, "conv_bias", False, name),
+        conv_bias=get_flag(node, "conv_bias", False, name),
         conv_norm={"default": "group", "layer_norm": "layer"}[
             _choice(node, "extractor_mode", "default", ("default", "layer_norm"), name)
         ],
-        is_pre_norm=_flag(node, "layer_norm_first", False, name),
+        is_pre_norm=get_flag(node, "layer_norm_first", False, name),
         position_kernel=_with_default(node, "conv_pos", 128, 100_000, name),
         position_groups=groups,
-        has_position_batch_norm=_flag(node, "conv_pos_batch_norm", False, name),
-        normalizes_input=_flag(task, "normalize", False, name),
-        dropout=_rate(node, "dropout", 0.1, name),
-        attention_dropout=_rate(node, "attention_dropout", 0.1, name),
-        activation_dropout=_rate(node, "activation_dropout", 0.0, name),
-        input_dropout=_rate(node, "dropout_input", 0.0, name),
-        layerdrop=_rate(node, "encoder_layerdrop", 0.0, name),
+        has_position_batch_norm=get_flag(node, "conv_pos_batch_norm", False, name),
+        normalizes_input=get_flag(task, "normalize", False, name),
+        dropout=get_rate(node, "dropout", 0.1, name),
+        attention_dropout=get_rate(node, "attention_dropout", 0.1, name),
+        activation_dropout=get_rate(node, "activation_dropout", 0.0, name),
+        input_dropout=get_rate(node, "dropout_input", 0.0, name),
+        layerdrop=get_rate(node, "encoder_layerdrop", 0.0, name),
     )
 
 
 def _nodes(content: dict[str, Any], name: str) -> tuple[Any, Any]:
     """The model's and the task's settings: parts of `cfg`, or both in `args`."""
     cfg, args = content.get("cfg"), content.get("args")
-    model = _get(cfg, "model", None)
-    if any(_get(model, key, None) is not None for key in ("_name", "arch", "encoder_embed_dim")):
-        return model, _get(cfg, "task", None)
-    if any(_get(args, key, None) is not None for key in ("arch", "encoder_embed_dim")):
+    model = get_setting(cfg, "model", None)
+    if any(get_setting(model, key, None) is not None for key in ("_name", "arch", "encoder_embed_dim")):
+        return model, get_setting(cfg, "task", None)
+    if any(get_setting(args, key, None) is not None for key in ("arch", "encoder_embed_dim")):
         return args, args
     raise ConversionError(
         f"{name} says nothing about its model: neither args nor cfg.model has a name or encoder_embed_dim",
@@ -179,7 +179,7 @@ def _conv_layers(value: Any, name: str) -> tuple[ConvLayer, ...]:
         match = _TERM.fullmatch(term)
         if match is None:
             raise ConversionError(
-                f"{name} has conv_feature_layers {_short(value)}",
+                f"{name} has conv_feature_layers {shortened(value)}",
                 hint="lists of (size, kernel, stride), joined by + and repeated by *, are known",
             )
         triples = [tuple(map(int, re.findall(r"\d+", triple))) for triple in re.findall(_TRIPLE, match[2])]
@@ -194,11 +194,11 @@ def _conv_layers(value: Any, name: str) -> tuple[ConvLayer, ...]:
 
 
 def _choice(node: Any, key: str, default: str, known: tuple[str, ...], name: str) -> str:
-    value = _get(node, key, default)
+    value = get_setting(node, key, default)
     if not isinstance(value, str) or value not in known:
-        raise ConversionError(f"{name} has {key} {_short(value)}", hint=f"{' and '.join(known)} are known")
+        raise ConversionError(f"{name} has {key} {shortened(value)}", hint=f"{' and '.join(known)} are known")
     return value
 
 
 def _with_default(node: Any, key: str, default: int, limit: int, name: str) -> int:
-    return default if _get(node, key, None) is None else _size(node, key, limit, name)
+    return default if get_setting(node, key, None) is None else get_size(node, key, limit, name)

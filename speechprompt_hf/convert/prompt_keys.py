@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..core.vocabulary import SPECIAL_TOKENS
 from .errors import ConversionError
-from .fairseq_settings import _get
+from .fairseq_values import get_setting
 from .torch_names import LazyTensor
 
 __all__ = ["MAX_TENSORS", "BaseSizes", "PromptPlan", "plan_prompt"]
@@ -200,8 +200,8 @@ def _plan_separator(
 def _uses_separator(content: Mapping[Any, Any]) -> bool | None:
     """`use_sep_token` of the settings, wherever the version of fairseq kept them; `None` where nothing is said."""
     cfg = content.get("cfg")
-    for node in (_get(cfg, "model", None), cfg, content.get("args")):
-        value = _get(node, "use_sep_token", None)
+    for node in (get_setting(cfg, "model", None), cfg, content.get("args")):
+        value = get_setting(node, "use_sep_token", None)
         if isinstance(value, bool):
             return value
     return None

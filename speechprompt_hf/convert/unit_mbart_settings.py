@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConversionError
-from .fairseq_settings import _flag, _get, _model_node, _rate, _short, _size
+from .fairseq_values import get_flag, get_rate, get_setting, get_size, model_node, shortened
 
 __all__ = ["UnitMBartSettings", "read_unit_mbart_settings"]
 
@@ -101,20 +101,20 @@ def read_unit_mbart_settings(content: dict[str, Any], name: str) -> UnitMBartSet
     Raises:
         ConversionError: they are absent, impossible, or those of another architecture.
     """
-    node = _model_node(content, name)
-    architecture = _get(node, "arch", _get(node, "_name", None))
+    node = model_node(content, name)
+    architecture = get_setting(node, "arch", get_setting(node, "_name", None))
     if architecture not in _ARCHITECTURES:
         raise ConversionError(
-            f"{name} says architecture {_short(architecture)} instead of mbart_large",
+            f"{name} says architecture {shortened(architecture)} instead of mbart_large",
             hint=f"known are {', '.join(_ARCHITECTURES)}; decoder-only models are converted with convert gslm",
         )
     for key, (wanted, meaning) in _FIXED.items():
-        if _flag(node, key, wanted, name) is not wanted:
+        if get_flag(node, key, wanted, name) is not wanted:
             raise ConversionError(f"{name} has {key} {not wanted}: {meaning}", hint="a Unit mBART has no such thing")
-    if _get(node, "adaptive_softmax_cutoff", None) is not None:
+    if get_setting(node, "adaptive_softmax_cutoff", None) is not None:
         raise ConversionError(f"{name} has adaptive_softmax_cutoff: an adaptive output head")
-    encoder = {key: _size(node, f"encoder_{key}", limit, name) for key, limit in _LIMITS.items()}
-    decoder = {key: _size(node, f"decoder_{key}", limit, name) for key, limit in _LIMITS.items()}
+    encoder = {key: get_size(node, f"encoder_{key}", limit, name) for key, limit in _LIMITS.items()}
+    decoder = {key: get_size(node, f"decoder_{key}", limit, name) for key, limit in _LIMITS.items()}
     for key in ("embed_dim", "ffn_embed_dim", "attention_heads"):
         if encoder[key] != decoder[key]:
             raise ConversionError(f"{name} has encoder_{key} {encoder[key]} and decoder_{key} {decoder[key]}")
@@ -123,12 +123,16 @@ def read_unit_mbart_settings(content: dict[str, Any], name: str) -> UnitMBartSet
             f"{name} has encoder_embed_dim {encoder['embed_dim']}, which {encoder['attention_heads']} "
             "encoder_attention_heads do not divide"
         )
-    activation = _get(node, "activation_fn", "gelu")
+    activation = get_setting(node, "activation_fn", "gelu")
     if activation not in ("relu", "gelu"):
-        raise ConversionError(f"{name} has activation_fn {_short(activation)}", hint="relu and gelu are known")
-    task = _get(_get(content, "cfg", None), "task", None)
-    task = node if _get(task, "_name", _ABSENT) is _ABSENT and _get(task, "langs", _ABSENT) is _ABSENT else task
-    task_name = _get(task, "_name", None) if task is not node else _get(node, "task", None)
+        raise ConversionError(f"{name} has activation_fn {shortened(activation)}", hint="relu and gelu are known")
+    task = get_setting(get_setting(content, "cfg", None), "task", None)
+    task = (
+        node
+        if get_setting(task, "_name", _ABSENT) is _ABSENT and get_setting(task, "langs", _ABSENT) is _ABSENT
+        else task
+    )
+    task_name = get_setting(task, "_name", None) if task is not node else get_setting(node, "task", None)
     return UnitMBartSettings(
         architecture=architecture,
         place="args" if node is content.get("args") else "cfg",
@@ -138,23 +142,23 @@ def read_unit_mbart_settings(content: dict[str, Any], name: str) -> UnitMBartSet
         num_decoder_layers=decoder["layers"],
         num_heads=encoder["attention_heads"],
         activation=activation,
-        scales_embedding=not _flag(node, "no_scale_embedding", architecture.startswith("bart"), name),
+        scales_embedding=not get_flag(node, "no_scale_embedding", architecture.startswith("bart"), name),
         normalizes_before=_normalizes_before(node, name),
         max_positions=_same_positions(node, name),
-        dropout=_rate(node, "dropout", 0.1, name),
-        attention_dropout=_rate(node, "attention_dropout", 0.0, name),
-        activation_dropout=_rate(node, "activation_dropout", 0.0, name),
+        dropout=get_rate(node, "dropout", 0.1, name),
+        attention_dropout=get_rate(node, "attention_dropout", 0.0, name),
+        activation_dropout=get_rate(node, "activation_dropout", 0.0, name),
         task=task_name if isinstance(task_name, str) else None,
         languages=_languages(task, name),
         has_language_tokens=task_name == "translation_from_pretrained_bart"
-        or _flag(task, "add_lang_token", task_name is None, name),
+        or get_flag(task, "add_lang_token", task_name is None, name),
         noise=_noise(task),
     )
 
 
 def _normalizes_before(node: Any, name: str) -> bool | None:
     keys = ("encoder_normalize_before", "decoder_normalize_before")
-    found = {key: _flag(node, key, False, name) for key in keys if _get(node, key, _ABSENT) is not _ABSENT}
+    found = {key: get_flag(node, key, False, name) for key in keys if get_setting(node, key, _ABSENT) is not _ABSENT}
     if len(set(found.values())) > 1:
         raise ConversionError(f"{name} has {keys[0]} {found[keys[0]]} and {keys[1]} {found[keys[1]]}")
     return next(iter(found.values()), None)
@@ -163,7 +167,7 @@ def _normalizes_before(node: Any, name: str) -> bool | None:
 def _same_positions(node: Any, name: str) -> int | None:
     found = {}
     for key in ("max_source_positions", "max_target_positions"):
-        if type(value := _get(node, key, None)) is int:
+        if type(value := get_setting(node, key, None)) is int:
             found[key] = value
     if len(set(found.values())) > 1:
         raise ConversionError(
@@ -175,14 +179,14 @@ def _same_positions(node: Any, name: str) -> int | None:
 
 
 def _languages(task: Any, name: str) -> tuple[str, ...] | None:
-    value = _get(task, "langs", None)
+    value = get_setting(task, "langs", None)
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip() or value.count(",") >= _MAX_LANGUAGES:
-        raise ConversionError(f"{name} has langs {_short(value)}", hint="a list of names with commas between them")
+        raise ConversionError(f"{name} has langs {shortened(value)}", hint="a list of names with commas between them")
     return tuple(part.strip() for part in value.split(","))
 
 
 def _noise(task: Any) -> dict[str, Any]:
-    found = {key: _get(task, key, None) for key in _NOISE}
+    found = {key: get_setting(task, key, None) for key in _NOISE}
     return {key: value for key, value in found.items() if isinstance(value, int | float) or type(value) is str}

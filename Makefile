@@ -5,7 +5,7 @@ WORK ?= runs
 INTENTS = $(DATA)/units/fluent_speech_commands/hubert100/train.parquet
 
 .DEFAULT_GOAL := help
-.PHONY: help lint types test slow bench notebooks pictures backbone
+.PHONY: help lint types test slow parity bench notebooks pictures backbone
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ test:  ## the default tests: a few minutes, offline
 
 slow:  ## the long tests: training, two processes, wheels, README, notebooks
 	$(PYTHON) -m pytest -m slow
+
+parity:  ## converted models against fairseq itself, in an environment of its own (WORK/fairseq)
+	test -d $(WORK)/fairseq || $(PYTHON) -m venv $(WORK)/fairseq
+	$(WORK)/fairseq/bin/pip install -q torch==2.13.0 fairseq-fixed -e ".[test,quickstart]"
+	$(WORK)/fairseq/bin/pip uninstall -q -y torchaudio  # brought by fairseq, and broken beside a CPU build of torch
+	$(WORK)/fairseq/bin/python -m pytest -m "slow or not slow" tests/oracle/convert
 
 bench:  ## every benchmark, one after the other, on the speech in DATA; working files go to WORK
 	$(PYTHON) benchmarks/import_time.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from ..core.digest import sha256_of_json, sha256_of_tensors
 from ..core.embedded import DEFAULT_BASE, resolve_base
-from ..core.errors import AdapterError, FingerprintMismatchError
+from ..core.errors import AdapterError, FingerprintMismatchError, SpeechPromptError
 from ..core.locations import looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
 from .adapter_files import HUB_KEYS, find_file
@@ -102,23 +103,35 @@ def _check_claims(name: str, values: dict[str, Any], hub: dict[str, Any]) -> boo
     Returns:
         `bool`: whether the configuration is that of an encoder-decoder model.
     """
+    if not values:  # transformers says what is missing
+        return False
     kind = base_class(values.get("model_type"))
     if kind is None:
-        return values.get("is_encoder_decoder") is True
+        raise AdapterError(
+            f"the base {name} is of model_type {values.get('model_type')!r}, no unit language model of this package",
+            hint=f"prompts need a model whose model_type is one of {', '.join(base_types())}",
+        )
     check_config_values(values, name)
     weights = weight_files(name, hub)
     if weights:
-        check_base_header(weights, _expected_shapes(values), name)
+        check_base_header(weights, _expected_shapes(values, kind, name), name)
     return kind.peft_task_type == "SEQ_2_SEQ_LM"
 
 
-def _expected_shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(values: dict[str, Any], kind: type[UnitLanguageModel], name: str) -> dict[str, tuple[int, ...]]:
     """Name → shape of the weights of a base, without making them."""
-    kind = base_class(values["model_type"])
-    assert kind is not None and kind.config_class is not None
-    config = kind.config_class.from_dict(values)
-    with torch.device("meta"):
-        model = kind(config)
+    assert kind.config_class is not None
+    try:
+        config = kind.config_class.from_dict(values)
+        with torch.device("meta"):
+            model = kind(config)
+    except SpeechPromptError:
+        raise
+    # A stranger's values fail in whatever way the layers made of them fail.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise AdapterError(
+            f"config.json of {name} describes no model: {error}"[:300], hint="it is damaged: save or copy it again"
+        ) from error
     optional = ("lm_head.weight",) if config.tie_word_embeddings else ()
     return {
         key: tuple(tensor.shape)
@@ -135,12 +148,17 @@ def base_fingerprint(lm: UnitLanguageModel) -> dict[str, Any]:
         and scaling of the configuration, and `dtype`, the precision that the weights had.
     """
     # Counts what is written into a parameter in place; it is kept when the model moves or is rounded.
-    version = sum(parameter._version for parameter in lm.parameters())
+    current = (sum(parameter._version for parameter in lm.parameters()), _function(lm))
     stamp, known = getattr(lm, _DIGEST, (None, {}))
-    if stamp != version:
+    if stamp != current:
         known = {"weights": _digest(lm, lm.dtype), "dtype": str(lm.dtype).removeprefix("torch.")}
-        setattr(lm, _DIGEST, (version, known))
+        setattr(lm, _DIGEST, (current, known))
     return dict(known)
+
+
+def _function(lm: UnitLanguageModel) -> dict[str, Any]:
+    """What the configuration says of the function that the weights compute."""
+    return {name: deepcopy(getattr(lm.config, name)) for name in lm.function_fields}
 
 
 def base_vocabulary(base: str | os.PathLike[str] | nn.Module) -> UnitVocabulary | None:
@@ -160,8 +178,7 @@ def _digest(lm: UnitLanguageModel, dtype: torch.dtype) -> str:
     }
     if not lm.config.tie_word_embeddings:
         weights["lm_head.weight"] = lm.lm_head.weight.to(dtype)
-    function = {name: getattr(lm.config, name) for name in lm.function_fields}
-    return sha256_of_json({"weights": sha256_of_tensors(weights), **function})
+    return sha256_of_json({"weights": sha256_of_tensors(weights), **_function(lm)})
 
 
 def check_base(lm: UnitLanguageModel, recorded: dict[str, Any] | None, name: str) -> None:

@@ -237,6 +237,8 @@ def _check_kinds(values: Mapping[str, Any], name: str) -> None:
         value = values.get(key)
         if value is not None and (not isinstance(value, int | float) or not math.isfinite(value)):
             raise refuse(key, "a finite number")
+        if value is not None and key.endswith("dropout") and not 0 <= value <= 1:
+            raise refuse(key, "a share from 0 to 1")
     seed = values.get("seed")
     if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**63):
         raise refuse("seed", "a whole number from 0 to 2^63 - 1")
@@ -245,7 +247,7 @@ def _check_kinds(values: Mapping[str, Any], name: str) -> None:
         if token is not None and (type(token) is not int or not 0 <= token < _LIMITS["vocab_size"]):
             raise refuse(key, "a token id")
     activation = values.get("activation_function")
-    if activation is not None and activation not in ACT2FN:
+    if activation is not None and not (isinstance(activation, str) and activation in ACT2FN):
         raise refuse("activation_function", "one that transformers knows")
 
 

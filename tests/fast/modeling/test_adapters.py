@@ -407,7 +407,7 @@ def test_a_foreign_base_is_refused(tmp_path):
     from transformers import BloomConfig, BloomForCausalLM
 
     BloomForCausalLM(BloomConfig(n_layer=1, n_head=2, hidden_size=8, vocab_size=20)).save_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match="is a BloomForCausalLM, no unit language model"):
+    with pytest.raises(AdapterError, match="is of model_type 'bloom', no unit language model"):
         SpeechPromptForAudioClassification.from_base(tmp_path, NAMES)
 
 

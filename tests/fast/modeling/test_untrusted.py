@@ -152,6 +152,8 @@ def test_a_base_of_pickled_weights_is_refused(saved, adapter, tmp_path):
         {"num_hidden_layers": 10**9},
         {"intermediate_size": 99},
         {"activation_function": "nope"},
+        {"activation_function": []},
+        {"dropout": 7.0},
         {"pad_token_id": "1"},
         {"eos_token_id": -1},
         {"_attn_implementation": "evil/k"},

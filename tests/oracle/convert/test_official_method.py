@@ -233,3 +233,5 @@ def test_unrestricted_decoding(case, ours, stock, record_property):
                 num_known += 1
                 assert case.sequences[index] == tokens
     record_property("utterances with a label sequence of 200", num_known)
+    if case.linear and not num_known:
+        pytest.skip("upstream's loop says no label sequence on these weights: nothing was compared")

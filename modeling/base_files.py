@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers.utils.hub import extract_commit_hash
@@ -14,7 +15,9 @@ from .stock_unit_lm_weights import StockWeights, load_wrapped, open_safetensors
 from .unit_causal_lm_families import FAMILIES
 from .untrusted import check_config_values, read_config_file
 
-__all__ = ["load_stock_base", "weight_files"]
+__all__ = ["load_stock_base", "shard_names", "weight_files"]
+
+_INDEX = "model.safetensors.index.json"
 
 
 def weight_files(name: str, hub: dict[str, Any]) -> list[str]:
@@ -25,17 +28,47 @@ def weight_files(name: str, hub: dict[str, Any]) -> list[str]:
         hub (`dict`): where and how files are found.
 
     Raises:
-        AdapterError: the index of the shards is damaged, or the Hub cannot be reached.
+        AdapterError: the index of the shards is damaged, a shard is missing, or the Hub cannot be reached.
     """
     whole = find_file(name, "model.safetensors", what="the base", **hub)
     if whole is not None:
         return [whole]
-    index = find_file(name, "model.safetensors.index.json", what="the base", **hub)
-    parts = read_config_file(index).get("weight_map") if index is not None else {}
-    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
-        raise AdapterError(f"weight_map in model.safetensors.index.json of {name} is no object of file names")
-    found = [find_file(name, part, what="the base", **hub) for part in sorted(set(parts.values()))]
-    return [path for path in found if path is not None]
+    index = find_file(name, _INDEX, what="the base", **hub)
+    if index is None:
+        return []
+    found: list[str] = []
+    for part in shard_names(read_config_file(index), ".safetensors", f"{_INDEX} of {name}"):
+        path = find_file(name, part, what="the base", **hub)
+        if path is None:
+            raise AdapterError(f"{name} lacks {part}, which {_INDEX} names", hint="download or copy it completely")
+        found.append(path)
+    return found
+
+
+def shard_names(index: Mapping[str, Any], suffix: str, name: str) -> list[str]:
+    """Names of the files that an index of shards lists; none leaves the folder that the index is in.
+
+    Args:
+        index (`Mapping`): the content of the index.
+        suffix (`str`): that every name must have.
+        name (`str`): of the index, for the message.
+
+    Returns:
+        `list[str]`: sorted, each once.
+
+    Raises:
+        AdapterError: there is no `weight_map`, or something in it is no plain file name of that suffix.
+    """
+    parts = index.get("weight_map")
+    found: list[Any] = list(parts.values()) if isinstance(parts, dict) else [None]
+    for part in found:
+        # A drive or stream of Windows is a path, too.
+        if not isinstance(part, str) or not part.endswith(suffix) or part == suffix or set(part) & set("/\\:\0"):
+            raise AdapterError(
+                f"weight_map in {name} is no object of file names: {str(part)[:60]!r}",
+                hint=f"plain names that end in {suffix}; the index is damaged or hostile",
+            )
+    return sorted(set(found))
 
 
 def load_stock_base(
@@ -77,5 +110,7 @@ def load_stock_base(
 def _not_as_it_is(name: str, what: str) -> AdapterError:
     return AdapterError(
         f"{name} {what}, so it is no base as it is",
-        hint="make one of it: speechprompt_hf.convert.causal_lm.wrap_causal_lm(folder, new_folder, unit_offset=…)",
+        hint="make one of it: speechprompt_hf.convert.causal_lm.wrap_causal_lm(folder, new_folder, unit_offset=…); "
+        "speechprompt train --base and push-base take a folder as it is once its config.json has the offset (the "
+        "token of unit 0) and its weights are safetensors",
     )

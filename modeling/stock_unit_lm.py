@@ -42,9 +42,10 @@ class StockUnitLM:
         prefix (`str`): before the names of its weights.
         unit_offset (`int`): token of unit 0; those of the others follow.
         num_units (`int`): units.
-        start_token_id (`int`, *optional*): the token before the first unit, and after the last; without it the model
-            was trained on units alone.
+        start_token_id (`int`, *optional*): the token before the first unit; without it the model was trained on units
+            alone.
         pad_token_id (`int`, *optional*): the padding.
+        end_token_id (`int`, *optional*): the token after the last unit; `None` where that is `start_token_id`.
         offset_from (`str`): where the offset was read.
     """
 
@@ -56,6 +57,7 @@ class StockUnitLM:
     start_token_id: int | None
     pad_token_id: int | None
     offset_from: str
+    end_token_id: int | None = None
 
     @property
     def family(self) -> CausalLMFamily:
@@ -80,8 +82,8 @@ class StockUnitLM:
     @property
     def num_rows_needed(self) -> int:
         """Rows that embedding and output head must have at least."""
-        tokens = [token for token in (self.start_token_id, self.pad_token_id) if token is not None]
-        return max([self.unit_offset + self.num_units, *(token + 1 for token in tokens)])
+        tokens = (self.start_token_id, self.pad_token_id, self.end_token_id)
+        return max([self.unit_offset + self.num_units, *(token + 1 for token in tokens if token is not None)])
 
 
 def is_stock_unit_lm(values: Mapping[str, Any]) -> bool:
@@ -159,7 +161,7 @@ def _slamkit(
     num_units: int | None,
     start_token_id: int | None,
 ) -> StockUnitLM:
-    """slamkit: units follow the special tokens, a sequence is `<S>`, units, `<S>`."""
+    """slamkit: units follow the special tokens, a sequence is `<S>`, units, `<S>`; the end may be another token."""
     inner = values.get("base_config")
     if not isinstance(inner, dict):
         raise ConfigurationError(f"config.json of {name} has no base_config", hint="save the model with slamkit again")
@@ -167,6 +169,7 @@ def _slamkit(
     config = _stock_config({**inner, **shared}, name)
     bos = said.get("bos_eos_token_id", inner.get("bos_token_id", values.get("bos_token_id")))
     pad = said.get("pad_token_id", inner.get("pad_token_id", values.get("pad_token_id")))
+    eos = said.get("bos_eos_token_id", inner.get("eos_token_id", values.get("eos_token_id")))
     source = "special tokens in config.json" if not said else TOKENISER_FILE
     if start_token_id is not None and bos not in (None, start_token_id):
         raise ConfigurationError(f"start_token_id is {start_token_id}, but {name} says {bos}")
@@ -178,9 +181,15 @@ def _slamkit(
         )
     start = _token(bos, "bos_token_id", name)
     padding = None if pad is None else _token(pad, "pad_token_id", name)
-    read = start + 1 if padding is None else max(start, padding) + 1
+    end = start if eos is None else _token(eos, "eos_token_id", name)
+    read = max(start, end, start if padding is None else padding) + 1
     if unit_offset is not None and padding is not None and unit_offset != read:
         raise ConfigurationError(f"unit_offset is {unit_offset}, but the {source} of {name} make it {read}")
+    if end >= config.vocab_size:
+        raise ConfigurationError(
+            f"eos_token_id of {name} is {end}, but vocab_size is {config.vocab_size}",
+            hint="write the unit model's own token into config.json, or put slamkit's tokeniser_config.json beside it",
+        )
     offset = _token(read if unit_offset is None else unit_offset, "unit_offset", name)
     rows = config.vocab_size - offset
     return StockUnitLM(
@@ -192,6 +201,7 @@ def _slamkit(
         start_token_id=start,
         pad_token_id=padding,
         offset_from=source,
+        end_token_id=None if end == start else end,
     )
 
 

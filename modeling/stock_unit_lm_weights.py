@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,11 +43,18 @@ class StockTensor:
         key (`str`): its name in the file.
         shape (`tuple[int, ...]`): its shape.
         read (`Callable`): reads it.
+        read_rows (`Callable`, *optional*): reads its rows from one index up to, and without, another; where it is
+            missing the whole is read for them.
     """
 
     key: str
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
+    read_rows: Callable[[int, int], Tensor] | None = None
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """The rows from `first` up to, and without, `end`."""
+        return self.read()[first:end] if self.read_rows is None else self.read_rows(first, end)
 
 
 def wrapped_config(stock: StockUnitLM) -> UnitCausalLMConfig:
@@ -126,17 +135,15 @@ class StockWeights:
         stock = self.stock
         if part == _EMBEDDING:
             if not stock.projects:
-                return StockTensor(part, shape, lambda: _in_our_order(embedding.read(), stock))
+                return StockTensor(part, shape, lambda: _in_our_order(embedding, stock))
             project_in = self._take("decoder.project_in.weight", (shape[1], stock.embedding_width))
-            return StockTensor(
-                part, shape, lambda: _in_our_order(embedding.read(), stock) @ project_in.read().float().T
-            )
+            return StockTensor(part, shape, lambda: _in_our_order(embedding, stock) @ project_in.read().float().T)
         if part == _HEAD:
             head = embedding if stock.is_tied else self._matrix(f"{self.family.head}.weight")
             if not stock.projects:
-                return StockTensor(part, shape, lambda: _in_our_order(head.read(), stock))
+                return StockTensor(part, shape, lambda: _in_our_order(head, stock))
             project_out = self._take("decoder.project_out.weight", (stock.embedding_width, shape[1]))
-            return StockTensor(part, shape, lambda: _in_our_order(head.read(), stock) @ project_out.read().float())
+            return StockTensor(part, shape, lambda: _in_our_order(head, stock) @ project_out.read().float())
         return self._take(part.removeprefix(_BACKBONE), shape)
 
     def _matrix(self, plain: str) -> StockTensor:
@@ -170,7 +177,7 @@ class StockWeights:
             if plain in self._used:
                 continue
             if plain == f"{self.family.head}.weight":
-                if tensor.shape != embedding.shape or not torch.equal(tensor.read(), embedding.read()):
+                if tensor.shape != embedding.shape or _digest(tensor) != _digest(embedding):
                     raise ConfigurationError(
                         f"{tensor.key} in {self.name} differs from {embedding.key}, though config.json says that they "
                         "are one",
@@ -187,15 +194,23 @@ class StockWeights:
         return left
 
 
-def _in_our_order(matrix: Tensor, stock: StockUnitLM) -> Tensor:
+def _digest(tensor: StockTensor) -> str:
+    """Of a tensor's type and bytes: two that are compared are never in memory at once."""
+    values = tensor.read().contiguous()
+    content: Any = values.view(torch.uint8).numpy()
+    return f"{values.dtype} {hashlib.sha256(content).hexdigest()}"
+
+
+def _in_our_order(matrix: StockTensor, stock: StockUnitLM) -> Tensor:
     """Rows of `<s>`, `<pad>`, `</s>`, `<unk>` and the units, in float32."""
-    units = matrix[stock.unit_offset : stock.unit_offset + stock.num_units].float()
+    units = matrix.rows(stock.unit_offset, stock.unit_offset + stock.num_units).float()
     mean = units.mean(0)
 
     def row(token: int | None) -> Tensor:
-        return mean if token is None else matrix[token].float()
+        return mean if token is None else matrix.rows(token, token + 1)[0].float()
 
-    special = [row(stock.start_token_id), row(stock.pad_token_id), row(stock.start_token_id), mean]
+    start, end = stock.start_token_id, stock.end_token_id
+    special = [row(start if end is None else end), row(stock.pad_token_id), row(start), mean]
     return torch.cat([torch.stack(special), units])
 
 
@@ -219,11 +234,12 @@ def open_safetensors(paths: Sequence[str]) -> Iterator[dict[str, StockTensor]]:
                 raise ConfigurationError(
                     f"{path} cannot be read: {error}"[:300], hint="it is damaged: copy or download it again"
                 ) from error
-            tensors |= {
-                key: StockTensor(key, shape, lambda file=file, key=key: file.get_tensor(key))  # type: ignore[misc]
-                for key, shape in shapes.items()
-            }
+            tensors |= {key: _lazy(file, key, shape) for key, shape in shapes.items()}
         yield tensors
+
+
+def _lazy(file: Any, key: str, shape: tuple[int, ...]) -> StockTensor:
+    return StockTensor(key, shape, lambda: file.get_tensor(key), lambda first, end: file.get_slice(key)[first:end])
 
 
 @torch.no_grad()

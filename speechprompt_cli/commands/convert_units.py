@@ -73,8 +73,9 @@ def base(
 ) -> None:
     """Join a converted language model and a processor to a base: what train takes as --base.
 
-    Nothing in a language model says which units it was trained on: convert --list says what belongs together. From
-    then on units of another encoder or quantizer are refused.
+    A language model that was converted by a name of the list is refused with a processor of other units. Of any other
+    nothing says which units it was trained on: convert --list says what belongs together. From then on units of
+    another encoder or quantizer are refused.
     """
     check_new(destination)
     with working():

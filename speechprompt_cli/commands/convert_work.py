@@ -127,15 +127,17 @@ def finish(
 
 
 def _remark(origin: dict[str, Any]) -> None:
-    """What is known of a downloaded file."""
+    """What is known of downloaded files."""
     if "url" not in origin:
         return
     how = {
         "sha256": "has the SHA-256 that is pinned or recorded",
         "size": "is whole; nobody pinned its SHA-256, which is recorded now",
         "nothing": "could not be verified: neither a SHA-256 nor a size is known",
-    }[origin["verified"]]
-    note(f"{origin['file']} {how}: {origin['sha256']}")
+    }
+    for file in (origin, origin.get("companion", {})):
+        if "url" in file:
+            note(f"{file['file']} {how[file['verified']]}: {file['sha256']}")
     note(f"licence: {origin['licence'] or 'none stated by the publisher'}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
+import shutil
 import stat
 import struct
 import tarfile
@@ -16,17 +18,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any, cast
 
+from .download_errors import DiskFullError
 from .errors import ConversionError
+from .tar_headers import DAMAGED, BoundedStream, check_total, tar_headers
 
 __all__ = ["Member", "extract", "is_archive", "list_members"]
 
 _CHUNK = 2**20
 _MAX_MEMBERS = 10_000
 _MAX_BYTES = 2**35
-_MAX_HEADER = 2**20
+_LONGEST_PATH, _LONGEST_NAME = 200, 255
 _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_DAMAGED = "it is damaged: copy or download it again"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Member:
     """A regular file of an archive.
 
     Attributes:
-        path (`str`): as the archive gives it; it is only shown, never opened.
-        name (`str`): its last part.
+        path (`str`): as the archive gives it, at most 200 characters of it; it is only shown, never opened.
+        name (`str`): its last part, at most 255 characters of it.
         num_bytes (`int`): its size.
         index (`int`): its place in the archive, which tells it from others of the same path.
     """
@@ -70,14 +73,17 @@ def is_archive(path: str | Path) -> bool:
 
 
 def list_members(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> tuple[Member, ...]:
-    """The regular files of an archive; it is read to its end, so that damage shows.
+    """The regular files of an archive.
+
+    A tar is read to its end, so that damage shows. Of a zip only the directory is read: damage in one of its files
+    shows when [`extract`] compares the checksum.
 
     Args:
         path (`str | Path`): an archive as in [`is_archive`].
         max_bytes (`int`, *optional*, defaults to 32 GiB): the most that may come out of it.
 
     Raises:
-        ConversionError: it is damaged, encrypted, or holds too much.
+        ConversionError: it is damaged, or holds too much.
     """
     with _opened(Path(path), max_bytes) as archive:
         return tuple(member for member, _ in archive)
@@ -100,10 +106,12 @@ def extract(
 
     Raises:
         ConversionError: the archive is damaged, encrypted or holds too much, or a pattern fits several files.
+        DiskFullError: there is no room for the chosen files; nothing was written.
     """
     members = list_members(path, max_bytes=max_bytes)
     chosen = {role: _choose(members, patterns, str(path)) for role, patterns in wanted.items()}
     roles = {member.index: role for role, member in chosen.items() if member is not None}
+    _check_room(sum(member.num_bytes for member in members if member.index in roles), path, folder)
     found: dict[str, Path] = {}
     with _opened(Path(path), max_bytes) as archive:
         for member, open_member in archive:
@@ -141,7 +149,7 @@ def _copy(source: IO[bytes], target: Path, member: Member, archive: str) -> None
             file.write(chunk)
     if num_bytes != member.num_bytes:
         raise ConversionError(
-            f"{member.path[:100]} in {archive} has {num_bytes} bytes, announced are {member.num_bytes}", hint=_DAMAGED
+            f"{member.path[:100]} in {archive} has {num_bytes} bytes, announced are {member.num_bytes}", hint=DAMAGED
         )
 
 
@@ -179,7 +187,12 @@ def _opened(path: Path, max_bytes: int) -> Iterator[Iterator[tuple[Member, Any]]
             RuntimeError,
         ) as error:
             reason = str(error) or type(error).__name__
-            raise ConversionError(f"{path} is no whole archive: {reason}"[:300], hint=_DAMAGED) from error
+            raise ConversionError(f"{path} is no whole archive: {reason}"[:300], hint=DAMAGED) from error
+        except OSError as error:
+            # What the system says of an impossible place in the file.
+            if error.errno != errno.EINVAL:
+                raise
+            raise ConversionError(f"{path} is no whole archive: {error.strerror}", hint=DAMAGED) from error
 
 
 def _zip_members(file: IO[bytes], path: Path, max_bytes: int) -> Iterator[tuple[Member, Any]]:
@@ -192,56 +205,25 @@ def _zip_members(file: IO[bytes], path: Path, max_bytes: int) -> Iterator[tuple[
             if info.is_dir() or kind not in (0, stat.S_IFREG):
                 continue
             total += info.file_size
-            _check_total(total, max_bytes, path)
-            member = Member(info.filename, _last_name(info.filename), info.file_size, index)
-            yield member, lambda info=info: archive.open(info)
+            check_total(total, max_bytes, path)
+            yield _member(info.filename, info.file_size, index), lambda info=info: archive.open(info)
 
 
 def _tar_members(file: IO[bytes], path: Path, max_bytes: int, stack: ExitStack) -> Iterator[tuple[Member, Any]]:
     is_gzip = file.read(2) == _GZIP
     file.seek(0)
     stream: Any = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_gzip else file
-    bounded = _Bounded(stream, path, max_bytes)
+    bounded = BoundedStream(stream, path, max_bytes)
     with tarfile.open(fileobj=cast(Any, bounded), mode="r:") as archive:
-        for index, info in enumerate(archive):
+        for index, info in enumerate(tar_headers(archive, bounded)):
             _check_count(index + 1, path)
             if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
                 continue
-            _check_total(info.size, max_bytes, path)
-            yield (
-                Member(info.name, _last_name(info.name), info.size, index),
-                lambda info=info: archive.extractfile(info),
-            )
+            check_total(info.size, max_bytes, path)
+            yield _member(info.name, info.size, index), lambda info=info: archive.extractfile(info)
     # To the end, where gzip compares its checksum.
     while bounded.read(_CHUNK):
         pass
-
-
-class _Bounded:
-    """A stream that refuses to be read in pieces larger than a header, or beyond a limit.
-
-    tarfile reads the headers of long names and attributes in one piece, of a size that the archive gives.
-    """
-
-    def __init__(self, stream: Any, path: Path, max_bytes: int) -> None:
-        self.stream, self.path, self.max_bytes = stream, path, max_bytes
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_HEADER:
-            raise ConversionError(f"{self.path} has a header of {size} bytes", hint=_DAMAGED)
-        content: bytes = self.stream.read(size)
-        _check_total(self.stream.tell(), self.max_bytes, self.path)
-        return content
-
-    def seek(self, offset: int) -> int:
-        _check_total(offset, self.max_bytes, self.path)
-        return int(self.stream.seek(offset))
-
-    def tell(self) -> int:
-        return int(self.stream.tell())
-
-    def close(self) -> None:
-        """The one who opened the stream closes it."""
 
 
 def _check_count(count: int, path: Path) -> None:
@@ -249,12 +231,15 @@ def _check_count(count: int, path: Path) -> None:
         raise ConversionError(f"{path} holds more than {_MAX_MEMBERS} files", hint="unpack it and give the checkpoint")
 
 
-def _check_total(num_bytes: int, max_bytes: int, path: Path) -> None:
-    if num_bytes > max_bytes:
-        raise ConversionError(
-            f"{path} unpacks to more than {max_bytes} bytes", hint="unpack it yourself and give the checkpoint"
+def _check_room(num_bytes: int, path: str | Path, folder: str | Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise DiskFullError(
+            f"no room on the disk to unpack {path} into {folder}: {num_bytes} bytes are needed, {free} are free",
+            hint="make room, and try again",
         )
 
 
-def _last_name(path: str) -> str:
-    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+def _member(path: str, num_bytes: int, index: int) -> Member:
+    name = path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return Member(path[:_LONGEST_PATH], name[:_LONGEST_NAME], num_bytes, index)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..core.digest import sha256_of_file
 from ..core.errors import ConfigurationError
 from ..core.files import write_json, write_text
 from ..core.vocabulary import UnitVocabulary
@@ -18,7 +19,7 @@ from ..modeling.stock_unit_lm import TOKENISER_FILE, read_stock_unit_lm
 from ..modeling.stock_unit_lm_weights import StockTensor, StockWeights, unit_generation_config
 from .errors import ConversionError
 from .new_folder import new_folder
-from .stock_weights import open_stock_weights, read_stock_json
+from .stock_weights import open_stock_weights, read_stock_json, stock_weight_files
 from .weights_file import PendingTensor, write_weights
 
 __all__ = ["CONVERSION_FILE", "wrap_causal_lm"]
@@ -47,7 +48,8 @@ def wrap_causal_lm(
         source (`str | Path`): a folder with `config.json` and weights, of safetensors or `torch.save`. TWIST's
             configuration names the `offset` of units, slamkit's the special tokens before them.
         destination (`str | Path`): the new folder: `config.json`, `generation_config.json`, `model.safetensors`,
-            `dict.txt` with the units in numeric order, and `conversion.json`, which says what became of what.
+            `dict.txt` with the units in numeric order, and `conversion.json`, which says what became of what and
+            has the SHA-256 of every file of weights.
         unit_offset (`int`, *optional*): token of unit 0, where no file says it.
         num_units (`int`, *optional*): units; all tokens from the offset on by default.
         start_token_id (`int`, *optional*): the token before the first unit, where no file says it.
@@ -85,6 +87,7 @@ def wrap_causal_lm(
             write_text(target / "dict.txt", UnitVocabulary.from_num_units(stock.num_units).to_dict_txt())
             record = {
                 "source": folder.name,
+                "source_sha256": {path.name: sha256_of_file(path) for path in stock_weight_files(folder)},
                 "kind": stock.kind,
                 "architecture": stock.family.model_type,
                 "dtype": dtype,

@@ -31,6 +31,7 @@ OnProgress = Callable[[int, int | None], None]
 
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 30.0
+_ATTEMPTS_IN_ALL = 25
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Download:
 
     Attributes:
         path (`Path`): where it is.
-        url (`str`): where it came from.
+        url (`str`): where it came from; for one that was there, where its record says.
         sha256 (`str`): its digest.
         num_bytes (`int`): its size.
         verified (`str`): `"sha256"`: against a digest that was pinned, or recorded at an earlier download; `"size"`:
@@ -69,7 +70,8 @@ def download(
 
     What arrives is kept in `<target>.part`; a later call goes on there if the server can and still has the same file.
     `<target>.json` records address, digest and size: a file that is there is used again if it has the recorded digest,
-    and a file that is fetched again must have it. Processes that fetch the same file wait for each other.
+    and a file that is fetched again must have it, from whatever address. Processes that fetch the same file wait for
+    each other.
 
     Args:
         url (`str`): of the file; redirections are followed, but not from https to http.
@@ -77,7 +79,8 @@ def download(
         sha256 (`str`, *optional*): the digest that it must have.
         on_progress (`Callable`, *optional*): called with the bytes that are there and the size, `None` where the
             server gave none.
-        attempts (`int`, defaults to 4): how often in a row nothing may arrive before it is given up.
+        attempts (`int`, defaults to 4): how often in a row nothing more may arrive than ever before, until it is given
+            up. After 25 times as many attempts it is given up in any case.
         timeout (`float`, defaults to 30.0): seconds without a byte after which a connection counts as broken.
         pause (`float`, defaults to 0.5): seconds before the second attempt, doubled for each further one.
 
@@ -114,8 +117,10 @@ class _Fetch:
         self.record = Path(f"{place}.json")
         self.on_progress = on_progress or (lambda done, total: None)
         self.pinned = sha256.lower() if sha256 else None
+        # The place stands for the file: a digest counts from whatever server it was recorded.
         known = _read_record(self.record)
-        self.recorded = str(known["sha256"]) if known.get("url") == url and known.get("sha256") else None
+        self.recorded = str(known["sha256"]) if known.get("sha256") else None
+        self.recorded_url = str(known["url"]) if known.get("url") else url
         self.size: int | None = None
 
     @property
@@ -127,25 +132,29 @@ class _Fetch:
             found = sha256_of_file(self.place)
             if found == self.expected:
                 size = self.place.stat().st_size
-                self._write_record(found, size)
-                return Download(self.place, self.url, found, size, "sha256", True)
+                url = self.recorded_url if found == self.recorded else self.url
+                self._write_record(url, found, size)
+                return Download(self.place, url, found, size, "sha256", True)
         self._receive(attempts, pause)
         return self._finish()
 
     def _receive(self, attempts: int, pause: float) -> None:
         """Fill the `.part` file, with patience."""
-        failures = 0
-        with httpx2.Client(follow_redirects=True, timeout=self.timeout) as client:
+        failures, total, most = 0, 0, self._num_received()
+        hooks: Any = {"request": [self._check_encrypted]}
+        with httpx2.Client(follow_redirects=True, timeout=self.timeout, event_hooks=hooks) as client:
             while True:
-                before = self._num_received()
+                total += 1
                 try:
                     self._request(client)
                     return
                 except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
                     raise DownloadError(f"{self.url} cannot be fetched: {error}") from error
                 except (httpx2.TransportError, _BusyError) as error:
-                    failures = failures + 1 if self._num_received() <= before else 1
-                    if failures >= attempts:
+                    received = self._num_received()
+                    failures = failures + 1 if received <= most else 1
+                    most = max(most, received)
+                    if failures >= attempts or total >= attempts * _ATTEMPTS_IN_ALL:
                         raise self._given_up(error) from error
                     wait = getattr(error, "retry_after", None) or pause * 2 ** (failures - 1)
                     time.sleep(min(wait, _LONGEST_PAUSE))
@@ -158,10 +167,6 @@ class _Fetch:
         if there and mark.get("url") == self.url and mark.get("version"):
             headers |= {"Range": f"bytes={there}-", "If-Range": str(mark["version"])}
         with client.stream("GET", self.url, headers=headers) as response:
-            if self.url.startswith("https:") and response.url.scheme != "https":
-                raise DownloadError(
-                    f"{self.url} leads to {response.url.scheme}://{response.url.host}, which is not encrypted"
-                )
             start = self._check_status(response, there)
             self.size = _total_size(response, start)
             if response.status_code == 416:
@@ -179,6 +184,14 @@ class _Fetch:
                     self.on_progress(start, self.size)
         if self.size is not None and start < self.size:
             raise httpx2.ReadError("the answer ended early")
+
+    def _check_encrypted(self, request: Any) -> None:
+        """Called before every request, also those that a redirection leads to."""
+        if self.url.lower().startswith("https:") and request.url.scheme != "https":
+            raise DownloadError(
+                f"{self.url} leads to {request.url.scheme}://{request.url.host}, which is not encrypted",
+                hint="fetch the file elsewhere and give its path instead of the name",
+            )
 
     def _check_status(self, response: Any, there: int) -> int:
         """The byte at which the answer starts."""
@@ -228,10 +241,10 @@ class _Fetch:
                     hint="the server has another file, or something changed it on the way: do not use it",
                 )
             raise WrongDigestError(
-                f"{self.url} has SHA-256 {found}, an earlier download had {self.recorded}",
-                hint=f"the file was changed there; if that is as it should be, delete {self.record} and try again",
+                f"{self.url} has SHA-256 {found}, an earlier download had {self.recorded} (from {self.recorded_url})",
+                hint=f"it is another file; if that is as it should be, delete {self.record} and try again",
             )
-        self._write_record(found, size)
+        self._write_record(self.url, found, size)
         self.part.replace(self.place)
         self.part_record.unlink(missing_ok=True)
         verified: Literal["sha256", "size", "nothing"] = (
@@ -239,8 +252,8 @@ class _Fetch:
         )
         return Download(self.place, self.url, found, size, verified, False)
 
-    def _write_record(self, sha256: str, size: int) -> None:
-        write_json(self.record, {"url": self.url, "sha256": sha256, "bytes": size, "pinned": self.pinned is not None})
+    def _write_record(self, url: str, sha256: str, size: int) -> None:
+        write_json(self.record, {"url": url, "sha256": sha256, "bytes": size, "pinned": self.pinned is not None})
 
     def _num_received(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0

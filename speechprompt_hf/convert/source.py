@@ -52,7 +52,8 @@ class Source:
         checkpoint (`Path`): the weights.
         companion (`Path`, *optional*): what the kind needs beside them: a dictionary, a vocoder's settings.
         origin (`dict[str, Any]`): where they came from: `file`, `sha256`, and for a name of the catalogue `name`,
-            `url`, `licence`, `verified`.
+            `url`, `licence`, `verified`. `companion` holds `file` and `sha256` of a companion that was not in the
+            archive, and `url` and `verified` of one that was downloaded.
         entry (`CatalogueEntry`, *optional*): of the catalogue.
     """
 
@@ -91,22 +92,27 @@ def open_source(
     Raises:
         ConfigurationError: there is no such file or name, or the companion is missing.
         ConversionError: an archive is damaged or lacks the checkpoint.
-        DownloadError: of one of its kinds.
+        DownloadError: of one of its kinds; `DiskFullError` also where there is no room to unpack.
     """
     path = Path(source)
     with ExitStack() as stack:
         unpack = _Unpacking(kind, Path(scratch), stack)
         if path.exists():
-            yield _local(unpack, path, _given(companion), {})
+            yield _local(unpack, path, _given(companion))
             return
         entry = find_entry(kind, str(source))
         done = _fetch(entry.file, Path(cache_dir), server, progress)
-        origin = {"name": entry.name, "url": done.url, "licence": entry.licence, "verified": done.verified}
+        facts = {"name": entry.name, "url": done.url, "licence": entry.licence, "verified": done.verified}
         beside = _given(companion)
+        beside_origin: dict[str, Any] = {}
         if beside is None and entry.companion is not None:
-            beside = _fetch(entry.companion, Path(cache_dir), server, progress).path
-        found = _local(unpack, done.path, beside, origin)
-        yield Source(found.checkpoint, found.companion, found.origin, entry)
+            fetched = _fetch(entry.companion, Path(cache_dir), server, progress)
+            beside, beside_origin = fetched.path, {"url": fetched.url, "verified": fetched.verified}
+        found = _local(unpack, done.path, beside)
+        origin = {**found.origin, **facts}
+        if "companion" in origin:
+            origin["companion"] = {**origin["companion"], **beside_origin}
+        yield Source(found.checkpoint, found.companion, origin, entry)
 
 
 def record_origin(folder: str | Path, origin: dict[str, Any]) -> None:
@@ -143,17 +149,17 @@ class _Unpacking:
         return _unpacked(self.kind, path, Path(self.stack.enter_context(folder)))
 
 
-def _local(unpack: _Unpacking, path: Path, companion: Path | None, origin: dict[str, Any]) -> Source:
+def _local(unpack: _Unpacking, path: Path, companion: Path | None) -> Source:
     kind = unpack.kind
     if not path.is_file():
         raise ConfigurationError(f"{path} is a folder", hint="give the checkpoint in it, or an archive")
-    origin = {"file": path.name, "sha256": sha256_of_file(path), **origin}
-    if is_archive(path):
-        checkpoint, inside = unpack(path)
-        companion = companion or inside
-    else:
-        checkpoint = path
-        companion = companion or _beside(kind, path)
+    origin: dict[str, Any] = {"file": path.name, "sha256": sha256_of_file(path)}
+    checkpoint, inside = unpack(path) if is_archive(path) else (path, None)
+    if companion is None and checkpoint == path:
+        companion = _beside(kind, path)
+    if companion is not None:
+        origin["companion"] = {"file": companion.name, "sha256": sha256_of_file(companion)}
+    companion = companion or inside
     if companion is None and kind in _COMPANIONS:
         name = _COMPANIONS[kind][0]
         raise ConfigurationError(

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from ..core.errors import AdapterError
+from ..modeling.base_files import shard_names
 from ..modeling.stock_unit_lm_weights import StockTensor, open_safetensors
 from ..modeling.untrusted import read_config_file
 from .errors import ConversionError
 from .torch_file import TorchFile, open_torch_file
 from .torch_names import LazyTensor
 
-__all__ = ["open_stock_weights", "read_stock_json"]
+__all__ = ["open_stock_weights", "read_stock_json", "stock_weight_files"]
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
+_BLOCK = 2**20
 
 
 def read_stock_json(path: Path) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def open_stock_weights(folder: Path) -> Iterator[dict[str, StockTensor]]:
     """
     with ExitStack() as stack:
         tensors: dict[str, StockTensor] = {}
-        for path in _files(folder):
+        for path in stock_weight_files(folder):
             if path.suffix == ".safetensors":
                 found = stack.enter_context(open_safetensors([str(path)]))
             else:
@@ -59,23 +61,29 @@ def open_stock_weights(folder: Path) -> Iterator[dict[str, StockTensor]]:
             for key, tensor in found.items():
                 if key in tensors:
                     raise ConversionError(f"{key} is in two files of {folder}", hint="download the folder again")
-                tensors[key] = StockTensor(key, tensor.shape, _checked(tensor, path))
+                tensors[key] = _checked(tensor, path)
         yield tensors
 
 
-def _files(folder: Path) -> list[Path]:
+def stock_weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a folder.
+
+    Args:
+        folder (`Path`): as in [`open_stock_weights`].
+
+    Raises:
+        ConversionError: there are none, one is missing, or the index of the shards is damaged.
+    """
     for name in _WHOLE:
         if (folder / name).is_file():
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = read_stock_json(index).get("weight_map")
-            if not isinstance(parts, dict) or not all(
-                isinstance(part, str) and part == Path(part).name and part.endswith(Path(name).suffix)
-                for part in parts.values()
-            ):
-                raise ConversionError(f"weight_map in {index} is no object of file names")
-            paths = [folder / part for part in sorted(set(parts.values()))]
+            try:
+                parts = shard_names(read_stock_json(index), Path(name).suffix, str(index))
+            except AdapterError as error:
+                raise ConversionError(Exception.__str__(error), hint=error.hint) from error
+            paths = [folder / part for part in parts]
             missing = [path.name for path in paths if not path.is_file()]
             if missing:
                 raise ConversionError(f"{folder} lacks {missing[0]}", hint="download it completely")
@@ -98,15 +106,20 @@ def _reader(file: TorchFile, lazy: LazyTensor) -> Callable[[], Tensor]:
     return lambda: file.read(lazy)
 
 
-def _checked(tensor: StockTensor, path: Path) -> Callable[[], Tensor]:
+def _checked(tensor: StockTensor, path: Path) -> StockTensor:
     """The tensor, as floating numbers that are finite."""
 
-    def read() -> Tensor:
-        values = tensor.read()
+    def checked(values: Tensor) -> Tensor:
         if not values.is_floating_point():
             raise ConversionError(f"{tensor.key} in {path} is of type {values.dtype}, no weight")
-        if not bool(torch.isfinite(values).all()):
+        # In blocks: what compares a whole tensor is as large as the tensor itself.
+        if not all(bool(torch.isfinite(block).all()) for block in values.reshape(-1).split(_BLOCK)):
             raise ConversionError(f"{tensor.key} in {path} holds NaN or infinite values")
         return values
 
-    return read
+    return StockTensor(
+        tensor.key,
+        tensor.shape,
+        lambda: checked(tensor.read()),
+        lambda first, end: checked(tensor.rows(first, end)),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 
 from ..core.errors import ConfigurationError
-from ..core.files import read_json
+from ..core.files import read_json, write_json
 from ..modeling.adapter_card import escape_markdown
 from ..modeling.bases import base_types
 from ..processors.quantizer import QUANTIZER_FILE
+from ..processors.unit_encoder import ENCODER_FOLDER
 from .base_identity import BASE_RECORD_FILE
 from .card import write_base_card
 from .card_metadata import WrittenCard, merge_metadata, read_readme, write_readme
@@ -30,7 +31,25 @@ from .staging import temporary_stage
 __all__ = ["is_language_model", "push_converted"]
 
 _README, _RECORD = "README.md", "conversion.json"
-_FILE = re.compile(r"(encoder/)?[A-Za-z0-9_][\w.-]*\.(safetensors|json|txt)|README\.md")
+_MODEL = ("config.json", "model.safetensors")
+_ENCODER = (*_MODEL, "preprocessor_config.json")
+# Kind → files that must be there, and files that may be.
+_FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "hubert": (_MODEL, (*_ENCODER, _RECORD)),
+    "unit_hifigan": (_MODEL, (_RECORD,)),
+    "quantizer": ((QUANTIZER_FILE,), ()),
+    "processor": (
+        ("processor_config.json", QUANTIZER_FILE, *(f"encoder/{name}" for name in _MODEL)),
+        (
+            "preprocessor_config.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "dict.txt",
+            _RECORD,
+            *(f"encoder/{name}" for name in (*_ENCODER, _RECORD)),
+        ),
+    ),
+}
 _SECTIONS = ("converted-summary", "converted-source", "converted-licence")
 _WHAT = {
     "hubert": "A HuBERT speech encoder",
@@ -71,25 +90,33 @@ def push_converted(
         `Published`: its `kept` says where the card was left as somebody had edited it.
 
     Raises:
-        ConfigurationError: the folder holds nothing that was converted, or no such id is possible.
+        ConfigurationError: the folder holds nothing that was converted, or not all of it (links are not followed), or
+            no such id is possible.
         HubError: the repository holds something else, the Hub refused or could not be reached.
     """
     source = Path(folder)
+    is_base, kind = is_language_model(source), _kind(source)
     facts = _facts(source)
     license = license or facts.get("licence")
     to = {"private": private, "token": token, "branch": branch, "create_pr": create_pr, "endpoint": endpoint}
-    if is_language_model(source):
-        _write_base_readme(source, repo_id, license, facts)
-        return push_base(source, repo_id, message=message or "Upload a converted language model", **to)  # type: ignore[arg-type]
-    kind = _kind(source)
+    if is_base:
+        message = message or "Upload a converted language model"
+        with temporary_stage(source) as stage:
+            _stage_base_with_readme(source, stage, repo_id, license, facts)
+            published = push_base(stage, repo_id, message=message, **to)  # type: ignore[arg-type]
+            if (stage / BASE_RECORD_FILE).is_file():
+                write_json(source / BASE_RECORD_FILE, read_json(stage / BASE_RECORD_FILE))
+        return published
     api = HfApi(endpoint=endpoint, token=token)
     target = Destination.find(api, repo_id, branch=branch, model_type=kind)
     with temporary_stage(source) as stage:
-        for path in sorted(source.rglob("*")):
-            name = path.relative_to(source).as_posix()
-            if path.is_file() and _belongs(name):
+        needed, others = _FILES[kind]
+        names = {*needed, *others, _README}
+        for name, path in _own_files(source):
+            if name in names:
                 (stage / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, stage / name)
+        _check_whole(source, [name for name in needed if not (stage / name).is_file()])
         target.take_over_card(stage)
         card = _write_card(stage, repo_id, kind, license, facts)
         done = target.publish(
@@ -97,7 +124,7 @@ def push_converted(
             message=message or f"Upload a converted {kind}",
             private=private,
             create_pr=create_pr,
-            replaces=_belongs,
+            replaces=names.__contains__,
         )
     return replace(done, kept=card.kept)
 
@@ -107,8 +134,20 @@ def is_language_model(folder: str | os.PathLike[str]) -> bool:
     return _model_type(Path(folder)) in base_types()
 
 
-def _belongs(name: str) -> bool:
-    return name != BASE_RECORD_FILE and _FILE.fullmatch(name) is not None
+def _own_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the files in a folder and in its `encoder`; links are not followed out of it."""
+    for place in (folder, folder / ENCODER_FOLDER):
+        if place.is_dir() and (place == folder or not place.is_symlink()):
+            for path in sorted(place.iterdir()):
+                if path.is_file() and not path.is_symlink():
+                    yield path.relative_to(folder).as_posix(), path
+
+
+def _check_whole(folder: Path, missing: Sequence[str]) -> None:
+    if missing:
+        raise ConfigurationError(
+            f"{folder} lacks {', '.join(missing)}", hint="convert it again; links to other places are not published"
+        )
 
 
 def _model_type(folder: Path) -> Any:
@@ -118,22 +157,38 @@ def _model_type(folder: Path) -> Any:
 
 
 def _kind(folder: Path) -> str:
-    """A `model_type`, `"processor"` or `"quantizer"`."""
+    """A `model_type` that is converted, `"processor"` or `"quantizer"`."""
     if not folder.is_dir():
         raise ConfigurationError(f"there is no folder {folder}", hint="give what speechprompt convert wrote")
     model_type = _model_type(folder)
     if model_type == "speechprompt":
         raise ConfigurationError(f"{folder} holds an adapter", hint="publish it with speechprompt push")
-    if isinstance(model_type, str):
-        return model_type
-    if (folder / "processor_config.json").is_file():
-        return "processor"
-    if (folder / QUANTIZER_FILE).is_file():
-        return "quantizer"
-    raise ConfigurationError(
-        f"{folder} holds no encoder, quantizer, processor, vocoder or language model",
-        hint="give what speechprompt convert wrote",
-    )
+    if model_type is not None:
+        kind = str(model_type)
+    else:
+        kind = "processor" if (folder / "processor_config.json").is_file() else "quantizer"
+    is_known = kind in _FILES or kind in base_types()
+    if not is_known or (kind == "quantizer" and not (folder / QUANTIZER_FILE).is_file()):
+        found = "" if model_type is None else f", but a model of type {str(model_type)[:60]!r}"
+        raise ConfigurationError(
+            f"{folder} holds no encoder, quantizer, processor, vocoder or language model{found}",
+            hint="give what speechprompt convert wrote",
+        )
+    if not _was_converted(folder):
+        raise ConfigurationError(
+            f"nothing in {folder} says that it was converted: there is no {_RECORD}, and no quantizer that names its "
+            "source",
+            hint="give what speechprompt convert wrote; a base that was trained is published with speechprompt "
+            "push-base",
+        )
+    return kind
+
+
+def _was_converted(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in (_RECORD, f"{ENCODER_FOLDER}/{_RECORD}")):
+        return True
+    quantizer = folder / QUANTIZER_FILE
+    return quantizer.is_file() and "source" in _quantizer_metadata(quantizer)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -141,7 +196,9 @@ def _facts(folder: Path) -> dict[str, Any]:
     records = [read_json(path) for path in (folder / _RECORD, folder / "encoder" / _RECORD) if path.is_file()]
     facts: dict[str, Any] = {}
     for record in records:
-        origin = record.get("origin") or {}
+        origin = record.get("origin") or {} if isinstance(record, dict) else None
+        if not isinstance(origin, dict):
+            raise ConfigurationError(f"{_RECORD} in {folder} is damaged", hint="convert it again")
         facts |= {"source": record.get("source"), "sha256": record.get("source_sha256")}
         facts |= {name: origin.get(name) for name in ("url", "licence")}
         if origin.get("sha256") not in (None, facts["sha256"]):
@@ -172,7 +229,12 @@ def _source_text(facts: Mapping[str, Any]) -> str:
         "encoder": "features of",
         "layer": "layer",
     }
+    facts = dict(facts)
+    digests = facts.pop("sha256", None)
+    if not isinstance(digests, dict):
+        facts, digests = {**facts, "sha256": digests}, {}
     rows = [(title, code(facts[name])) for name, title in titles.items() if facts.get(name)]
+    rows += [(f"SHA-256 of {escape_markdown(str(name))}", code(str(value))) for name, value in digests.items()]
     if not rows:
         return "Nothing says which file it was made of."
     return f"Converted by speechprompt-hf; nothing in the file was executed.\n\n{table(('what', ''), rows, raw=(1,))}"
@@ -186,11 +248,30 @@ def _licence_text(license: str | None) -> str:
     )
 
 
-def _write_base_readme(folder: Path, repo_id: str, license: str | None, facts: Mapping[str, Any]) -> None:
-    """A base's card, with a section of its own on where the weights came from; a README that is there stays."""
-    if not (folder / _README).is_file():
-        (folder / _README).write_text(f"## Source\n\n{_source_text(facts)}\n", encoding="utf-8")
-    write_base_card(folder, repo_id=repo_id, license=license)
+def _stage_base_with_readme(
+    source: Path, stage: Path, repo_id: str, license: str | None, facts: Mapping[str, Any]
+) -> None:
+    """A base's files and card, with a section of its own on where the weights came from; a README that is there stays.
+
+    The source is only read.
+    """
+    for name, path in _own_files(source):
+        (stage / name).parent.mkdir(exist_ok=True)
+        if name == _README or not _linked(path, stage / name):
+            shutil.copyfile(path, stage / name)
+    _check_whole(source, [] if any(stage.glob("model*.safetensors")) else ["model.safetensors"])
+    if not (stage / _README).is_file():
+        (stage / _README).write_text(f"## Source\n\n{_source_text(facts)}\n", encoding="utf-8")
+    write_base_card(stage, repo_id=repo_id, license=license)
+
+
+def _linked(path: Path, link: Path) -> bool:
+    """Weights need not be copied twice; not every file system has links."""
+    try:
+        link.symlink_to(path.absolute())
+    except OSError:
+        return False
+    return True
 
 
 def _write_card(folder: Path, repo_id: str, kind: str, license: str | None, facts: Mapping[str, Any]) -> WrittenCard:

@@ -1,12 +1,14 @@
 """What was converted, published through the real client: what arrives, and what the card says."""
 
 import json
+import shutil
 
 import huggingface_hub.constants
 import pytest
 from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor
 
 from speechprompt_cli.main import main
+from speechprompt_hf.convert.causal_lm import wrap_causal_lm
 from speechprompt_hf.core.errors import ConfigurationError, HubError
 from speechprompt_hf.hub import client
 from speechprompt_hf.hub.push_converted import push_converted
@@ -15,6 +17,7 @@ from tests.fast.convert.conftest import LAYERS, WIDTH
 from tests.fixtures.file_server import FileServer
 from tests.fixtures.official_prompts import prompt_tensors, write_prompt
 from tests.fixtures.published_files import UNITS, published_files, without_digests
+from tests.fixtures.stock_unit_lms import save_twist, stock_model
 
 # huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
@@ -125,21 +128,74 @@ def test_a_card_that_somebody_edited_stays(hub, to, converted):
 def test_a_licence_may_be_given_and_is_not_invented(hub, to, converted, tmp_path):
     push_converted(converted / "encoder", "org/encoder", license="cc-by-4.0", **to)
     assert "license: cc-by-4.0" in hub.read("org/encoder", "README.md").decode()
-    Quantizer([[0.0, 1.0], [1.0, 0.0]]).save(tmp_path / "q" / "quantizer.safetensors")
+    Quantizer([[0.0, 1.0], [1.0, 0.0]], {"source": "my.bin"}).save(tmp_path / "q" / "quantizer.safetensors")
     push_converted(tmp_path / "q", "org/q", **to)
     card = hub.read("org/q", "README.md").decode()
-    assert "license:" not in card and "None was stated" in card and "Nothing says which file" in card
+    assert "license:" not in card and "None was stated" in card and "my.bin" in card
+    (shutil.copytree(converted / "vocoder", tmp_path / "v") / "conversion.json").write_text("{}")
+    push_converted(tmp_path / "v", "org/v", **to)
+    assert "Nothing says which file" in hub.read("org/v", "README.md").decode()
 
 
 def test_other_files_of_the_folder_stay_at_home(hub, to, converted, tmp_path):
-    import shutil
-
     folder = shutil.copytree(converted / "encoder", tmp_path / "encoder")
-    for name in (".secret.json", "hub.json", "optimizer.pt", "deep/er/model.safetensors"):
+    for name in (".secret.json", "hub.json", "optimizer.pt", "deep/er/model.safetensors", "notes.json", "private.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")
     done = push_converted(folder, "org/encoder", **to)
     assert set(done.files) == {*(path.name for path in (converted / "encoder").iterdir()), "README.md"}
+
+
+def test_links_are_not_followed_out_of_the_folder(hub, to, converted, tmp_path):
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    folder = shutil.copytree(converted / "encoder", tmp_path / "encoder")
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "preprocessor_config.json").symlink_to(secret)
+    assert "preprocessor_config.json" not in push_converted(folder, "org/encoder", **to).files
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(converted / "encoder" / "model.safetensors")
+    with pytest.raises(ConfigurationError, match=r"lacks model\.safetensors.*links"):
+        push_converted(folder, "org/other", **to)
+    processor = shutil.copytree(converted / "processor", tmp_path / "processor")
+    shutil.rmtree(processor / "encoder")
+    (processor / "encoder").symlink_to(converted / "processor" / "encoder")
+    with pytest.raises(ConfigurationError, match=r"lacks encoder/config\.json, encoder/model\.safetensors"):
+        push_converted(processor, "org/other", **to)
+    lm = shutil.copytree(converted / "lm", tmp_path / "lm")
+    (lm / "model.safetensors").unlink()
+    with pytest.raises(ConfigurationError, match=rf"{lm} lacks model\.safetensors"):
+        push_converted(lm, "org/other", **to)
+    assert hub.repos() == ["org/encoder"]
+
+
+def test_the_folder_of_a_language_model_gets_no_card_and_remembers_its_repository(hub, to, converted, tmp_path):
+    folder = shutil.copytree(converted / "lm", tmp_path / "lm", ignore=shutil.ignore_patterns("README.md", "hub.json"))
+    before = {path.name for path in folder.iterdir()}
+    done = push_converted(folder, "org/lm", **to)
+    assert {path.name for path in folder.iterdir()} == {*before, "hub.json"}
+    assert json.loads((folder / "hub.json").read_text()) == {"repo_id": "org/lm", "commit": done.commit}
+    (folder / "README.md").write_text("My own words.\n")
+    push_converted(folder, "org/mine", **to)
+    assert (folder / "README.md").read_text() == "My own words.\n"
+    assert "My own words." in hub.read("org/mine", "README.md").decode()
+
+
+def test_the_card_of_a_wrapped_language_model_has_the_digest_of_every_file(hub, to, tmp_path):
+    save_twist(stock_model("opt"), tmp_path / "twist")
+    record = wrap_causal_lm(tmp_path / "twist", tmp_path / "base")
+    push_converted(tmp_path / "base", "org/base", **to)
+    card = hub.read("org/base", "README.md").decode()
+    assert record["source_sha256"]["model.safetensors"] in card and "SHA-256 of model.safetensors" in card
+
+
+def config_of(model_type, record=None):
+    def make(folder):
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+        if record is not None:
+            (folder / "conversion.json").write_text(json.dumps(record))
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -148,6 +204,17 @@ def test_other_files_of_the_folder_stay_at_home(hub, to, converted, tmp_path):
         (lambda folder: folder.rmdir(), "there is no folder"),
         (lambda folder: None, "holds no encoder, quantizer, processor, vocoder or language model"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "speechprompt"}'), "speechprompt push"),
+        (config_of("bert", {}), "holds no encoder, .* but a model of type 'bert'"),
+        (config_of(["hubert"], {}), "holds no encoder, .* but a model of type"),
+        (config_of("hubert"), r"nothing in .* says that it was converted: there is no conversion\.json"),
+        (config_of("gslm"), r"nothing in .* says that it was converted.*push-base"),
+        (config_of("hubert", []), r"conversion\.json in .* is damaged"),
+        (config_of("hubert", {"origin": 3}), r"conversion\.json in .* is damaged"),
+        (config_of("unit_hifigan", {}), r"lacks model\.safetensors"),
+        (
+            lambda folder: Quantizer([[0.0], [1.0]]).save(folder / "quantizer.safetensors"),
+            "nothing in .* says that it was converted",
+        ),
         (lambda folder: (folder / "quantizer.safetensors").write_bytes(b"x"), "is damaged.*convert it again"),
     ],
 )

@@ -1,5 +1,6 @@
 """`speechprompt convert`: every kind from a file, an archive and a name, the list, and what is said of mistakes."""
 
+import hashlib
 import json
 import time
 
@@ -72,7 +73,7 @@ def refused(answer):
 def test_the_list_is_readable_at_80_columns(convert):
     lines = ok(convert("--list")).out.splitlines()
     assert max(map(len, lines)) < 80
-    text = "\n".join(lines)
+    text = " ".join(" ".join(lines).split())
     for words in ("hubert-base-km100", "not pinned", "not stated", "not converted: CPC", "pGSLM", "--list --json"):
         assert words in text
     heads = [line for line in lines if line.split() == ["layer", "units", "SHA-256", "licence"]]
@@ -127,7 +128,16 @@ def test_a_name_and_its_file_give_the_same(convert, server, files, tmp_path, kin
         assert record["origin"] == by_name.json["origin"]
     origin = by_name.json["origin"]
     assert origin["url"].startswith(server.url) and origin["licence"] == "mit"
-    assert by_file.json["origin"] == {"file": file, "sha256": origin["sha256"]}
+    alone = {"file": file, "sha256": origin["sha256"]}
+    if kind in ("hifigan", "unit-mbart"):
+        companion = origin["companion"]
+        beside = "config.json" if kind == "hifigan" else "dict.txt"
+        alone["companion"] = {"file": beside, "sha256": hashlib.sha256(files[beside].read_bytes()).hexdigest()}
+        assert companion == {**alone["companion"], "url": companion["url"], "verified": "size"}
+        assert companion["url"].startswith(server.url) and companion["url"].endswith(f"/{beside}")
+        words = f"{beside} is whole; nobody pinned its SHA-256, which is recorded now: {companion['sha256']}"
+        assert words in " ".join(by_name.err.split())
+    assert by_file.json["origin"] == alone
     assert "nobody pinned its SHA-256, which is recorded now" in by_name.err and "licence: mit" in by_name.err
     assert {path.name for path in tmp_path.iterdir()} == {"name", "file", "files", "cache"}
     asked = len(server.requests)

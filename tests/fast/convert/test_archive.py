@@ -3,13 +3,17 @@
 import gzip
 import io
 import random
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
 import torch
 
+from speechprompt_hf.convert import archive as module
 from speechprompt_hf.convert.archive import extract, is_archive, list_members
+from speechprompt_hf.convert.download_errors import DiskFullError
 from speechprompt_hf.convert.errors import ConversionError
 from tests.fixtures.archives import tar_of, zip_of
 
@@ -132,6 +136,142 @@ def test_a_header_that_asks_for_gigabytes_is_refused_before_it_is_read(written):
     bomb = gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(2**22))
     with pytest.raises(ConversionError, match=f"has a header of {2**32} bytes"):
         list_members(written(bomb))
+
+
+def header(name, kind, size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def blocks(content):
+    return content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def attribute(key, value):
+    length = len(key) + len(value) + 3
+    while len(str(length)) + len(key) + len(value) + 3 != length:
+        length = len(str(length)) + len(key) + len(value) + 3
+    return f"{length} {key}={value}\n".encode()
+
+
+def extended(content, kind=tarfile.XHDTYPE):
+    return header("long", kind, len(content)) + blocks(content)
+
+
+END = bytes(10240)
+LONG = attribute("comment", "x" * 500_000)
+
+
+@pytest.mark.parametrize(
+    "one", [extended(LONG), extended(b"a/" * 250_000, tarfile.GNUTYPE_LONGNAME), extended(LONG, tarfile.XGLTYPE)]
+)
+def test_the_headers_of_an_archive_are_limited_over_all(written, one):
+    path = written(gzip.compress((one + header("x", tarfile.REGTYPE)) * 60 + END))
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(ConversionError, match=f"has headers of more than {2**24} bytes.*unpack it yourself"):
+        list_members(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+def test_the_headers_of_one_file_are_limited(written):
+    chain = extended(LONG) * 3 + header("x", tarfile.REGTYPE)
+    with pytest.raises(ConversionError, match=f"has headers of more than {2**20} bytes"):
+        list_members(written(gzip.compress(chain + END)))
+
+
+def test_the_attributes_of_an_archive_are_limited(written):
+    content = extended(b"".join(attribute(f"k{index}", "") for index in range(101)), tarfile.XGLTYPE)
+    with pytest.raises(ConversionError, match="more than 100 attributes"):
+        list_members(written(gzip.compress(content + header("x", tarfile.REGTYPE) + END)))
+
+
+def test_long_names_are_listed_short_and_found(written, out):
+    long_path = "folder/" * 1000
+    path = written(tar_of([(f"{long_path}dict.txt", DICTIONARY), ("x" * 100_000, b"")]))
+    assert extract(path, WANTED, out)["companion"].read_bytes() == DICTIONARY
+    assert [(len(member.path), len(member.name)) for member in list_members(path)] == [(200, 8), (200, 255)]
+
+
+def test_no_header_is_kept_while_an_archive_is_read(written):
+    # Many files, each with attributes that count for nothing.
+    one = extended(attribute("comment", "x" * 1000)) + header("x", tarfile.REGTYPE)
+    path = written(gzip.compress(one * 1500 + END))
+    tracemalloc.start()
+    assert len(list_members(path)) == 1500
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        *(
+            (kind, size)
+            for kind in (tarfile.REGTYPE, tarfile.GNUTYPE_SPARSE)
+            for size in (-1536, -1024, -512, -(2**40))
+        ),
+        (tarfile.REGTYPE, -1),
+        (tarfile.DIRTYPE, -512),
+    ],
+)
+@pytest.mark.parametrize("name", ["lm.tar", "lm.tgz"])
+def test_sizes_below_zero_are_damage(written, out, name, kind, size):
+    content = blocks(DICTIONARY)
+    for start in (b"", header("a.txt", tarfile.REGTYPE, len(DICTIONARY)) + content):
+        archive = start + header("dict.txt", kind, size) + content + END
+        path = written(gzip.compress(archive) if name == "lm.tgz" else archive, name)
+        for read in (list_members, lambda path: extract(path, WANTED, out)):
+            with pytest.raises(ConversionError, match=r"dict\.txt' has an impossible size .*damaged"):
+                read(path)
+
+
+@pytest.mark.parametrize("size", [-1536, -512])
+def test_attributes_that_lead_back_are_damage(written, size):
+    content = extended(attribute("size", str(size))) + header("dict.txt", tarfile.REGTYPE, 8) + blocks(DICTIONARY)
+    with pytest.raises(ConversionError, match="has an impossible size"):
+        list_members(written(content + END, "lm.tar"))
+
+
+def test_a_sparse_file_that_leads_back_is_damage(written):
+    # Its size on disk is negative, the one that is announced is not.
+    block = bytearray(header("dict.txt", tarfile.GNUTYPE_SPARSE, -512))
+    block[483:495] = b"00000001000\0"
+    block[148:156] = b" " * 8
+    block[148:156] = f"{sum(block):06o}\0 ".encode()
+    with pytest.raises(ConversionError, match="has an impossible size"):
+        list_members(written(bytes(block) + END, "lm.tar"))
+
+
+def test_an_impossible_place_in_a_zip_is_damage(written, out):
+    content = bytearray(zip_of([("dict.txt", DICTIONARY)]))
+    end = content.rindex(b"PK\x05\x06")
+    # Where the directory starts, as if more stood before the archive.
+    content[end + 16 : end + 20] = struct.pack("<I", len(content) + 5000)
+    with pytest.raises(ConversionError, match="is no whole archive"):
+        extract(written(bytes(content), "lm.zip"), WANTED, out)
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_too_little_room_is_said_before_anything_is_unpacked(written, out, monkeypatch, make):
+    path = written(make([("a/checkpoint_best.pt", bytes(5_000_000)), ("dict.txt", DICTIONARY)]))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 5_000_000}))
+    words = rf"to unpack .*lm\.tgz into {out}: 5000008 bytes are needed, 5000000 are free.*make room"
+    with pytest.raises(DiskFullError, match=words):
+        extract(path, WANTED, out)
+    assert not any(out.iterdir())
+    assert extract(path, {"companion": ("dict.txt",)}, out)["companion"].read_bytes() == DICTIONARY
+
+
+def test_damage_in_a_zip_shows_when_it_is_unpacked(written, out):
+    content = bytearray(zip_of(PAIR, zipfile.ZIP_STORED))
+    content[5000] ^= 1
+    path = written(bytes(content), "lm.zip")
+    assert len(list_members(path)) == 2
+    with pytest.raises(ConversionError, match=r"Bad CRC-32.*damaged"):
+        extract(path, WANTED, out)
 
 
 def test_a_sparse_file_is_left_out(written):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -23,9 +24,13 @@ from speechprompt_hf.convert.download_errors import DiskFullError, FileNotThereE
 from speechprompt_hf.convert.errors import ConversionError
 from speechprompt_hf.convert.recipes import RECIPES
 from speechprompt_hf.convert.source import open_source, record_origin
+from speechprompt_hf.convert.whole_base import join_base
 from speechprompt_hf.core.errors import ConfigurationError
+from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.processors.quantizer import Quantizer
 from tests.fixtures.archives import tar_of
 from tests.fixtures.file_server import FileServer
+from tests.fixtures.speech_encoders import unit_processor
 
 ENTRIES = entries_of()
 FILES = [file for entry in ENTRIES for file in (entry.file, entry.companion) if file is not None]
@@ -96,6 +101,11 @@ def test_language_models_of_encoders_that_do_not_convert_are_there():
     for units in ("cpc-big-km100", "logmel-km50", "w2v2-km200"):
         assert find_entry("gslm", units).refused is None
     assert "pGSLM" in NOT_LISTED and "logmel" in NOT_LISTED
+
+
+def test_what_needs_no_conversion_is_said_with_its_commands():
+    for words in ("TWIST", "slamkit", "train --base FOLDER", "push-base FOLDER"):
+        assert words in NOT_LISTED
 
 
 def test_records_are_json_with_the_same_keys():
@@ -256,3 +266,75 @@ def test_a_conversion_remembers_where_it_came_from(tmp_path):
 
 def test_the_server_is_the_publishers():
     assert SERVER == "https://dl.fbaipublicfiles.com"
+
+
+# Joining: the catalogue against what a processor records.
+
+OWN_LAYER = unit_processor("hubert_two_convolutions").unit_encoder.description.layer
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Writes a language model that was converted by a name, and a processor that records its encoder."""
+
+    def write(named, encoder_id, *, kind="gslm", metadata=None, origin=None):
+        lm, processor = tmp_path / "lm", tmp_path / "processor"
+        lm.mkdir()
+        units = unit_processor("hubert_two_convolutions")
+        (lm / "config.json").write_text(json.dumps({"model_type": kind}))
+        (lm / "dict.txt").write_text(UnitVocabulary.from_num_units(units.unit_encoder.num_units).to_dict_txt())
+        record = {} if named is None else {"origin": {"name": named}}
+        (lm / "conversion.json").write_text(json.dumps(record))
+        units.save_pretrained(processor, save_encoder=True)
+        path = processor / "processor_config.json"
+        values = json.loads(path.read_text())
+        values["unit_encoder"] |= {"encoder_id": encoder_id, "fingerprint": None}
+        path.write_text(json.dumps(values))
+        if metadata is not None:
+            quantizer = Quantizer.load(processor / "quantizer.safetensors")
+            Quantizer(quantizer.centroids, metadata).save(processor / "quantizer.safetensors")
+        if origin is not None:
+            (processor / "encoder" / "conversion.json").write_text(json.dumps({"origin": {"name": origin}}))
+        return lm, processor
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("named", "encoder_id", "options", "words"),
+    [
+        ("hubert-base-km100", "mhubert-base", {}, "encoder: hubert-base.* has encoder mhubert-base"),
+        ("hubert-base-km100", "mine", {"origin": "mhubert-base"}, "encoder: hubert-base.* has encoder mhubert-base"),
+        ("cpc-big-km50", "hubert-base", {}, "units cpc-big-km50.*has encoder hubert-base"),
+        ("logmel-km50", "hubert-base", {}, "units logmel-km50.*has encoder hubert-base"),
+        ("hubert-base-km100", "mine", {}, f"layer: 6.* has layer {OWN_LAYER}"),
+        (
+            "mhubert-base-km1000",
+            "mine",
+            {"kind": "unit_mbart", "metadata": {"url": "http://x/hubert/hubert_base_ls960_L9_km500.bin"}},
+            "is mhubert-base-km1000.*has units hubert-base-l9-km500",
+        ),
+        (
+            "hubert-base-km100",
+            "mine",
+            {"metadata": {"source_sha256": find_entry("quantizer", "hubert-base-km50").file.sha256}},
+            "units: hubert-base-km100.*has units hubert-base-km50",
+        ),
+    ],
+)
+def test_a_processor_of_other_units_is_refused(parts, tmp_path, named, encoder_id, options, words):
+    lm, processor = parts(named, encoder_id, **options)
+    with pytest.raises(ConversionError, match=words) as raised:
+        join_base(lm, processor, tmp_path / "base")
+    assert str(lm) in str(raised.value) and str(processor) in str(raised.value)
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "encoder_id"), [(None, "mhubert-base"), ("logmel-km50", "mine"), ("hubert-base-km100", "hubert-base")]
+)
+def test_what_agrees_or_is_not_known_is_joined(parts, tmp_path, monkeypatch, named, encoder_id):
+    lm, processor = parts(named, encoder_id)
+    entries = [replace(each, layer=OWN_LAYER) if each.layer is not None else each for each in ENTRIES]
+    monkeypatch.setattr(catalogue_entries, "ENTRIES", tuple(entries))
+    assert join_base(lm, processor, tmp_path / "base")["output"] == str(tmp_path / "base")

@@ -1,5 +1,6 @@
 """Language models of TWIST, slamkit and their kin become bases with the same logits; what does not fit is refused."""
 
+import hashlib
 import json
 import pickle
 import random
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from speechprompt_hf.convert.causal_lm import CONVERSION_FILE, wrap_causal_lm
 from speechprompt_hf.convert.errors import ConversionError
+from speechprompt_hf.convert.stock_weights import open_stock_weights
 from speechprompt_hf.modeling import UnitCausalLMForCausalLM
 from speechprompt_hf.modeling.base_loading import base_vocabulary, load_base
 from tests.fixtures.stock_unit_lms import OFFSET, ROWS, UNITS, save_slamkit, save_twist, stock_model
@@ -219,6 +221,26 @@ def test_an_index_that_leaves_the_folder_is_refused(twist, tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
     with pytest.raises(ConversionError, match=r"lacks gone\.safetensors"):
         wrap_causal_lm(folder, tmp_path / "base")
+
+
+@pytest.mark.parametrize("shards", [0, 1, 3])
+def test_every_file_of_weights_is_recorded_by_its_digest(twist, tmp_path, shards):
+    model, folder = twist
+    if shards:
+        pickled(model, folder, shards)
+    result = wrap_causal_lm(folder, tmp_path / "base")
+    files = [path for path in folder.iterdir() if path.suffix in (".bin", ".safetensors")]
+    assert len(files) == max(shards, 1)
+    assert result["source_sha256"] == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("shards", [0, 1])
+def test_rows_are_those_of_the_tensor(twist, shards):
+    if shards:
+        pickled(*twist)
+    with open_stock_weights(twist[1]) as tensors:
+        tensor = tensors["model.decoder.embed_tokens.weight"]
+        assert torch.equal(tensor.rows(3, 7), tensor.read()[3:7])
 
 
 def test_a_planted_call_is_refused_and_does_not_run(twist, tmp_path, trap, would_run):

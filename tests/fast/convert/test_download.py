@@ -86,6 +86,26 @@ def test_a_file_that_was_changed_there_is_refused_until_its_record_is_deleted(fe
     assert fetch().path.read_bytes() == b"another model"
 
 
+def test_a_record_counts_for_every_server(fetch, server, tmp_path):
+    fetch()
+    place, record = tmp_path / "cache" / "km.bin", tmp_path / "cache" / "km.bin.json"
+    before = record.read_text()
+    server.files["/mirror/km.bin"] = b"another model"
+    # What is there is used again, and stays recorded as coming from where it came.
+    again = fetch("/mirror/km.bin")
+    assert (again.was_there, again.url, again.verified) == (True, f"{server.url}/a/km.bin", "sha256")
+    assert (place.read_bytes(), record.read_text()) == (CONTENT, before)
+    for damage in (lambda: place.write_bytes(CONTENT[:-1]), place.unlink):
+        damage()
+        words = rf"an earlier download had {DIGEST} \(from {server.url}/a/km\.bin\).*delete .*km\.bin\.json"
+        with pytest.raises(WrongDigestError, match=words):
+            fetch("/mirror/km.bin")
+        assert record.read_text() == before
+    server.files["/mirror/km.bin"] = CONTENT
+    done = fetch("/mirror/km.bin")
+    assert (done.verified, done.was_there, done.url) == ("sha256", False, f"{server.url}/mirror/km.bin")
+
+
 def test_a_dropped_connection_is_resumed_where_it_broke(fetch, server):
     server.next = [Response(stop_after=HALF), Response(stop_after=1000)]
     seen = []
@@ -155,6 +175,22 @@ def test_a_server_without_ranges_that_breaks_always_is_given_up(fetch, server):
     assert len(server.requests) == 4
 
 
+def test_a_server_without_ranges_that_breaks_here_and_there_is_given_up(fetch, server):
+    server.ranges = False
+    server.next = [Response(stop_after=HALF), Response(stop_after=10), Response(stop_after=20)] * 20
+    with pytest.raises(IncompleteDownloadError):
+        fetch()
+    assert len(server.requests) == 4
+
+
+def test_a_server_that_gives_a_byte_at_a_time_is_given_up(fetch, server, monkeypatch):
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    server.next = [Response(stop_after=1)] * 200
+    with pytest.raises(IncompleteDownloadError, match=r"broke off after 50 bytes of .*goes on from there"):
+        fetch(attempts=2)
+    assert len(server.requests) == 50
+
+
 def test_an_answer_from_another_place_than_asked_is_refused(fetch, server, tmp_path):
     server.next = [Response(stop_after=HALF), Response(headers={"Content-Range": f"bytes 7-{len(CONTENT) - 1}/*"})]
     with pytest.raises(DownloadError, match=f"from byte 7 instead of {HALF}"):
@@ -212,21 +248,28 @@ def test_impossible_addresses_are_refused(tmp_path, url):
         download(url, tmp_path / "x")
 
 
-def test_redirections_are_followed_and_endless_ones_refused(fetch, server):
+def test_redirections_are_followed_and_endless_ones_refused(fetch, server, tmp_path):
     server.files["/old"] = b""
     server.next = [Response(status=302, headers={"Location": "/a/km.bin"})]
     assert fetch("/old").sha256 == DIGEST
     server.next = [Response(status=302, headers={"Location": "/old2"})] * 40
     with pytest.raises(DownloadError, match="cannot be fetched"):
-        fetch("/old2")
+        download(f"{server.url}/old2", tmp_path / "other", pause=0.001)
 
 
-def test_an_encrypted_address_does_not_lead_to_an_open_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+@pytest.mark.parametrize("back", [False, True])
+def test_an_encrypted_address_does_not_lead_over_an_open_one(tmp_path, monkeypatch, scheme, back):
     import httpx2
 
+    asked = []
+
     def answer(request):
-        if request.url.scheme == "https":
+        asked.append(str(request.url))
+        if request.url.host == "server":
             return httpx2.Response(302, headers={"Location": "http://elsewhere/x"})
+        if request.url.scheme == "http" and back:
+            return httpx2.Response(302, headers={"Location": "https://attacker/x"})
         return httpx2.Response(200, content=CONTENT)
 
     client = httpx2.Client
@@ -234,7 +277,8 @@ def test_an_encrypted_address_does_not_lead_to_an_open_one(tmp_path, monkeypatch
         module.httpx2, "Client", lambda **options: client(transport=httpx2.MockTransport(answer), **options)
     )
     with pytest.raises(DownloadError, match=r"leads to http://elsewhere, which is not encrypted"):
-        download("https://server/x", tmp_path / "x")
+        download(f"{scheme}://server/x", tmp_path / "x")
+    assert asked == ["https://server/x"]
     assert left_in(tmp_path) == set()
 
 

@@ -91,7 +91,8 @@ def with_mutated_weights(file: ForeignFile, generator: np.random.Generator) -> b
     """Whole files, in which tensors are missing, renamed, of other sizes or types, or not finite."""
     assert file.tensors is not None
     kept = dict(file.tensors)
-    for key in generator.choice(sorted(kept), generator.integers(1, 3), replace=False):
+    names = sorted(key for key, value in kept.items() if isinstance(value, torch.Tensor))
+    for key in generator.choice(names, generator.integers(1, 3), replace=False):
         tensor = file.tensors.pop(key)
         shape = tuple(generator.integers(0, 6, generator.integers(0, 4)).tolist())
         changed = {

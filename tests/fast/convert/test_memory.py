@@ -4,6 +4,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
+import pytest
 import torch
 
 MEASURE = """
@@ -58,3 +59,37 @@ def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path):
     growth = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     # A quarter was seen; the bar is 1.3 times the checkpoint.
     assert growth < 0.5 * size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_pickle", [False, True], ids=["safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("rows", [503, 40_000], ids=["layers", "embedding"])
+def test_memory_for_a_language_model_of_transformers(tmp_path, is_pickle, rows):
+    """Weights mostly in layers, or mostly in an embedding whose units are its last rows."""
+    from transformers import AutoModelForCausalLM, OPTConfig
+
+    config = OPTConfig(
+        vocab_size=rows,
+        hidden_size=512,
+        word_embed_proj_dim=512,
+        ffn_dim=2048,
+        num_hidden_layers=8 if rows < 1000 else 2,
+        num_attention_heads=8,
+        max_position_embeddings=64,
+    )
+    config.offset = rows - 500
+    model, folder = AutoModelForCausalLM.from_config(config), tmp_path / "stock"
+    model.save_pretrained(folder)
+    path = folder / "model.safetensors"
+    if is_pickle:
+        path.unlink()
+        path = folder / "pytorch_model.bin"
+        # With the output head, which is the embedding once more.
+        torch.save(model.state_dict(), path)
+    size = path.stat().st_size
+    assert size > 100_000_000
+    script = MEASURE.replace("convert.gslm", "convert.causal_lm").replace("convert_gslm", "wrap_causal_lm")
+    command = [sys.executable, "-c", script, str(folder), str(tmp_path / "lm")]
+    growth = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # Pages of a mapped safetensors file count once they were read.
+    assert growth <= 1.3 * size

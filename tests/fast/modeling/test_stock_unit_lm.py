@@ -11,6 +11,7 @@ from speechprompt_hf.convert.causal_lm import wrap_causal_lm
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification, UnitCausalLMForCausalLM
 from speechprompt_hf.modeling.base_loading import base_fingerprint, load_base
+from speechprompt_hf.modeling.stock_unit_lm import read_stock_unit_lm
 from tests.fixtures.stock_unit_lms import ROWS, save_slamkit, save_twist, stock_model
 from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, pad
 
@@ -21,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*past_key_values:FutureWarning"),
 ]
 IDS, MASK = pad(RAGGED_ROWS)
+SPECIAL = {"model_type": "qwen2", "pad_token_id": 0, "bos_token_id": 1}
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,8 @@ def test_what_does_not_fit_together_is_refused_by_name(stock, tmp_path, changes,
         ({"base_config": {"model_type": "bert"}}, "'bert' cannot be wrapped"),
         ({"base_config": {"model_type": "qwen2"}}, "which token is unit 0 is not known"),
         ({"vocab_size": 10**7}, "vocab_size"),
+        ({"base_config": {**SPECIAL, "eos_token_id": 151_643}}, "eos_token_id of .* is 151643, but vocab_size is 30"),
+        ({"base_config": {**SPECIAL, "eos_token_id": [2]}}, r"eos_token_id in .* is \[2\]"),
     ],
 )
 def test_what_slamkits_files_lack_is_said(tmp_path, changes, match):
@@ -139,3 +143,57 @@ def test_slamkits_tokeniser_file_says_which_tokens_are_units(tmp_path):
     said = {"dedup": True, "bos_eos_token_id": 3, "pad_token_id": 0, "num_units": 20, "load_fe": False}
     (folder / "tokeniser_config.json").write_text(json.dumps(said))
     assert load_base(folder).num_units == 20
+
+
+def test_the_end_token_of_slamkit_is_no_unit():
+    values = {
+        "model_type": "speech_language_model",
+        "vocab_size": 503,
+        "base_config": {"model_type": "qwen2", "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    }
+    stock = read_stock_unit_lm(values, "slam")
+    assert (stock.unit_offset, stock.num_units) == (3, 500)
+    assert (stock.pad_token_id, stock.start_token_id, stock.end_token_id) == (0, 1, 2)
+
+
+@torch.no_grad()
+def test_the_separator_starts_as_the_end_token(tmp_path):
+    model = stock_model("qwen2")
+    folder = save_slamkit(model, tmp_path / "slam")
+    values = json.loads((folder / "config.json").read_text())
+    values["base_config"]["eos_token_id"] = 2
+    (folder / "config.json").write_text(json.dumps(values))
+    lm = load_base(folder)
+    own = model.get_input_embeddings().weight
+    assert lm.num_units == ROWS - 3
+    assert torch.equal(lm.get_input_embeddings().weight[[0, 1, 2, 4]], own[[2, 0, 1, 3]])
+
+
+def in_shards(folder, **names):
+    """The weights under other names, with an index that lists them."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+@pytest.mark.parametrize(
+    "part", ["../stock/model.safetensors", "/etc/model.safetensors", "a\\b.safetensors", "..", "model.bin", 3, None]
+)
+def test_shards_outside_the_folder_are_refused(tmp_path, part):
+    folder = save_twist(stock_model("qwen2"), tmp_path / "base")
+    save_twist(stock_model("qwen2"), tmp_path / "stock")
+    in_shards(folder, a="model-00001-of-00001.safetensors", b=part)
+    with pytest.raises(AdapterError, match=r"weight_map in .* is no object of file names"):
+        load_base(folder)
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    folder = save_twist(stock_model("qwen2"), tmp_path / "base")
+    in_shards(folder, a="model-00001-of-00001.safetensors", b="model-00002-of-00001.safetensors")
+    with pytest.raises(AdapterError, match=r"lacks model-00002-of-00001\.safetensors.*completely"):
+        load_base(folder)
+
+
+def test_the_hint_names_the_command_line(tmp_path):
+    folder = save_twist(stock_model("opt"), tmp_path, offset=None)
+    with pytest.raises(AdapterError, match=r"speechprompt train --base and push-base take a folder"):
+        load_base(folder)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import CommitInfo, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ..core.errors import ConfigurationError, HubError
@@ -141,18 +142,25 @@ class Destination:
                 patiently(lambda: api.create_branch(repo_id, branch=str(branch), exist_ok=True))
             before = patiently(lambda: api.model_info(repo_id, revision=branch))
             present = [sibling.rfilename for sibling in before.siblings or []]
+            parent = None if create_pr else self.head or before.sha
+            uploader = _Uploader(api)
             # A gateway may answer with other statuses after the commit was made.
             done = patiently(
-                lambda: api.upload_folder(
+                lambda: uploader.upload_folder(
                     repo_id=repo_id,
                     folder_path=folder,
                     commit_message=message,
                     revision=branch,
                     create_pr=create_pr,
-                    parent_commit=None if create_pr else self.head or before.sha,
+                    parent_commit=parent,
                     delete_patterns=[path for path in present if path not in files and replaces(path)] or None,
                 ),
                 busy=NOT_DONE,
+            )
+        if uploader.found_nothing_new and not create_pr and done.oid != parent:
+            raise HubError(
+                f"cannot push to {repo_id}: somebody else changed it in the meantime, while it held the same files",
+                hint="look at it, then push again",
             )
         return Published(
             repo_id=repo_id,
@@ -161,6 +169,28 @@ class Destination:
             files=tuple(files),
             num_bytes=sum(file.stat().st_size for file in files.values()),
         )
+
+
+class _Uploader(HfApi):
+    """Knows whether there was something to commit.
+
+    Where a repository holds the files already, the Hub's client asks for its head and reports that as the commit,
+    though somebody may have pushed since the files were compared.
+    """
+
+    def __init__(self, api: HfApi) -> None:
+        super().__init__(endpoint=api.endpoint, token=api.token)
+        self.found_nothing_new = False
+
+    def upload_folder(self, **options: Any) -> CommitInfo:  # type: ignore[override]
+        """As the client's, noting afresh whether there was something to commit."""
+        self.found_nothing_new = False
+        return super().upload_folder(**options)
+
+    def repo_info(self, *args: Any, **options: Any) -> Any:
+        """As the client's; while it uploads, it asks only where there is nothing to commit."""
+        self.found_nothing_new = True
+        return super().repo_info(*args, **options)
 
 
 def _head(api: HfApi, repo_id: str, branch: str | None) -> str | None:

@@ -6,6 +6,7 @@ import shutil
 import huggingface_hub.constants
 import pytest
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
 from speechprompt_hf import (
@@ -398,3 +399,18 @@ def test_a_repository_of_a_full_size_base_is_below_one_megabyte(tmp_path, num_vi
     stage_adapter(tmp_path / "adapter", tmp_path / "stage", base_id=BASE, base_commit="0" * 40)
     size = sum(path.stat().st_size for path in (tmp_path / "stage").iterdir())
     assert 4 * model.num_trained_parameters() < size < 1_000_000
+
+
+def test_a_push_of_what_is_there_does_not_claim_somebody_elses_commit(hub, adapter, base_on_the_hub, to, monkeypatch):
+    first = push_adapter(adapter, ADAPTER, base=BASE, **to)
+    assert push_adapter(adapter, ADAPTER, base=BASE, **to).commit == first.commit  # nothing to commit
+    ask = HfApi.repo_info
+
+    def somebody_pushes_meanwhile(self, *args, **options):
+        monkeypatch.setattr(HfApi, "repo_info", ask)
+        hub.write(ADAPTER, {"NOTES.md": "later"})
+        return ask(self, *args, **options)
+
+    monkeypatch.setattr(HfApi, "repo_info", somebody_pushes_meanwhile)
+    with pytest.raises(HubError, match="somebody else changed it in the meantime"):
+        push_adapter(adapter, ADAPTER, base=BASE, **to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -77,8 +78,8 @@ class ReadUtterances:
     memory: Any = None
 
 
-class UnitLanguageModel(PreTrainedModel):
-    """A base: a frozen language model over units that a prompt steers. Every architecture implements each method.
+class UnitLanguageModel(PreTrainedModel, ABC):
+    """A base: a frozen language model over units that a prompt steers.
 
     Token ids are those of `UnitVocabulary`; an utterance is `</s>`, units, `<s>`, and a base turns it into what it was
     trained on. Prompts have no positions, are visible to every token, and shift nothing.
@@ -114,29 +115,30 @@ class UnitLanguageModel(PreTrainedModel):
         """Tokens of the longest utterance, its start and separator among them."""
         return int(self.config.max_position_embeddings)
 
+    @abstractmethod
     def get_input_embeddings(self) -> UnitEmbedding:
         """The embedding of the token ids of `UnitVocabulary`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt_layers(self) -> Sequence[PromptLayer]:
         """The self-attentions that a deep prompt reaches, in the order of its vectors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checkpointing_modules(self) -> Sequence[nn.Module]:
         """Modules that checkpoint gradients while their own `training` is set."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_utterances(self, input_ids: Tensor, separator: Tensor | None) -> Tensor:
         """Input vectors `(B, N, D)` of token ids; `separator` (`(D,)` or `(B, D)`) stands for `<s>` if given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def states_of_tokens(self, input_ids: Tensor) -> list[Tensor]:
         """States `(N, D)` of unit tokens `(N,)`: the input of each of `prompt_layers`.
 
         Prompts have no positions: what the first layer sees is without them.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read_utterances(
         self,
         input_ids: Tensor,
@@ -156,8 +158,8 @@ class UnitLanguageModel(PreTrainedModel):
                 column by column.
             keep_memory (`bool`, defaults to `False`): labels will be read afterwards.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read_labels(
         self,
         utterances: ReadUtterances,
@@ -179,8 +181,8 @@ class UnitLanguageModel(PreTrainedModel):
         Returns:
             `Tensor` of shape `(B, T, D)`: states after every node.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read_labelled(
         self, input_ids: Tensor, attention_mask: Tensor, vectors: Tensor, prompt: PromptStates | None
     ) -> Tensor:
@@ -195,11 +197,10 @@ class UnitLanguageModel(PreTrainedModel):
         Returns:
             `Tensor` of shape `(B, K, D)`: states after the separator and after each of these labels.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def rows_of_memory(self, utterances: ReadUtterances, rows: Tensor) -> ReadUtterances:
         """The utterances of `rows` (`LongTensor` of shape `(n,)`); the memory may be changed in place."""
-        raise NotImplementedError
 
 
 @torch.no_grad()

@@ -258,7 +258,7 @@ def test_what_was_edited_on_the_hub_is_kept_and_told(hub, to, adapter, base_on_t
     assert push_adapter(adapter, ADAPTER, base=BASE, license="cc0-1.0", **to).kept == ()
 
 
-@pytest.mark.parametrize("name", ["keywords", "/tmp/keywords", "a/b/c", "org/", "org/na me"])
+@pytest.mark.parametrize("name", ["keywords", "/keywords", "a/b/c", "org/", "org/na me"])
 def test_impossible_ids_are_refused(to, adapter, name):
     with pytest.raises(ConfigurationError, match="no repository id"):
         push_adapter(adapter, name, base=BASE, **to)

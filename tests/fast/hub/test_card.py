@@ -198,5 +198,5 @@ def test_line_breaks_of_unicode_in_metadata_are_read_back(adapter, readme):
 def test_public_names():
     assert public_name("org/base") == "org/base" and public_name(None) is None
     assert public_name(f"{HOME}/base") == "base" and public_name("D:\\bases\\tiny") == "tiny"
-    assert without_paths("in /srv/a b/c: x", ["/srv/a b"]) == "in c: x"
-    assert without_paths("/root/x and my/root/y", ["/root"]) == "x and my/root/y"
+    assert without_paths("in /a b/c: x", ["/a b"]) == "in c: x"
+    assert without_paths("/a/x and my/a/y", ["/a"]) == "x and my/a/y"

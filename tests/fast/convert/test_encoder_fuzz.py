@@ -1,9 +1,7 @@
 """Mutated HuBERT checkpoints: a folder, or a typed error and no trace; never anything executed."""
 
-import io
 import os
 import shutil
-import zipfile
 
 import numpy as np
 import pytest
@@ -12,39 +10,8 @@ from transformers import HubertModel
 
 from speechprompt_hf.convert.encoder import convert_encoder
 from speechprompt_hf.convert.errors import ConversionError
+from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 from tests.golden.hubert import VARIANTS, hubert_checkpoint
-
-
-def mutated(content: bytes, generator: np.random.Generator) -> bytes:
-    """A few bytes replaced, left out, doubled or copied, or the end cut off."""
-    changed = bytearray(content)
-    for _ in range(generator.integers(1, 5)):
-        start, other = (int(place) for place in generator.integers(0, len(changed), 2))
-        length = int(generator.integers(1, 30))
-        match generator.integers(0, 5):
-            case 0:
-                changed[start] = generator.integers(0, 256)
-            case 1:
-                del changed[start : start + length]
-            case 2:
-                changed[start:start] = changed[start : start + length]
-            case 3:
-                changed[start : start + length] = changed[other : other + length]
-            case 4:
-                changed[start] ^= 1 << int(generator.integers(0, 8))
-    if generator.random() < 0.05:
-        del changed[int(generator.integers(0, len(changed))) :]
-    return bytes(changed)
-
-
-def with_mutated_pickle(content: bytes, generator: np.random.Generator) -> bytes:
-    """The same archive with sizes and checksums that are right, so that the pickle is really read."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w") as target:
-        for name in source.namelist():
-            entry = source.read(name)
-            target.writestr(name, mutated(entry, generator) if name.endswith("data.pkl") else entry)
-    return buffer.getvalue()
 
 
 def with_mutated_settings(content: dict, generator: np.random.Generator) -> None:
@@ -63,12 +30,6 @@ def with_mutated_settings(content: dict, generator: np.random.Generator) -> None
             state[key + ".more"] = state.pop(key)
         case 2:
             state[key] = torch.zeros(tuple(generator.integers(0, 9, generator.integers(0, 5)).tolist()))
-
-
-def saved(content: dict, **options) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
 
 
 def mutant(kind: str, content: dict, whole: bytes, generator: np.random.Generator) -> bytes:

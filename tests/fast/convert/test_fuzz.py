@@ -1,10 +1,8 @@
 """Mutated checkpoints: a folder, or a typed error and no trace; never anything executed."""
 
-import io
 import os
 import shutil
 import warnings
-import zipfile
 
 import numpy as np
 import pytest
@@ -14,50 +12,12 @@ from speechprompt_hf.convert.gslm import convert_gslm
 from speechprompt_hf.core.errors import SpeechPromptError
 from speechprompt_hf.modeling import GSLMForCausalLM
 from tests.fixtures.foreign_files import CONVERTERS, ForeignFile, foreign_file
+from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 
 NUM_MUTANTS = 100
 KINDS = ("archive", "pickle", "legacy", "weights")
 NUM_JOINT = 1_000
 """Mutants over all converters."""
-
-
-def mutated(content: bytes, generator: np.random.Generator) -> bytes:
-    """A few bytes replaced, left out, doubled or swapped, or the end cut off."""
-    changed = bytearray(content)
-    for _ in range(generator.integers(1, 5)):
-        start = int(generator.integers(0, len(changed)))
-        length = int(generator.integers(1, 30))
-        match generator.integers(0, 6):
-            case 0 | 1:
-                changed[start] = generator.integers(0, 256)
-            case 2:
-                del changed[start : start + length]
-            case 3:
-                changed[start:start] = changed[start : start + length]
-            case 4:
-                other = int(generator.integers(0, len(changed)))
-                changed[start : start + length] = changed[other : other + length]
-            case 5:
-                changed[start] ^= 1 << int(generator.integers(0, 8))
-    if generator.random() < 0.05:
-        del changed[int(generator.integers(0, len(changed))) :]
-    return bytes(changed)
-
-
-def with_mutated_pickle(content: bytes, generator: np.random.Generator) -> bytes:
-    """The archive with a changed data.pkl and checksums that are right, so that the pickle is really read."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w") as target:
-        for name in source.namelist():
-            entry = source.read(name)
-            target.writestr(name, mutated(entry, generator) if name.endswith("data.pkl") else entry)
-    return buffer.getvalue()
-
-
-def saved(content, **options) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("planted", [False, True], ids=["honest", "planted"])

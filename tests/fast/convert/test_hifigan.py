@@ -16,7 +16,7 @@ from speechprompt_hf.convert.errors import ConversionError
 from speechprompt_hf.convert.gslm import CONVERSION_FILE
 from speechprompt_hf.convert.hifigan import convert_hifigan
 from speechprompt_hf.core.errors import SpeechPromptError
-from tests.fast.convert.test_fuzz import mutated, saved, with_mutated_pickle
+from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 from tests.golden.make_hifigan import GOLDEN, SETTINGS, SPEAKERS, UNITS, WIDTH, vocoder_settings
 
 NUM_MUTANTS = 50  # for each of two kinds

@@ -1,13 +1,11 @@
 """Converting a vocoder needs memory for a few tensors, not for a checkpoint."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
-from tests.fast.convert.test_memory import MEASURE
+from tests.fixtures.memory import growth_of_converter
 
 
 @pytest.mark.slow
@@ -36,8 +34,6 @@ def test_memory_grows_by_less_than_a_checkpoint(tmp_path):
     paths[2].write_text(json.dumps(settings))
     size = paths[0].stat().st_size
     assert size > 100_000_000
-    code = MEASURE.replace("convert.gslm", "convert.hifigan").replace("convert_gslm", "convert_hifigan")
-    run = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=True)
-    growth = int(run.stdout)
+    growth = growth_of_converter("hifigan", "convert_hifigan", *paths)
     print(f"{growth / size:.2f} times the checkpoint of {size} bytes")
     assert growth < 1.3 * size

@@ -1,33 +1,11 @@
 """Converting needs memory for a tensor at a time, not for a checkpoint."""
 
-import subprocess
-import sys
 from argparse import Namespace
 
 import pytest
 import torch
 
-MEASURE = """
-import sys, threading
-from transformers import GenerationConfig
-from speechprompt_hf.convert.gslm import convert_gslm
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
-start, done = resident(), threading.Event()
-peak = [start]
-def watch():
-    while not done.wait(0.0005):
-        peak[0] = max(peak[0], resident())
-watcher = threading.Thread(target=watch)
-watcher.start()
-convert_gslm(*sys.argv[1:])
-done.set()
-watcher.join()
-print(peak[0] - start)
-"""
+from tests.fixtures.memory import growth_of_converter
 
 
 def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path):
@@ -55,8 +33,7 @@ def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path):
     (tmp_path / "dict.txt").write_text("".join(f"{unit} 1\n" for unit in range(100)))
     size = path.stat().st_size
     assert size > 100_000_000
-    command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "lm"), str(tmp_path / "dict.txt")]
-    growth = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    growth = growth_of_converter("gslm", "convert_gslm", path, tmp_path / "lm", tmp_path / "dict.txt")
     # A quarter was seen; the bar is 1.3 times the checkpoint.
     assert growth < 0.5 * size
 
@@ -88,8 +65,6 @@ def test_memory_for_a_language_model_of_transformers(tmp_path, is_pickle, rows):
         torch.save(model.state_dict(), path)
     size = path.stat().st_size
     assert size > 100_000_000
-    script = MEASURE.replace("convert.gslm", "convert.causal_lm").replace("convert_gslm", "wrap_causal_lm")
-    command = [sys.executable, "-c", script, str(folder), str(tmp_path / "lm")]
-    growth = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    growth = growth_of_converter("causal_lm", "wrap_causal_lm", folder, tmp_path / "lm")
     # Pages of a mapped safetensors file count once they were read.
     assert growth <= 1.3 * size

@@ -14,7 +14,7 @@ from speechprompt_hf.convert.unit_mbart import convert_unit_mbart
 from speechprompt_hf.core.errors import SpeechPromptError, VocabularyError
 from speechprompt_hf.modeling import UnitMBartForConditionalGeneration
 from speechprompt_hf.modeling.base_loading import base_vocabulary, load_base
-from tests.fast.convert.test_fuzz import mutated, saved, with_mutated_pickle
+from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 from tests.fixtures.unit_mbarts import VARIANTS, golden, write_dictionary
 
 UNITS = 20

@@ -1,7 +1,5 @@
 """Converting a Unit mBART needs memory for a tensor at a time."""
 
-import subprocess
-import sys
 from argparse import Namespace
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 
 from speechprompt_hf.convert.unit_mbart_keys import UnitMBartPlan, _expected_shapes
 from speechprompt_hf.convert.unit_mbart_settings import read_unit_mbart_settings
-from tests.fast.convert.test_memory import MEASURE
+from tests.fixtures.memory import growth_of_converter
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +28,5 @@ def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path):
     (tmp_path / "dict.txt").write_text("".join(f"{unit} 1\n" for unit in range(1000)))
     size = path.stat().st_size
     assert size > 100_000_000
-    script = MEASURE.replace("convert.gslm", "convert.unit_mbart").replace("convert_gslm", "convert_unit_mbart")
-    command = [sys.executable, "-c", script, str(path), str(tmp_path / "lm"), str(tmp_path / "dict.txt")]
-    growth = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    growth = growth_of_converter("unit_mbart", "convert_unit_mbart", path, tmp_path / "lm", tmp_path / "dict.txt")
     assert growth < 0.5 * size

@@ -11,23 +11,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.errors import ConfigurationError
 from ..core.files import write_json, write_text
 from ..core.vocabulary import UnitVocabulary
 from ..modeling.stock_unit_lm import TOKENISER_FILE, read_stock_unit_lm
 from ..modeling.stock_unit_lm_weights import StockTensor, StockWeights, unit_generation_config
+from .checkpoint_weights import DTYPES
 from .errors import ConversionError
 from .new_folder import new_folder
 from .stock_weights import open_stock_weights, read_stock_json, stock_weight_files
 from .weights_file import PendingTensor, write_weights
 
-__all__ = ["CONVERSION_FILE", "wrap_causal_lm"]
-
-CONVERSION_FILE = "conversion.json"
-"""What was wrapped, from where, and what was left out."""
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+__all__ = ["wrap_causal_lm"]
 
 
 def wrap_causal_lm(
@@ -62,7 +59,7 @@ def wrap_causal_lm(
         ConversionError: a file is damaged, hostile, or of an architecture that cannot be wrapped, or the offset is not
             known; nothing is left behind.
     """
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
     folder = Path(source)
     if not folder.is_dir():
@@ -79,8 +76,8 @@ def wrap_causal_lm(
         )
         with new_folder(destination) as target, open_stock_weights(folder) as tensors:
             weights = StockWeights(stock, tensors, str(folder))
-            pending = {name: _pending(part, _DTYPES[dtype], folder) for name, part in weights.parts.items()}
-            write_weights(target / "model.safetensors", pending, _DTYPES[dtype])
+            pending = {name: _pending(part, DTYPES[dtype], folder) for name, part in weights.parts.items()}
+            write_weights(target / "model.safetensors", pending, DTYPES[dtype])
             weights.config.dtype = dtype
             weights.config.save_pretrained(target)
             unit_generation_config(weights.config).save_pretrained(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from .errors import ConversionError
 from .torch_file import TorchFile
 from .torch_names import LazyTensor
 
-__all__ = ["DTYPES", "checked_content", "weight_reader"]
+__all__ = ["DTYPES", "check_repeats", "checked_content", "weight_reader"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 """Precisions that weights are written in."""
@@ -40,6 +40,29 @@ def checked_content(
         if not isinstance(key, str) or not isinstance(tensor, LazyTensor):
             raise ConversionError(f"{file.name} holds {str(key)[:100]} in '{entry}', which is no tensor")
     return content, state
+
+
+def check_repeats(file: TorchFile, key: str, others: Iterable[str], *, hint: str) -> None:
+    """Refuse weights that should be one another and are not.
+
+    Args:
+        file (`TorchFile`): the checkpoint.
+        key (`str`): of the weight that is kept.
+        others (`Iterable[str]`): of those that are left out because they are the same.
+        hint (`str`): why they should be.
+
+    Raises:
+        ConversionError: one of them differs.
+    """
+    others = list(others)
+    if not others:
+        return
+    state = file.content["model"]
+    kept = file.read(state[key]).clone()
+    for other in others:
+        repeated = file.read(state[other])
+        if repeated.shape != kept.shape or not torch.equal(repeated, kept):
+            raise ConversionError(f"{other} in {file.name} differs from {key}", hint=hint)
 
 
 def weight_reader(

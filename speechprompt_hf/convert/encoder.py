@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import HubertConfig
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.files import read_json, write_json
 from ..processors.dense_model import DenseModel
@@ -23,7 +24,6 @@ from ..processors.unit_encoder import BESIDE_ME, ENCODER_FOLDER, UnitEncoder, Un
 from .checkpoint_weights import DTYPES, checked_content, weight_reader
 from .encoder_keys import EncoderPlan, plan_encoder
 from .errors import ConversionError
-from .gslm import CONVERSION_FILE
 from .hubert_settings import HubertSettings, read_hubert_settings
 from .new_folder import new_folder
 from .quantizer import convert_quantizer

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.errors import VocabularyError
 from ..core.files import write_json
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from ..modeling.configuration_gslm import GSLMConfig
-from .checkpoint_weights import DTYPES, checked_content, weight_reader
+from .checkpoint_weights import DTYPES, check_repeats, checked_content, weight_reader
+from .dictionary_file import padded_size, read_symbols
 from .errors import ConversionError
 from .fairseq_settings import LanguageModelSettings, read_language_model_settings
-from .gslm_keys import GslmPlan, Part, plan_gslm
+from .gslm_keys import GslmPlan, plan_gslm
 from .new_folder import new_folder
 from .torch_file import TorchFile, open_torch_file
 from .weights_file import PendingTensor, write_weights
 
-__all__ = ["CONVERSION_FILE", "convert_gslm"]
+__all__ = ["convert_gslm"]
 
-CONVERSION_FILE = "conversion.json"
-"""What was converted, from where, and what was left out."""
-
-_MAX_DICTIONARY_BYTES = 2**23
-_PADDING_FACTOR = 8
 _MAX_TABLE = 2**31
 
 
@@ -62,7 +58,12 @@ def convert_gslm(
         plan = plan_gslm(state, settings, len(vocabulary), file.name)
         _check_rows(plan.num_rows, len(SPECIAL_TOKENS) + num_symbols, str(dictionary), file.name)
         _check_version(plan, file)
-        _check_heads(plan, file)
+        check_repeats(
+            file,
+            plan.parts["model.embed_tokens.weight"].key,
+            plan.equal_to_embedding,
+            hint="the settings say that they are one",
+        )
         config = _config(settings, len(vocabulary), dtype)
         pending = {
             target: PendingTensor(
@@ -80,7 +81,7 @@ def convert_gslm(
             "architecture": settings.architecture,
             "dtype": dtype,
             "units": vocabulary.num_units,
-            "parameters": sum(_num_elements(part) for part in plan.parts.values()),
+            "parameters": sum(math.prod(part.shape) for part in plan.parts.values()),
             "padded_rows_left_out": plan.num_rows - len(vocabulary),
             "keys_left_out": plan.left_out,
             "entries_left_out": sorted(str(key)[:100] for key in content if key != "model"),
@@ -91,14 +92,9 @@ def convert_gslm(
 
 def _read_dictionary(path: Path) -> tuple[bytes, UnitVocabulary, int]:
     """The file's bytes, the units in its order, and its number of symbols, made-up ones included."""
-    if not path.is_file():
-        raise ConversionError(f"there is no dictionary {path}", hint="give the dict.txt beside the checkpoint")
-    if path.stat().st_size > _MAX_DICTIONARY_BYTES:
-        raise ConversionError(f"{path} has {path.stat().st_size} bytes, more than {_MAX_DICTIONARY_BYTES}")
-    text = path.read_bytes()
+    symbols = read_symbols(path)
     try:
-        vocabulary = UnitVocabulary.from_dict_txt(path)
-        return text, vocabulary, sum(1 for line in text.decode("utf-8").splitlines() if line.strip())
+        return path.read_bytes(), UnitVocabulary.from_dict_txt(path), len(symbols)
     except VocabularyError as error:
         raise VocabularyError(f"{path}: {Exception.__str__(error)}", hint=error.hint) from error
     except ValueError as error:
@@ -106,9 +102,7 @@ def _read_dictionary(path: Path) -> tuple[bytes, UnitVocabulary, int]:
 
 
 def _check_rows(num_rows: int, num_tokens: int, dictionary: str, name: str) -> None:
-    # fairseq pads a dictionary that it builds; files of some versions list the padding, others do not.
-    padded = -(-num_tokens // _PADDING_FACTOR) * _PADDING_FACTOR
-    if num_rows not in (num_tokens, padded):
+    if num_rows not in (num_tokens, padded_size(num_tokens)):
         raise ConversionError(
             f"decoder.embed_tokens.weight in {name} has {num_rows} rows, but {dictionary} makes {num_tokens} tokens",
             hint="the dictionary belongs to another checkpoint: a dict.txt has as many lines as its model has rows, "
@@ -126,19 +120,6 @@ def _check_version(plan: GslmPlan, file: TorchFile) -> None:
             f"decoder.version in {file.name} is {found}, not 3",
             hint="models of older versions end without a normalization, which GSLM has",
         )
-
-
-def _check_heads(plan: GslmPlan, file: TorchFile) -> None:
-    if not plan.equal_to_embedding:
-        return
-    embedding = file.read(plan.parts["model.embed_tokens.weight"].tensor).clone()
-    for key in plan.equal_to_embedding:
-        head = file.read(file.content["model"][key])
-        if head.shape != embedding.shape or not torch.equal(head, embedding):
-            raise ConversionError(
-                f"{key} in {file.name} differs from decoder.embed_tokens.weight, though the settings say that they "
-                "are one"
-            )
 
 
 def _config(settings: LanguageModelSettings, num_tokens: int, dtype: str) -> GSLMConfig:
@@ -166,10 +147,3 @@ def _write_configs(config: GSLMConfig, folder: Path) -> None:
 
     config.save_pretrained(folder)
     GenerationConfig.from_model_config(config).save_pretrained(folder)
-
-
-def _num_elements(part: Part) -> int:
-    size = 1
-    for length in part.shape:
-        size *= length
-    return size

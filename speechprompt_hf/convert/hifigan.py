@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.files import write_json
 from .checkpoint_weights import DTYPES, checked_content
 from .errors import ConversionError
-from .gslm import CONVERSION_FILE
 from .hifigan_keys import VocoderPart, plan_vocoder
 from .hifigan_settings import read_vocoder_settings
 from .new_folder import new_folder

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.files import write_json
 from ..core.vocabulary import SEPARATOR_TOKEN_ID, SPECIAL_TOKENS, UnitVocabulary
@@ -24,7 +25,6 @@ from ..modeling.publishing import loaded_commit
 from ..modeling.unit_language_model import UnitLanguageModel
 from .checkpoint_weights import checked_content, weight_reader
 from .errors import ConversionError
-from .gslm import CONVERSION_FILE
 from .new_folder import new_folder
 from .prompt_keys import MAX_TENSORS, BaseSizes, PromptPlan, plan_prompt
 from .prompt_labels import Classes, JsonOrPath, read_classes, read_labels

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.files import read_json
 from ..core.vocabulary import UnitVocabulary
 from ..processors.quantizer import QUANTIZER_FILE, Quantizer
@@ -17,7 +18,6 @@ from .catalogue import entries_of, has_entry
 from .catalogue_types import Kind
 from .encoder import read_quantizer, save_processor
 from .errors import ConversionError
-from .gslm import CONVERSION_FILE
 from .new_folder import new_folder
 
 __all__ = ["RECIPES", "ProcessorRecipe", "build_processor", "find_recipe"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
@@ -20,13 +21,11 @@ from .download import Download, OnProgress, download
 from .download_errors import DiskFullError
 from .errors import ConversionError
 
-__all__ = ["CONVERSION_RECORD", "Progress", "Source", "open_source", "record_origin"]
+__all__ = ["Progress", "Source", "open_source", "record_origin"]
 
 Progress = Callable[[str], AbstractContextManager[OnProgress]]
 """Makes of a file's name what reports the download of that file."""
 
-CONVERSION_RECORD = "conversion.json"
-"""Where converters write what became of what; `record_origin` adds where it came from."""
 
 _CHECKPOINTS: dict[Kind, tuple[str, ...]] = {
     "quantizer": ("km.bin", "*.bin", "*.km", "*.joblib", "*.pkl"),
@@ -122,7 +121,7 @@ def record_origin(folder: str | Path, origin: dict[str, Any]) -> None:
         folder (`str | Path`): what a converter wrote; nothing happens where it keeps no such record.
         origin (`dict[str, Any]`): of a [`Source`].
     """
-    path = Path(folder) / CONVERSION_RECORD
+    path = Path(folder) / CONVERSION_FILE
     if path.is_file():
         write_json(path, {**read_json(path), "origin": origin})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,12 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.files import write_json
 from ..modeling.configuration_unit_mbart import UnitMBartConfig
-from .checkpoint_weights import DTYPES, checked_content, weight_reader
+from .checkpoint_weights import DTYPES, check_repeats, checked_content, weight_reader
 from .errors import ConversionError
-from .gslm import CONVERSION_FILE
 from .new_folder import new_folder
 from .torch_file import TorchFile, open_torch_file
 from .unit_mbart_keys import EMBEDDING, MBartPart, UnitMBartPlan, plan_unit_mbart
@@ -71,7 +72,7 @@ def convert_unit_mbart(
         may_lack_mask = settings.task not in _TASKS_WITH_MASK
         rows = find_rows(symbols, plan.num_rows, names, file.name, may_lack_mask=may_lack_mask)
         _check_versions(plan, file)
-        _check_heads(plan, file)
+        check_repeats(file, plan.parts[EMBEDDING].key, plan.equal_to_embedding, hint="in a Unit mBART they are one")
         config = _config(settings, plan, symbols, rows, dtype, inner_eos)
         kept = rows.parts(symbols.vocabulary.num_units)
         pending = {
@@ -98,7 +99,7 @@ def convert_unit_mbart(
             "assumed": ["inner_eos: whether </s> stands before [language] is not in the file"],
             "starts_and_stops_with": f"[{rows.languages[0]}]",
             "noise": settings.noise,
-            "parameters": sum(_num_elements(tensor) for tensor in pending.values()),
+            "parameters": sum(math.prod(tensor.shape) for tensor in pending.values()),
             "padded_rows_left_out": rows.num_padded,
             "keys_left_out": plan.left_out,
             "entries_left_out": sorted(str(key)[:100] for key in content if key != "model"),
@@ -136,18 +137,6 @@ def _check_versions(plan: UnitMBartPlan, file: TorchFile) -> None:
             raise ConversionError(
                 f"{key} in {file.name} is {found}, not 3",
                 hint="models of older versions end without the normalization that the file holds",
-            )
-
-
-def _check_heads(plan: UnitMBartPlan, file: TorchFile) -> None:
-    if not plan.equal_to_embedding:
-        return
-    embedding = file.read(plan.parts[EMBEDDING].tensor).clone()
-    for key in plan.equal_to_embedding:
-        head = file.read(file.content["model"][key])
-        if head.shape != embedding.shape or not torch.equal(head, embedding):
-            raise ConversionError(
-                f"{key} in {file.name} differs from {EMBEDDING}", hint="in a Unit mBART they are one"
             )
 
 
@@ -212,10 +201,3 @@ def _units_only(symbols: MBartDictionary) -> str:
     lines = Path(symbols.name).read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip()][: symbols.vocabulary.num_units]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _num_elements(tensor: PendingTensor) -> int:
-    size = 1
-    for length in tensor.shape:
-        size *= length
-    return size

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from ..core.errors import VocabularyError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
+from .dictionary_file import padded_size, read_symbols
 from .errors import ConversionError
 
 __all__ = ["MBartDictionary", "MBartRows", "find_rows", "read_mbart_dictionary"]
 
-_MAX_DICTIONARY_BYTES = 2**23
-_PADDING_FACTOR = 8
 _MASK = "<mask>"
 
 
@@ -65,14 +64,7 @@ def read_mbart_dictionary(path: Path) -> MBartDictionary:
         ConversionError: there is no such file, or it is no dictionary.
         VocabularyError: a line is no unit.
     """
-    if not path.is_file():
-        raise ConversionError(f"there is no dictionary {path}", hint="give the dict.txt beside the checkpoint")
-    if path.stat().st_size > _MAX_DICTIONARY_BYTES:
-        raise ConversionError(f"{path} has {path.stat().st_size} bytes, more than {_MAX_DICTIONARY_BYTES}")
-    try:
-        symbols = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise ConversionError(f"{path} is no dictionary of units: {error}"[:300]) from error
+    symbols = read_symbols(path)
     has_mask = symbols[-1:] == [_MASK]
     symbols = symbols[:-1] if has_mask else symbols
     languages: list[str] = []
@@ -121,8 +113,7 @@ def find_rows(
         )
     if len(set(known)) != len(known) or not all(known):
         raise ConversionError(f"{name} names a language twice, or an empty one: {', '.join(known)}"[:300])
-    # fairseq pads a dictionary that it builds; files of some versions list the padding, others do not.
-    bases = {base} if dictionary.languages else {base, -(-base // _PADDING_FACTOR) * _PADDING_FACTOR}
+    bases = {base} if dictionary.languages else {base, padded_size(base)}
     fitting = [
         (first, has_mask)
         for first in sorted(bases)

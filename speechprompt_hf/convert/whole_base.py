@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..core.vocabulary import UnitVocabulary
@@ -17,7 +18,6 @@ from .catalogue import entries_of, has_entry
 from .catalogue_types import Kind
 from .errors import ConversionError
 from .new_folder import new_folder
-from .source import CONVERSION_RECORD
 
 __all__ = ["join_base"]
 
@@ -113,7 +113,7 @@ def _published_quantizer(quantizer: Quantizer) -> str | None:
 
 def _origin_name(folder: Path) -> str | None:
     """The name of the catalogue that a folder was converted by."""
-    path = folder / CONVERSION_RECORD
+    path = folder / CONVERSION_FILE
     origin = _json(path).get("origin") if path.is_file() else None
     name = origin.get("name") if isinstance(origin, dict) else None
     return name if isinstance(name, str) else None

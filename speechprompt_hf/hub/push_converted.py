@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 
+from ..core.conversion import CONVERSION_FILE
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..modeling.adapter_card import escape_markdown
@@ -30,13 +31,13 @@ from .staging import temporary_stage
 
 __all__ = ["is_language_model", "push_converted"]
 
-_README, _RECORD = "README.md", "conversion.json"
+_README = "README.md"
 _MODEL = ("config.json", "model.safetensors")
 _ENCODER = (*_MODEL, "preprocessor_config.json")
 # Kind → files that must be there, and files that may be.
 _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "hubert": (_MODEL, (*_ENCODER, _RECORD)),
-    "unit_hifigan": (_MODEL, (_RECORD,)),
+    "hubert": (_MODEL, (*_ENCODER, CONVERSION_FILE)),
+    "unit_hifigan": (_MODEL, (CONVERSION_FILE,)),
     "quantizer": ((QUANTIZER_FILE,), ()),
     "processor": (
         ("processor_config.json", QUANTIZER_FILE, *(f"encoder/{name}" for name in _MODEL)),
@@ -45,8 +46,8 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tokenizer_config.json",
             "special_tokens_map.json",
             "dict.txt",
-            _RECORD,
-            *(f"encoder/{name}" for name in (*_ENCODER, _RECORD)),
+            CONVERSION_FILE,
+            *(f"encoder/{name}" for name in (*_ENCODER, CONVERSION_FILE)),
         ),
     ),
 }
@@ -176,8 +177,8 @@ def _kind(folder: Path) -> str:
         )
     if not _was_converted(folder):
         raise ConfigurationError(
-            f"nothing in {folder} says that it was converted: there is no {_RECORD}, and no quantizer that names its "
-            "source",
+            f"nothing in {folder} says that it was converted: there is no {CONVERSION_FILE}, and no quantizer "
+            "that names its source",
             hint="give what speechprompt convert wrote; a base that was trained is published with speechprompt "
             "push-base",
         )
@@ -185,7 +186,7 @@ def _kind(folder: Path) -> str:
 
 
 def _was_converted(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (_RECORD, f"{ENCODER_FOLDER}/{_RECORD}")):
+    if any((folder / name).is_file() for name in (CONVERSION_FILE, f"{ENCODER_FOLDER}/{CONVERSION_FILE}")):
         return True
     quantizer = folder / QUANTIZER_FILE
     return quantizer.is_file() and "source" in _quantizer_metadata(quantizer)
@@ -193,12 +194,14 @@ def _was_converted(folder: Path) -> bool:
 
 def _facts(folder: Path) -> dict[str, Any]:
     """What the conversion recorded: `source`, `sha256`, `url`, `licence`, `layer`, as far as it is known."""
-    records = [read_json(path) for path in (folder / _RECORD, folder / "encoder" / _RECORD) if path.is_file()]
+    records = [
+        read_json(path) for path in (folder / CONVERSION_FILE, folder / "encoder" / CONVERSION_FILE) if path.is_file()
+    ]
     facts: dict[str, Any] = {}
     for record in records:
         origin = record.get("origin") or {} if isinstance(record, dict) else None
         if not isinstance(origin, dict):
-            raise ConfigurationError(f"{_RECORD} in {folder} is damaged", hint="convert it again")
+            raise ConfigurationError(f"{CONVERSION_FILE} in {folder} is damaged", hint="convert it again")
         facts |= {"source": record.get("source"), "sha256": record.get("source_sha256")}
         facts |= {name: origin.get(name) for name in ("url", "licence")}
         if origin.get("sha256") not in (None, facts["sha256"]):

@@ -11,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from speechprompt_hf.convert.causal_lm import CONVERSION_FILE, wrap_causal_lm
+from speechprompt_hf.convert.causal_lm import wrap_causal_lm
 from speechprompt_hf.convert.errors import ConversionError
 from speechprompt_hf.convert.stock_weights import open_stock_weights
+from speechprompt_hf.core.conversion import CONVERSION_FILE
 from speechprompt_hf.modeling import UnitCausalLMForCausalLM
 from speechprompt_hf.modeling.base_loading import base_vocabulary, load_base
 from tests.fixtures.stock_unit_lms import OFFSET, ROWS, UNITS, save_slamkit, save_twist, stock_model

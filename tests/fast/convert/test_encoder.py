@@ -15,7 +15,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, HubertM
 
 from speechprompt_hf.convert.encoder import convert_encoder
 from speechprompt_hf.convert.errors import ConversionError
-from speechprompt_hf.convert.gslm import CONVERSION_FILE
+from speechprompt_hf.core.conversion import CONVERSION_FILE
 from speechprompt_hf.processors import UnitEncoder
 from speechprompt_hf.processors.quantizer import QUANTIZER_FILE, Quantizer
 from tests.golden.hubert import NUM_LAYERS, VARIANTS, WIDTH, hubert_checkpoint

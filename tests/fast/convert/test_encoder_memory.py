@@ -28,10 +28,8 @@ def large_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path, large_checkpoint):
-    assert (
-        growth_of_converter("encoder", "convert_encoder", large_checkpoint, tmp_path / "encoder")
-        < 0.5 * large_checkpoint.stat().st_size
-    )
+    used = growth_of_converter("encoder", "convert_encoder", large_checkpoint, tmp_path / "encoder")
+    assert used < 0.5 * large_checkpoint.stat().st_size
 
 
 @pytest.mark.slow
@@ -42,7 +40,8 @@ def test_a_processor_needs_memory_for_its_encoder_once(tmp_path, large_checkpoin
 
     joblib.dump(KMeans(3, n_init=1).fit(np.random.RandomState(0).randn(20, 512)), tmp_path / "km.bin")
     used = memory_growth(
-        "from transformers import Wav2Vec2FeatureExtractor\nfrom speechprompt_hf.convert.encoder import convert_encoder",
+        "import transformers.models.wav2vec2.feature_extraction_wav2vec2\n"
+        "from speechprompt_hf.convert.encoder import convert_encoder",
         "convert_encoder(sys.argv[1], sys.argv[2], quantizer=sys.argv[3], layer=12)",
         large_checkpoint,
         tmp_path / "processor",

@@ -11,7 +11,8 @@ from safetensors import safe_open
 
 from speechprompt_cli.main import main
 from speechprompt_hf.convert.errors import ConversionError
-from speechprompt_hf.convert.gslm import CONVERSION_FILE, convert_gslm
+from speechprompt_hf.convert.gslm import convert_gslm
+from speechprompt_hf.core.conversion import CONVERSION_FILE
 from speechprompt_hf.core.errors import VocabularyError
 from speechprompt_hf.modeling import GSLMForCausalLM
 from speechprompt_hf.modeling.base_loading import base_vocabulary, load_base

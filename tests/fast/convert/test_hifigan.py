@@ -13,8 +13,8 @@ from transformers import AutoModel
 
 from speechprompt_hf import UnitHifiGan
 from speechprompt_hf.convert.errors import ConversionError
-from speechprompt_hf.convert.gslm import CONVERSION_FILE
 from speechprompt_hf.convert.hifigan import convert_hifigan
+from speechprompt_hf.core.conversion import CONVERSION_FILE
 from speechprompt_hf.core.errors import SpeechPromptError
 from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 from tests.golden.make_hifigan import GOLDEN, SETTINGS, SPEAKERS, UNITS, WIDTH, vocoder_settings

@@ -16,10 +16,10 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, HubertC
 from speechprompt_hf.convert.catalogue import entries_of
 from speechprompt_hf.convert.encoder import convert_encoder
 from speechprompt_hf.convert.errors import ConversionError
-from speechprompt_hf.convert.gslm import CONVERSION_FILE
 from speechprompt_hf.convert.quantizer import convert_quantizer
 from speechprompt_hf.convert.recipes import RECIPES, ProcessorRecipe, build_processor, find_recipe
 from speechprompt_hf.core.audio_io import load_waveform
+from speechprompt_hf.core.conversion import CONVERSION_FILE
 from speechprompt_hf.core.errors import ConfigurationError, FingerprintMismatchError, VocabularyError
 from speechprompt_hf.processors import SpeechUnitProcessor, UnitEncoder
 from speechprompt_hf.processors.frame_geometry import FrameGeometry

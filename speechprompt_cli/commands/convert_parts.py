@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..console import note, working
 from ..options import JsonOption
 from .convert_work import (
+    Delivery,
     DestinationArgument,
     DTypeOption,
     MirrorOption,
@@ -17,9 +18,13 @@ from .convert_work import (
     PushOption,
     check_new,
     check_repository,
+    convert_file,
     finish,
     source_files,
 )
+
+if TYPE_CHECKING:
+    from speechprompt_hf.convert.source import Source
 
 __all__ = ["encoder", "processor", "quantizer"]
 
@@ -36,18 +41,17 @@ def encoder(
     as_json: JsonOption = False,
 ) -> None:
     """Convert a HuBERT of fairseq to a folder that transformers' HubertModel opens."""
-    check_new(destination)
-    with working():
-        check_repository(push)
-        from speechprompt_hf.convert.encoder import convert_encoder
-        from speechprompt_hf.convert.source import record_origin
 
-        with source_files("encoder", source, destination, mirror=mirror) as found:
-            result = convert_encoder(found.checkpoint, destination, dtype=dtype)
-            record_origin(destination, found.origin)
-        line = f"{destination}\t{result['layers']} layers\t{result['parameters']} parameters"
-        result = {**result, "origin": found.origin}
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+    def convert(found: Source) -> dict[str, Any]:
+        from speechprompt_hf.convert.encoder import convert_encoder
+
+        return convert_encoder(found.checkpoint, destination, dtype=dtype)
+
+    def describe(result: dict[str, Any]) -> str:
+        return f"{destination}\t{result['layers']} layers\t{result['parameters']} parameters"
+
+    delivery = Delivery(push, private, as_json)
+    convert_file("encoder", source, destination, convert, describe, delivery, mirror=mirror)
 
 
 def quantizer(
@@ -80,7 +84,7 @@ def quantizer(
             result = convert_quantizer(found.checkpoint, destination, metadata=metadata, overwrite=overwrite)
         line = f"{result['output']}\t{result['units']} units\t{result['features']} features"
         result = {**result, "origin": found.origin}
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+        finish(result, line, destination, Delivery(push, private, as_json))
 
 
 def processor(
@@ -111,4 +115,4 @@ def processor(
             if not result[f"{name}_is_published"]:
                 note(f"nothing shows that this {name} is the published one of {recipe}: its digest is not known")
         line = f"{destination}\t{result['units']} units\tlayer {result['layer']} of {result['encoder']}"
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+        finish(result, line, destination, Delivery(push, private, as_json))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..console import working
 from ..options import JsonOption
 from .convert_work import (
+    Delivery,
     DestinationArgument,
     DTypeOption,
     MirrorOption,
@@ -17,9 +18,13 @@ from .convert_work import (
     PushOption,
     check_new,
     check_repository,
+    convert_file,
     finish,
-    source_files,
+    units_and_parameters,
 )
+
+if TYPE_CHECKING:
+    from speechprompt_hf.convert.source import Source
 
 __all__ = ["base", "gslm", "hifigan", "prompt", "unit_mbart"]
 
@@ -48,19 +53,17 @@ def gslm(
     The result reads units. Join it to a processor with convert base, and it is what train takes as --base for
     recordings.
     """
-    check_new(destination)
-    with working():
-        check_repository(push)
-        from speechprompt_hf.convert.gslm import convert_gslm
-        from speechprompt_hf.convert.source import record_origin
 
-        with source_files("gslm", source, destination, companion=dictionary, mirror=mirror) as found:
-            assert found.companion is not None  # open_source raises without one
-            result = convert_gslm(found.checkpoint, destination, found.companion, dtype=dtype)
-            record_origin(destination, found.origin)
-        line = f"{result['output']}\t{result['units']} units\t{result['parameters']} parameters"
-        result = {**result, "origin": found.origin}
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+    def convert(found: Source) -> dict[str, Any]:
+        from speechprompt_hf.convert.gslm import convert_gslm
+
+        assert found.companion is not None  # open_source raises without one
+        return convert_gslm(found.checkpoint, destination, found.companion, dtype=dtype)
+
+    delivery = Delivery(push, private, as_json)
+    convert_file(
+        "gslm", source, destination, convert, units_and_parameters, delivery, companion=dictionary, mirror=mirror
+    )
 
 
 def base(
@@ -84,7 +87,7 @@ def base(
 
         result = join_base(language_model, processor, destination)
         line = f"{destination}\t{result['units']} units\t{result['digest']}"
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+        finish(result, line, destination, Delivery(push, private, as_json))
 
 
 def unit_mbart(
@@ -108,26 +111,18 @@ def unit_mbart(
     as_json: JsonOption = False,
 ) -> None:
     """Convert a unit mBART of fairseq: an encoder-decoder over units."""
-    check_new(destination)
-    with working():
-        check_repository(push)
-        from speechprompt_hf.convert.source import record_origin
+
+    def convert(found: Source) -> dict[str, Any]:
         from speechprompt_hf.convert.unit_mbart import convert_unit_mbart
 
-        with source_files("unit-mbart", source, destination, companion=dictionary, mirror=mirror) as found:
-            assert found.companion is not None  # open_source raises without one
-            result = convert_unit_mbart(
-                found.checkpoint,
-                destination,
-                found.companion,
-                dtype=dtype,
-                languages=language or None,
-                inner_eos=inner_eos,
-            )
-            record_origin(destination, found.origin)
-        line = f"{result['output']}\t{result['units']} units\t{result['parameters']} parameters"
-        result = {**result, "origin": found.origin}
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+        assert found.companion is not None  # open_source raises without one
+        options: dict[str, Any] = {"dtype": dtype, "languages": language or None, "inner_eos": inner_eos}
+        return convert_unit_mbart(found.checkpoint, destination, found.companion, **options)
+
+    delivery = Delivery(push, private, as_json)
+    convert_file(
+        "unit-mbart", source, destination, convert, units_and_parameters, delivery, companion=dictionary, mirror=mirror
+    )
 
 
 def hifigan(
@@ -148,19 +143,17 @@ def hifigan(
     as_json: JsonOption = False,
 ) -> None:
     """Convert a unit HiFi-GAN of fairseq: a vocoder that makes sound of units."""
-    check_new(destination)
-    with working():
-        check_repository(push)
-        from speechprompt_hf.convert.hifigan import convert_hifigan
-        from speechprompt_hf.convert.source import record_origin
 
-        with source_files("hifigan", source, destination, companion=config, mirror=mirror) as found:
-            assert found.companion is not None  # open_source raises without one
-            result = convert_hifigan(found.checkpoint, destination, found.companion, dtype=dtype)
-            record_origin(destination, found.origin)
-        line = f"{result['output']}\t{result['units']} units\t{result['parameters']} parameters"
-        result = {**result, "origin": found.origin}
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json)
+    def convert(found: Source) -> dict[str, Any]:
+        from speechprompt_hf.convert.hifigan import convert_hifigan
+
+        assert found.companion is not None  # open_source raises without one
+        return convert_hifigan(found.checkpoint, destination, found.companion, dtype=dtype)
+
+    delivery = Delivery(push, private, as_json)
+    convert_file(
+        "hifigan", source, destination, convert, units_and_parameters, delivery, companion=config, mirror=mirror
+    )
 
 
 def prompt(
@@ -202,26 +195,29 @@ def prompt(
 
     With --push the base has to be on the Hub: publish it first with push-base, or with --push of convert gslm.
     """
-    check_new(destination)
-    with working():
-        check_repository(push)
+
+    def convert(found: Source) -> dict[str, Any]:
         from speechprompt_hf.convert.prompt import convert_prompt
-        from speechprompt_hf.convert.source import record_origin
+
+        return convert_prompt(
+            found.checkpoint,
+            destination,
+            base,
+            verbalizer=verbalizer,
+            task=task,
+            labels=labels,
+            classes=classes,
+            dictionary=dictionary,
+            base_revision=base_revision,
+        )
+
+    def describe(result: dict[str, Any]) -> str:
+        return f"{destination}\t{result['classes']} classes\t{result['parameters']} parameters"
+
+    def publish(*args: Any, **options: Any) -> Any:
         from speechprompt_hf.hub.push import push_adapter
 
-        with source_files("prompt", source, destination) as found:
-            result = convert_prompt(
-                found.checkpoint,
-                destination,
-                base,
-                verbalizer=verbalizer,
-                task=task,
-                labels=labels,
-                classes=classes,
-                dictionary=dictionary,
-                base_revision=base_revision,
-            )
-            record_origin(destination, found.origin)
-        line = f"{destination}\t{result['classes']} classes\t{result['parameters']} parameters"
-        result = {**result, "origin": found.origin}
-        finish(result, line, folder=destination, push=push, private=private, as_json=as_json, publish=push_adapter)
+        return push_adapter(*args, **options)
+
+    delivery = Delivery(push, private, as_json)
+    convert_file("prompt", source, destination, convert, describe, delivery, publish=publish)

@@ -5,27 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..console import note, print_json, print_line
+from ..console import note, print_json, print_line, working
 
 if TYPE_CHECKING:
     from speechprompt_hf.convert.source import Source
 
 __all__ = [
     "DTypeOption",
+    "Delivery",
     "DestinationArgument",
     "MirrorOption",
     "PrivateOption",
     "PushOption",
     "check_new",
     "check_repository",
+    "convert_file",
     "finish",
     "server_of",
     "source_files",
+    "units_and_parameters",
 ]
 
 DestinationArgument = Annotated[
@@ -46,6 +50,21 @@ MirrorOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What becomes of a result.
+
+    Attributes:
+        push (`str`, *optional*): the repository that it is published in.
+        private (`bool`): for a new repository.
+        as_json (`bool`): print JSON.
+    """
+
+    push: str | None
+    private: bool
+    as_json: bool
 
 
 def check_new(destination: Path) -> None:
@@ -88,14 +107,55 @@ def source_files(
         yield found
 
 
+def convert_file(
+    kind: Any,
+    source: str,
+    destination: Path,
+    convert: Callable[[Source], dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str],
+    delivery: Delivery,
+    *,
+    companion: Path | None = None,
+    mirror: str | None = None,
+    publish: Callable[..., Any] | None = None,
+) -> None:
+    """Convert a file, an archive or a name of the list to a new folder, publish it if asked, and print.
+
+    Args:
+        kind (`str`): of the catalogue.
+        source (`str`): what the user gave.
+        destination (`Path`): the new folder.
+        convert (`Callable`): writes it from the files that were found, and returns what it did.
+        describe (`Callable`): that in a line for readers.
+        delivery (`Delivery`): what becomes of the result.
+        companion (`Path`, *optional*): the file that belongs to it, where the user gave one.
+        mirror (`str`, *optional*): the server of names of the list.
+        publish (`Callable`, *optional*): as in `finish`.
+    """
+    check_new(destination)
+    with working():
+        check_repository(delivery.push)
+        from speechprompt_hf.convert.source import record_origin
+
+        with source_files(kind, source, destination, companion=companion, mirror=mirror) as found:
+            result = convert(found)
+            record_origin(destination, found.origin)
+        line = describe(result)
+        result = {**result, "origin": found.origin}
+        finish(result, line, destination, delivery, publish=publish)
+
+
+def units_and_parameters(result: dict[str, Any]) -> str:
+    """The line of a converted model of units."""
+    return f"{result['output']}\t{result['units']} units\t{result['parameters']} parameters"
+
+
 def finish(
     result: dict[str, Any],
     line: str,
-    *,
     folder: Path,
-    push: str | None,
-    private: bool,
-    as_json: bool,
+    delivery: Delivery,
+    *,
     publish: Callable[..., Any] | None = None,
 ) -> None:
     """Publish if asked, and print.
@@ -104,20 +164,18 @@ def finish(
         result (`dict`): what the converter returned.
         line (`str`): the same for readers.
         folder (`Path`): what is published.
-        push (`str`, *optional*): where to.
-        private (`bool`): for a new repository.
-        as_json (`bool`): print JSON.
+        delivery (`Delivery`): where to, and how it is printed.
         publish (`Callable`, *optional*): instead of `push_converted`; called with folder, repository and `private`.
     """
     done = None
-    if push is not None:
+    if delivery.push is not None:
         from speechprompt_hf.hub.push_converted import push_converted
 
-        done = (publish or push_converted)(folder, push, private=private or None)
+        done = (publish or push_converted)(folder, delivery.push, private=delivery.private or None)
         for sentence in done.kept:
             note(f"the card stays as it was edited: {sentence}")
         result = {**result, "pushed": {"repository": done.repo_id, "commit": done.commit, "url": done.url}}
-    if as_json:
+    if delivery.as_json:
         print_json(result)
         return
     print_line(line)

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from ..core.vocabulary import SEPARATOR_TOKEN_ID
 
@@ -33,6 +34,13 @@ class Separator(nn.Module):
         super().__init__()
         self.offset = nn.Parameter(torch.zeros(1, hidden_size), requires_grad=False)
         self.register_buffer("num_prompt_columns", torch.zeros((), dtype=torch.long))
+
+    def reset(self) -> None:
+        """Makes it untrained again, unless its tensors were just loaded."""
+        init.zeros_(self.offset)
+        init.zeros_(self.num_prompt_columns)
+        # Loading makes parameters that a file lacks anew, in its own precision and with gradients.
+        self.float().requires_grad_(False)
 
     def forward(self, start_row: Tensor) -> Tensor:
         """The separator's vector.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,15 +11,15 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from ..core.errors import ConfigurationError
-from .attention import AttentionProjection, make_attention_mask, show_columns, take_positions
+from .attention import AttentionProjection, make_attention_mask, take_positions
 from .base_door import AdapterDoor
-from .cache_marks import CACHE_FIELD, cache_length, one_cache, prompt_columns_of_cache
+from .cache_marks import CACHE_FIELD, cache_length, one_cache
 from .configuration_gslm import GSLMConfig
 from .decoder_layer import GSLMDecoderLayer
 from .embeddings import Separator, UnitEmbedding, belongs_to_adapters
 from .positions import NO_POSITION, SinusoidalPositions, count_positions
 from .prompt_states import PromptStates
+from .prompted_inputs import check_one_input, embed_columns, open_cache, show_inputs
 
 __all__ = ["GSLMModel", "GSLMPreTrainedModel"]
 
@@ -58,10 +59,7 @@ class GSLMPreTrainedModel(AdapterDoor, PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, Separator):
-            init.zeros_(module.offset)
-            init.zeros_(module.num_prompt_columns)
-            # Loading makes parameters that a file lacks anew, in its own precision and with gradients.
-            module.float().requires_grad_(False)
+            module.reset()
         elif isinstance(module, SinusoidalPositions):
             table = SinusoidalPositions.make_table(module.num_positions + module.offset, module.hidden_size)
             init.copy_(module.table, table)
@@ -135,20 +133,9 @@ class GSLMModel(GSLMPreTrainedModel):
             ConfigurationError: both or neither of `input_ids` and `inputs_embeds`, two caches, or a cache together
                 with gradient checkpointing.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ConfigurationError("give exactly one of input_ids and inputs_embeds")
+        check_one_input(input_ids, inputs_embeds)
         cache = one_cache(past_key_values, cache)
-        checkpointing = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        if checkpointing and cache is not None:
-            raise ConfigurationError(
-                "a cache (and with it PEFT's prefix tuning) cannot be combined with gradient checkpointing",
-                hint="train with SpeechPromptForAudioClassification, whose deep prompts need no cache",
-            )
-        if use_cache is None:
-            use_cache = self.config.use_cache and not self.training
-        if use_cache and cache is None and not checkpointing:
-            cache = DynamicCache(config=self.config)
-
+        cache, use_cache = open_cache(cache, use_cache, self, self, partial(DynamicCache, config=self.config))
         hidden_states, position_ids, explicit, num_inputs = self._embed(
             input_ids, inputs_embeds, position_ids, attention_mask, cache, prompt
         )
@@ -158,7 +145,7 @@ class GSLMModel(GSLMPreTrainedModel):
                 num_tokens = past + hidden_states.shape[1] - prompt.num_input_columns
                 attention_mask = prompt.input_mask.new_ones(len(hidden_states), num_tokens, dtype=torch.long)
             if attention_mask is not None:
-                attention_mask = _show_inputs(attention_mask, prompt, is_first=num_inputs > 0)
+                attention_mask = show_inputs(attention_mask, prompt, is_first=num_inputs > 0)
         mask = make_attention_mask(
             self.config,
             hidden_states,
@@ -212,26 +199,11 @@ class GSLMModel(GSLMPreTrainedModel):
     ) -> tuple[Tensor, Tensor, bool, int]:
         """Embeddings `(B, P + N, D)`, positions, whether these are the caller's, and the columns P put in front."""
         past = 0 if cache is None else cache_length(cache)
-        num_prompt_columns = prompt_columns_of_cache(cache)
-        num_inputs = 0
-        if inputs_embeds is not None:
-            hidden_states = inputs_embeds
-            if past == 0 and prompt is None:
-                num_prompt_columns = prompt_columns_of_cache(
-                    cache, int(self.embed_tokens.separator.num_prompt_columns)
-                )
-        elif prompt is None:
-            hidden_states = self.embed_tokens(input_ids, separator=num_prompt_columns > 0)
-        else:
-            separator = prompt.separator if prompt.separator is not None else False
-            hidden_states = self.embed_tokens(input_ids, separator=separator)
-        if prompt is not None and prompt.inputs is not None and past == 0:
-            num_inputs = prompt.num_input_columns
-            inputs = prompt.inputs.to(hidden_states)
-            inputs = inputs.expand(hidden_states.shape[0], -1, -1) if inputs.dim() == 2 else inputs
-            hidden_states = torch.cat([inputs, hidden_states], dim=1)
-            prompt_columns_of_cache(cache, num_inputs)
-
+        hidden_states, num_front, num_inputs = embed_columns(
+            self.embed_tokens, input_ids, inputs_embeds, cache, prompt
+        )
+        # Those of an argument are left out of positions and mask.
+        num_prompt_columns = num_front - num_inputs
         num_columns = hidden_states.shape[1]
         explicit = position_ids is not None
         if position_ids is not None:
@@ -275,18 +247,3 @@ class GSLMModel(GSLMPreTrainedModel):
             if wants_all:
                 all_weights += (weights,)
         return hidden_states, all_states, all_weights
-
-
-def _show_inputs(attention_mask: Tensor, prompt: PromptStates, *, is_first: bool) -> Tensor:
-    """Put columns for input prompts before those of tokens; `is_first`: the prompts are being read now."""
-    num_columns, column_mask = prompt.num_input_columns, prompt.input_mask
-    if attention_mask.dim() == 2 and column_mask is not None:
-        return torch.cat([column_mask.to(attention_mask), attention_mask], dim=1)
-    if attention_mask.dim() == 2:
-        return nn.functional.pad(attention_mask, (num_columns, 0), value=1)
-    if is_first:
-        raise ConfigurationError(
-            f"a mask of shape {tuple(attention_mask.shape)} does not say what input prompts see",
-            hint="pass a mask of shape (B, N)",
-        )
-    return show_columns(attention_mask, num_columns, column_mask)

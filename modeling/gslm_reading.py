@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from .decoder_layer import GSLMDecoderLayer
 from .decoder_only_reading import DecoderOnlyReading
 from .gslm_decoder import GSLMModel, GSLMPreTrainedModel
-from .unit_language_model import PromptLayer
+from .unit_language_model import PromptLayer, in_own_precision
 
 __all__ = ["GSLMReading"]
 
@@ -32,7 +33,7 @@ class GSLMReading(GSLMPreTrainedModel, DecoderOnlyReading):
         heads = self.config.num_attention_heads
         return [
             PromptLayer(
-                normalize=_Normalize(layer.self_attn_layer_norm),
+                normalize=partial(in_own_precision, layer.self_attn_layer_norm),
                 k_proj=layer.self_attn.k_proj,
                 v_proj=layer.self_attn.v_proj,
                 num_heads=heads,
@@ -47,13 +48,3 @@ class GSLMReading(GSLMPreTrainedModel, DecoderOnlyReading):
 
     def _layers(self) -> list[GSLMDecoderLayer]:
         return cast(list[GSLMDecoderLayer], list(self.model.layers))
-
-
-class _Normalize:
-    """A layer normalization of states of any precision, in its own."""
-
-    def __init__(self, layer_norm: nn.LayerNorm) -> None:
-        self.layer_norm = layer_norm
-
-    def __call__(self, states: Tensor) -> Tensor:
-        return self.layer_norm(states.to(self.layer_norm.weight)).float()

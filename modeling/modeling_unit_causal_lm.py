@@ -8,26 +8,25 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, Cache, DynamicCache, GenerationMixin, PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from ..core.errors import ConfigurationError
 from .attention import make_attention_mask, take_positions
 from .attention_unit_causal_lm import PROMPTED_ATTENTION
 from .base_door import AdapterDoor
-from .cache_marks import CACHE_FIELD, cache_length, one_cache, prompt_columns_of_cache
+from .cache_marks import CACHE_FIELD, cache_length, one_cache
 from .configuration_unit_causal_lm import UnitCausalLMConfig
 from .decoder_only_head import DecoderOnlyHead
 from .decoder_only_reading import DecoderOnlyReading
 from .embeddings import Separator, UnitEmbedding, belongs_to_adapters
 from .positions import count_positions
 from .prompt_states import PromptStates
+from .prompted_inputs import check_one_input, embed_columns, open_cache, show_inputs
 from .unit_causal_lm_columns import (
     find_columns,
     hide_start,
     let_start_see_itself,
     pad_positions,
-    show_inputs,
     without_positions,
 )
 from .unit_language_model import PromptLayer
@@ -51,10 +50,7 @@ class UnitCausalLMPreTrainedModel(AdapterDoor, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Separator):
-            init.zeros_(module.offset)
-            init.zeros_(module.num_prompt_columns)
-            # Loading makes parameters that a file lacks anew, in its own precision and with gradients.
-            module.float().requires_grad_(False)
+            module.reset()
         else:
             super()._init_weights(module)
 
@@ -124,22 +120,10 @@ class UnitCausalLMModel(UnitCausalLMPreTrainedModel):
             ConfigurationError: both or neither of `input_ids` and `inputs_embeds`, two caches, a cache together with
                 gradient checkpointing, a mask of another length, or more tokens than the model has positions.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ConfigurationError("give exactly one of input_ids and inputs_embeds")
+        check_one_input(input_ids, inputs_embeds)
         cache = one_cache(past_key_values, cache)
-        checkpointing = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        if checkpointing and cache is not None:
-            raise ConfigurationError(
-                "a cache (and with it PEFT's prefix tuning) cannot be combined with gradient checkpointing",
-                hint="train with SpeechPromptForAudioClassification, whose deep prompts need no cache",
-            )
-        if use_cache is None:
-            use_cache = self.config.use_cache and not self.training
-        if use_cache and cache is None and not checkpointing:
-            cache = DynamicCache()
-
-        past = 0 if cache is None else cache_length(cache)
-        vectors, num_front, num_inputs = self._embed(input_ids, inputs_embeds, cache, past, prompt)
+        cache, use_cache = open_cache(cache, use_cache, self, self, DynamicCache)
+        vectors, num_front, num_inputs = embed_columns(self.embed_tokens, input_ids, inputs_embeds, cache, prompt)
         mask, positions = self._mask_and_positions(vectors, attention_mask, position_ids, cache, prompt, num_front)
         self._check_room(positions)
         vectors = without_positions(vectors, positions, self.config.family.first_position(self.backbone))
@@ -170,35 +154,6 @@ class UnitCausalLMModel(UnitCausalLMPreTrainedModel):
     def get_input_embeddings(self) -> UnitEmbedding:
         """The unit embedding."""
         return self.embed_tokens
-
-    def _embed(
-        self,
-        input_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-        cache: Cache | None,
-        past: int,
-        prompt: PromptStates | None,
-    ) -> tuple[Tensor, int, int]:
-        """Input vectors `(B, N, D)`, leading columns that are prompts, and those of `prompt.inputs` in this pass."""
-        num_inputs = 0
-        num_front = prompt_columns_of_cache(cache) if past else 0
-        if inputs_embeds is not None:
-            vectors = inputs_embeds
-            if past == 0 and prompt is None:
-                num_front = int(self.embed_tokens.separator.num_prompt_columns)
-        elif prompt is None:
-            vectors = self.embed_tokens(input_ids, separator=num_front > 0)
-        else:
-            separator = prompt.separator if prompt.separator is not None else False
-            vectors = self.embed_tokens(input_ids, separator=separator)
-        if past == 0 and prompt is not None and prompt.inputs is not None:
-            num_front = num_inputs = prompt.num_input_columns
-            inputs = prompt.inputs.to(vectors)
-            inputs = inputs.expand(len(vectors), -1, -1) if inputs.dim() == 2 else inputs
-            vectors = torch.cat([inputs, vectors], dim=1)
-        if past == 0:
-            prompt_columns_of_cache(cache, num_front)
-        return vectors, num_front, num_inputs
 
     def _mask_and_positions(
         self,

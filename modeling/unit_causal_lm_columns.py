@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ConfigurationError
-from .attention import show_columns
 from .positions import NO_POSITION
 from .prompt_states import PromptStates
 
@@ -18,7 +17,6 @@ __all__ = [
     "hide_start",
     "let_start_see_itself",
     "pad_positions",
-    "show_inputs",
     "without_positions",
 ]
 
@@ -116,22 +114,6 @@ def let_start_see_itself(mask: Tensor, start: Tensor, past: int, num_key_columns
     keys = torch.arange(mask.shape[-1], device=mask.device) == (start + num_key_columns).unsqueeze(1)
     own = (queries.unsqueeze(2) & keys.unsqueeze(1)).unsqueeze(1)
     return mask | own if mask.dtype == torch.bool else torch.where(own, torch.zeros_like(mask), mask)
-
-
-def show_inputs(mask: Tensor, prompt: PromptStates | None, *, is_first: bool) -> Tensor:
-    """Put columns of input prompts in front of a mask `(B, 1, N, M)` of tokens.
-
-    Raises:
-        ConfigurationError: the prompts are being read in this pass, and such a mask does not say what they see.
-    """
-    if prompt is None or not prompt.num_input_columns:
-        return mask
-    if is_first:
-        raise ConfigurationError(
-            f"a mask of shape {tuple(mask.shape)} does not say what input prompts see",
-            hint="pass a mask of shape (B, N)",
-        )
-    return show_columns(mask, prompt.num_input_columns, prompt.input_mask)
 
 
 def without_positions(vectors: Tensor, positions: Tensor, first: Tensor | None) -> Tensor:

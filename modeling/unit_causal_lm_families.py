@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..core.errors import ConfigurationError
-from .unit_language_model import PromptLayer
+from .unit_language_model import PromptLayer, in_own_precision
 
 __all__ = ["FAMILIES", "CausalLMFamily", "causal_lm_family"]
 
@@ -77,7 +78,7 @@ class CausalLMFamily:
             is_first = getattr(layer, "do_layer_norm_before", True)
             found.append(
                 PromptLayer(
-                    normalize=_InOwnPrecision(getattr(layer, self.norm)) if is_first else _as_it_is,
+                    normalize=partial(in_own_precision, getattr(layer, self.norm) if is_first else None),
                     k_proj=k_proj,
                     v_proj=v_proj,
                     num_heads=num_kv_heads,
@@ -95,18 +96,6 @@ class CausalLMFamily:
         return weight[self.position_offset]
 
 
-class _InOwnPrecision:
-    """A normalisation of states of any precision, in its own."""
-
-    def __init__(self, norm: nn.Module) -> None:
-        self.norm = norm
-
-    def __call__(self, states: Tensor) -> Tensor:
-        weight = getattr(self.norm, "weight", None)
-        normalised: Tensor = self.norm(states if weight is None else states.to(weight))
-        return normalised.float()
-
-
 class _InFloat32:
     """A normalisation of the mean square, in float32 as the projections of prompts are."""
 
@@ -116,10 +105,6 @@ class _InFloat32:
     def __call__(self, states: Tensor) -> Tensor:
         normalised: Tensor = self.norm(states.float())
         return normalised.float()
-
-
-def _as_it_is(states: Tensor) -> Tensor:
-    return states.float()
 
 
 def _separate(attention: nn.Module, num_heads: int) -> tuple[nn.Linear, nn.Linear]:

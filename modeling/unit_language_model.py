@@ -15,7 +15,15 @@ from ..core.vocabulary import SPECIAL_TOKENS
 from .embeddings import UnitEmbedding
 from .prompt_states import PromptStates
 
-__all__ = ["PromptLayer", "ReadUtterances", "UnitLanguageModel", "last_real_column", "token_states", "token_vectors"]
+__all__ = [
+    "PromptLayer",
+    "ReadUtterances",
+    "UnitLanguageModel",
+    "in_own_precision",
+    "last_real_column",
+    "token_states",
+    "token_vectors",
+]
 
 
 def last_real_column(attention_mask: Tensor) -> Tensor:
@@ -59,6 +67,21 @@ class PromptLayer:
     def values_of(self, vectors: Tensor) -> Tensor:
         """Values `(P, width)` of normalised states `(P, D)`, in float32."""
         return _project(self.v_proj, vectors)
+
+
+def in_own_precision(norm: nn.Module | None, states: Tensor) -> Tensor:
+    """Normalises states of any precision in the precision of the normalisation.
+
+    Args:
+        norm (`nn.Module`, *optional*): a normalisation; without one the states stay as they are.
+        states (`Tensor` of shape `(P, D)`): inputs of a layer.
+
+    Returns:
+        `Tensor` of shape `(P, D)`, float32.
+    """
+    weight = getattr(norm, "weight", None)
+    normalised: Tensor = states if norm is None else norm(states if weight is None else states.to(weight))
+    return normalised.float()
 
 
 @dataclass(frozen=True)

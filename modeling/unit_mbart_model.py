@@ -19,6 +19,7 @@ from .embeddings import Separator, UnitEmbedding, belongs_to_adapters
 from .encoder_prompt import EncoderPrompt
 from .positions import count_positions
 from .prompt_states import PromptStates
+from .prompted_inputs import open_cache
 from .unit_mbart_stacks import UnitMBartDecoder, UnitMBartEncoder, UnitMBartEncoderOutput
 
 __all__ = ["UnitMBartModel", "UnitMBartPreTrainedModel"]
@@ -56,10 +57,7 @@ class UnitMBartPreTrainedModel(AdapterDoor, PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, Separator):
-            init.zeros_(module.offset)
-            init.zeros_(module.num_prompt_columns)
-            # Loading makes parameters that a file lacks anew, in its own precision and with gradients.
-            module.float().requires_grad_(False)
+            module.reset()
         elif isinstance(module, EncoderPrompt):
             module.float().requires_grad_(False)
 
@@ -113,16 +111,7 @@ class UnitMBartModel(UnitMBartPreTrainedModel):
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
             raise ConfigurationError("give exactly one of decoder_input_ids and decoder_inputs_embeds")
         given = _self_and_cross(one_cache(past_key_values, cache))
-        checkpointing = self.encoder.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        if checkpointing and given is not None:
-            raise ConfigurationError(
-                "a cache (and with it PEFT's prefix tuning) cannot be combined with gradient checkpointing",
-                hint="train with SpeechPromptForAudioClassification, whose deep prompts need no cache",
-            )
-        if use_cache is None:
-            use_cache = self.config.use_cache and not self.training
-        if use_cache and given is None and not checkpointing:
-            given = _self_and_cross(DynamicCache())
+        given, use_cache = open_cache(given, use_cache, self, self.encoder, _empty_cache)
         own = None if given is None else given.self_attention_cache
         num_prompts = prompt_columns_of_cache(own)
         encoded = self._encode(
@@ -209,6 +198,10 @@ class UnitMBartModel(UnitMBartPreTrainedModel):
     def get_encoder(self, *args: Any, **kwargs: Any) -> UnitMBartEncoder:
         """The encoder."""
         return self.encoder
+
+
+def _empty_cache() -> EncoderDecoderCache:
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
 
 def _self_and_cross(cache: Cache | None) -> EncoderDecoderCache | None:

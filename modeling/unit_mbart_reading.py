@@ -15,7 +15,7 @@ from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, SEPARATOR_TOKEN_ID
 from .attention import show_columns
 from .configuration_unit_mbart import UnitMBartConfig
 from .prompt_states import PromptStates
-from .unit_language_model import PromptLayer, ReadUtterances, UnitLanguageModel
+from .unit_language_model import PromptLayer, ReadUtterances, UnitLanguageModel, in_own_precision
 from .unit_mbart_attention import additive_mask
 
 if TYPE_CHECKING:
@@ -247,12 +247,7 @@ class UnitMBartReading(UnitLanguageModel):
 
 
 def _normalization(layer: Any, normalize_before: bool) -> Callable[[Tensor], Tensor]:
-    return partial(_normalize, layer.self_attn_layer_norm if normalize_before else None)
-
-
-def _normalize(layer_norm: nn.LayerNorm | None, states: Tensor) -> Tensor:
-    """A layer normalization of states of any precision, in its own; the states themselves without one."""
-    return states.float() if layer_norm is None else layer_norm(states.to(layer_norm.weight)).float()
+    return partial(in_own_precision, layer.self_attn_layer_norm if normalize_before else None)
 
 
 def _positions(vectors: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ LAYERS = {
     "training": 4,
     "serving": 4,
     "backbones": 5,
+    "bench": 5,
     "registration": 5,
     "speechprompt_cli": 6,
 }

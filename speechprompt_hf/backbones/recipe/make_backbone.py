@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import HubertModel
 
+from speechprompt_hf.backbones.recipe.natural_voices import plan_natural, speak_natural
 from speechprompt_hf.backbones.recipe.speech import (
     REAL_SETS,
     change_speed,
@@ -52,11 +53,11 @@ MODEL = {
     "intermediate_size": 1024,
     "attention_dropout": 0.0,
 }
-SHARDS = ("real_plain", "real_slow", "espeak")
+SHARDS = ("real_plain", "real_slow", "espeak", "flite")
 
 
 def teach(data: Path, work: Path) -> None:
-    """Teacher features: recordings as they are, once more slowed down (0.78 to 0.92), 2.5 h of synthetic speech."""
+    """Teacher features: recordings as they are, once more slowed down (0.78 to 0.92), 4 h of synthetic speech."""
     teacher = WhisperTeacher()
     real = [wave for name in REAL_SETS for wave in read_real(data, name)]
     for shard, seed in (("real_plain", 1), ("real_slow", 2)):
@@ -68,6 +69,9 @@ def teach(data: Path, work: Path) -> None:
     words = speak(plan_synthetic(data, num_words=6000, num_sentences=1500, seed=11), seed=12)
     order = np.random.default_rng(13).permutation(len(words))
     write_shard(work / "teacher" / "espeak", [words[i] for i in order], teacher)
+    voices = speak_natural(plan_natural(data, num_words=5000, num_sentences=900, seed=41), seed=42)
+    order = np.random.default_rng(43).permutation(len(voices))
+    write_shard(work / "teacher" / "flite", [voices[i] for i in order], teacher)
     held = [wave for name in REAL_SETS for wave in read_real(data, name, "validation")]
     held += speak(plan_synthetic(data, num_words=300, num_sentences=60, seed=91), seed=92)
     order = np.random.default_rng(93).permutation(len(held))

@@ -1,0 +1,1 @@
+"""Experiments as declarations: data sets × methods × seeds, run, resumed and tabulated."""

@@ -145,7 +145,8 @@ def base_fingerprint(lm: UnitLanguageModel) -> dict[str, Any]:
 
     Returns:
         `dict`: `weights`, the sha256 over all weights as float32 without the separator and over the heads, activation
-        and scaling of the configuration, and `dtype`, the precision that the weights had.
+        and scaling of the configuration, `dtype`, the precision that the weights had, and `version`, where the base
+        has one.
     """
     # Counts what is written into a parameter in place; it is kept when the model moves or is rounded.
     current = (sum(parameter._version for parameter in lm.parameters()), _function(lm))
@@ -153,7 +154,8 @@ def base_fingerprint(lm: UnitLanguageModel) -> dict[str, Any]:
     if stamp != current:
         known = {"weights": _digest(lm, lm.dtype), "dtype": str(lm.dtype).removeprefix("torch.")}
         setattr(lm, _DIGEST, (current, known))
-    return dict(known)
+    version = getattr(lm.config, "base_version", None)
+    return {**known, "version": version} if version is not None else dict(known)
 
 
 def _function(lm: UnitLanguageModel) -> dict[str, Any]:
@@ -200,10 +202,26 @@ def check_base(lm: UnitLanguageModel, recorded: dict[str, Any] | None, name: str
         found["weights"] = _digest(lm, getattr(torch, recorded["dtype"]))
     if found["weights"] != recorded["weights"]:
         raise FingerprintMismatchError(
-            f"the base {name} has weights {found['weights'][:16]}, the adapter was trained on "
-            f"{recorded['weights'][:16]}",
-            hint="load the adapter with the base, at the revision, that it was trained on",
+            f"the base {name} {_which(found, 'has')}, the adapter was trained on {_which(recorded)}",
+            hint=_remedy(found, recorded),
         )
+
+
+def _which(fingerprint: dict[str, Any], verb: str = "") -> str:
+    """A base by its version, if it has one, and weights; `verb` in front where there is no version to speak of."""
+    weights = str(fingerprint["weights"])[:16]
+    if "version" in fingerprint:
+        return f"{'is ' if verb else ''}version {fingerprint['version']} ({weights})"
+    return f"{verb} weights {weights}" if verb else f"weights {weights}"
+
+
+def _remedy(found: dict[str, Any], recorded: dict[str, Any]) -> str:
+    if "version" not in found and "version" not in recorded:
+        return "load the adapter with the base, at the revision, that it was trained on"
+    return (
+        "train the adapter again on this version, or install the release of the package whose base it was trained on "
+        "(speechprompt doctor names the version of the base; adapters that name none are of version 1 or older)"
+    )
 
 
 def public_base_name(base: str | os.PathLike[str] | nn.Module) -> str | None:

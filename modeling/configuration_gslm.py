@@ -35,6 +35,7 @@ class GSLMConfig(PreTrainedConfig):
         eos_token_id (`int`, defaults to 2): `</s>`, which starts and ends every sequence.
         tie_word_embeddings (`bool`, defaults to `True`): the output head is the embedding matrix.
         fingerprint (`dict`, *optional*): identity of the units the model was trained on, as the processor states it.
+        base_version (`str`, *optional*): which release of a base of this name it is; adapters keep it.
 
     Raises:
         ConfigurationError: sizes do not fit each other.
@@ -65,6 +66,7 @@ class GSLMConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 2
     tie_word_embeddings: bool = True
     fingerprint: dict[str, Any] | None = None
+    base_version: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

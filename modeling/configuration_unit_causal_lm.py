@@ -36,6 +36,7 @@ class UnitCausalLMConfig(PreTrainedConfig):
         eos_token_id (`int`, defaults to 2): `</s>`, which starts every sequence.
         tie_word_embeddings (`bool`, defaults to `True`): the output head is the embedding matrix.
         fingerprint (`dict`, *optional*): identity of the units the model was trained on, as the processor states it.
+        base_version (`str`, *optional*): which release of a base of this name it is; adapters keep it.
         hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings
             (`int`): of the wrapped model; taken from `lm_config`, whatever is given.
 
@@ -56,6 +57,7 @@ class UnitCausalLMConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 2
     tie_word_embeddings: bool = True
     fingerprint: dict[str, Any] | None = None
+    base_version: str | None = None
     # Under these names PEFT finds the sizes of a prompt.
     hidden_size: int = 768
     num_hidden_layers: int = 12

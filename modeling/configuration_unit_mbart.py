@@ -46,6 +46,7 @@ class UnitMBartConfig(PreTrainedConfig):
         is_encoder_decoder (`bool`): always `True`.
         tie_word_embeddings (`bool`): always `True`: encoder, decoder and output head share one matrix.
         fingerprint (`dict`, *optional*): identity of the units the model was trained on, as the processor states it.
+        base_version (`str`, *optional*): which release of a base of this name it is; adapters keep it.
 
     Raises:
         ConfigurationError: sizes do not fit each other, or there is no such language.
@@ -93,6 +94,7 @@ class UnitMBartConfig(PreTrainedConfig):
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     fingerprint: dict[str, Any] | None = None
+    base_version: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.languages is None:

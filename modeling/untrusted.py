@@ -262,6 +262,8 @@ def _check_records(values: Mapping[str, Any], name: str) -> None:
     base = values.get("base_fingerprint")
     if base is not None and (not isinstance(base.get("weights"), str) or base.get("dtype") not in _DTYPES):
         raise refuse("base_fingerprint", "with weights, a SHA-256, and dtype")
+    if base is not None and not isinstance(base.get("version", ""), str):
+        raise refuse("base_fingerprint", "its version is a string")
     for key in ("file_sha256", "trained_with"):
         if not all(isinstance(part, str) for part in (values.get(key) or {}).values()):
             raise refuse(key, "an object of strings")

@@ -70,7 +70,8 @@ def run_self_test(base: str = DEFAULT_BASE) -> tuple[bool, str]:
     if len(frames) != len(wanted):
         return False, f"{len(frames)} frames, expected {len(wanted)}; install the package again"
     equal = int((frames == wanted).sum())
-    sentence = f"{equal} of {len(wanted)} frames have the expected unit"
+    version = read_json(Path(resolve_base(base)) / "config.json").get("base_version", "1")
+    sentence = f"{equal} of {len(wanted)} frames have the expected unit; {base} is version {version}"
     return equal >= _NEEDED_SHARE * len(wanted), sentence
 
 

@@ -164,7 +164,9 @@ def test_an_adapter_of_the_embedded_base_is_resolved_from_the_package(base_folde
 def test_another_base_of_the_same_shape_is_refused(base_folder, tmp_path):
     make(base_folder).save_pretrained(tmp_path / "adapter")
     tiny_lm(seed=6).save_pretrained(tmp_path / "other")
-    with pytest.raises(FingerprintMismatchError, match=r"has weights \w{16}, the adapter was trained on \w{16}"):
+    with pytest.raises(
+        FingerprintMismatchError, match=r"has weights \w{16}, the adapter was trained on weights \w{16}"
+    ):
         SpeechPromptForAudioClassification.from_pretrained(tmp_path / "adapter", base=tmp_path / "other")
     model = SpeechPromptForAudioClassification.from_pretrained(tmp_path / "adapter", base=tiny_lm(seed=5))
     assert torch.equal(logits_of(model), logits_of(make(base_folder)))
@@ -181,6 +183,28 @@ def test_a_base_that_changed_after_training_is_refused(door, change, tmp_path):
     tiny_lm(**{"seed": 5, **change}).save_pretrained(tmp_path / "base")
     with pytest.raises(FingerprintMismatchError, match="the adapter was trained on"):
         door.from_pretrained(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("recorded", ["1", None])
+@pytest.mark.parametrize("door", [AutoModelForCausalLM, AutoModelForAudioClassification])
+def test_a_base_of_another_version_is_refused_by_its_name(door, recorded, tmp_path):
+    tiny_lm(seed=5, base_version=recorded).save_pretrained(tmp_path / "base")
+    make(tmp_path / "base").save_pretrained(tmp_path / "adapter")
+    tiny_lm(seed=6, base_version="2").save_pretrained(tmp_path / "base")
+    trained_on = r"version 1 \(\w{16}\)" if recorded else r"weights \w{16}"
+    with pytest.raises(
+        FingerprintMismatchError, match=rf"is version 2 \(\w{{16}}\), the adapter was trained on {trained_on}"
+    ) as caught:
+        door.from_pretrained(tmp_path / "adapter")
+    assert "train the adapter again on this version" in caught.value.hint
+
+
+def test_the_same_weights_under_another_version_pass(tmp_path):
+    tiny_lm(seed=5).save_pretrained(tmp_path / "base")
+    model = make(tmp_path / "base")
+    model.save_pretrained(tmp_path / "adapter")
+    tiny_lm(seed=5, base_version="2").save_pretrained(tmp_path / "base")
+    assert torch.equal(logits_of(AutoModel.from_pretrained(tmp_path / "adapter")), logits_of(model))
 
 
 def test_another_base_passes_loudly_if_asked_for(base_folder, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -150,7 +150,7 @@ def base_fingerprint(lm: UnitLanguageModel) -> dict[str, Any]:
     """
     # Counts what is written into a parameter in place; it is kept when the model moves or is rounded.
     current = (sum(parameter._version for parameter in lm.parameters()), _function(lm))
-    stamp, known = getattr(lm, _DIGEST, (None, {}))
+    stamp, known = cast(tuple[Any, dict[str, Any]], getattr(lm, _DIGEST, (None, {})))
     if stamp != current:
         known = {"weights": _digest(lm, lm.dtype), "dtype": str(lm.dtype).removeprefix("torch.")}
         setattr(lm, _DIGEST, (current, known))

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformers import HubertModel
 
 from .augmentation import AugmentationConfig, augment, unit_variance
-from .checkpoints import CHECKPOINT_FILE, ResumableRun, adamw
+from .checkpoints import ResumableRun, adamw
 from .filterbank import initialise_filterbank, student_config
 from .frames import Batch, TaughtShards, shard_digest
 from .precision import computes_bfloat16
 from .quantization import save_centroids
-from .student import Student, distillation_loss, export_encoder
+from .student import Student, distillation_loss, export_encoder, take_over
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def distill(
         config ([`DistillationConfig`], *optional*): the settings.
         validation (`Sequence[str | Path]`, *optional*): shards that are only looked at.
         shares (`Sequence[float]`, *optional*): how often each shard is drawn.
-        start_from (`str` or `Path`, *optional*): the output folder of an earlier run whose weights are taken over.
+        start_from (`str` or `Path`, *optional*): the output folder of an earlier run whose weights are taken over, or
+            the folder of a smaller encoder of the same width; layers that it lacks start anew.
         show_progress (`bool`, *optional*, defaults to `True`): a bar with the rate and the loss.
         on_report (`Callable`, *optional*): receives what is written to `log.jsonl`.
 
@@ -116,7 +117,7 @@ def distill(
         `HubertModel`: the student in float32, in evaluation mode.
 
     Raises:
-        ConfigurationError: `output` holds a checkpoint of other settings or shards.
+        ConfigurationError: `output` holds a checkpoint of other settings or shards, or `start_from` does not fit.
     """
     config = config or DistillationConfig()
     output = Path(output)
@@ -130,8 +131,7 @@ def distill(
         waves = data.draw(generator, batch_size=32, num_frames=150).waves
         initialise_filterbank(student.encoder, unit_variance(waves), seed=config.seed)
     else:
-        earlier = torch.load(Path(start_from) / CHECKPOINT_FILE, map_location="cpu", weights_only=True)["student"]
-        student.load_state_dict({**student.state_dict(), **earlier})
+        take_over(student, start_from)
     if config.num_units:
         batch = data.draw(generator, batch_size=300, num_frames=150)
         student.start_prototypes(unit_variance(batch.waves), batch.units.masked_fill(batch.weights < 1, -1))

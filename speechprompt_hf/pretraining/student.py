@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
+from ..core.errors import ConfigurationError
+from .checkpoints import CHECKPOINT_FILE
 from .frames import Batch
 
 
@@ -98,6 +100,34 @@ def distillation_loss(
         parts["unit_accuracy"] = ((unit_scores.argmax(-1) == batch.units).float() * weights).sum()
         loss = loss + unit_weight * parts["unit_cross_entropy"]
     return loss, {name: part.detach() for name, part in parts.items()}
+
+
+def take_over(student: Student, folder: str | Path) -> None:
+    """Starts a student with the weights of an earlier run, or of a smaller encoder; in place.
+
+    Args:
+        student ([`Student`]): may have more layers.
+        folder (`str` or `Path`): the output folder of an earlier distillation, or that of an encoder.
+
+    Raises:
+        ConfigurationError: it holds a weight that the student has not, or has in another shape; the message names
+            it.
+    """
+    folder = Path(folder)
+    if (folder / CHECKPOINT_FILE).exists():
+        weights = torch.load(folder / CHECKPOINT_FILE, map_location="cpu", weights_only=True)["student"]
+    else:
+        encoder = HubertModel.from_pretrained(folder, dtype=torch.float32)
+        weights = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    own = student.state_dict()
+    for name, value in weights.items():
+        if name not in own or own[name].shape != value.shape:
+            found = f"has shape {tuple(own[name].shape)}" if name in own else "does not exist"
+            raise ConfigurationError(
+                f"{folder} holds {name} of shape {tuple(value.shape)}; in the student it {found}",
+                hint="give the student the same sizes, and at least as many layers",
+            )
+    student.load_state_dict({**own, **weights})
 
 
 def export_encoder(encoder: HubertModel, folder: str | Path) -> Path:

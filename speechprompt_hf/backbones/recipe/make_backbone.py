@@ -79,12 +79,13 @@ def teach(data: Path, work: Path) -> None:
 
 
 def distil(data: Path, work: Path) -> None:
-    """The encoder: two cycles on the teacher's features, a third with prototypes of its units."""
+    """The encoder: that of version 1 with two layers on top, then with prototypes of the teacher's units."""
     folders = [work / "teacher" / shard for shard in SHARDS]
     validation = [work / "teacher" / "validation"]
-    first = DistillationConfig(cycles=((1500, 1e-3), (2600, 7e-4)))
-    distill(folders, work / "student", first, validation=validation)
-    last = DistillationConfig(cycles=((1500, 5e-4),), warp_from_cycle=0, num_units=100, warm_up_steps=100, seed=1)
+    deeper = {"warp_from_cycle": 0, "student": {"num_hidden_layers": 5}}
+    first = DistillationConfig(cycles=((4000, 8e-4),), seed=2, **deeper)
+    distill(folders, work / "student", first, validation=validation, start_from=work / "encoder_1")
+    last = DistillationConfig(cycles=((3000, 5e-4),), num_units=100, warm_up_steps=100, seed=3, **deeper)
     distill(folders, work / "student_units", last, validation=validation, start_from=work / "student")
 
 

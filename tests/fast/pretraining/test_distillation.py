@@ -12,10 +12,11 @@ from transformers import HubertModel
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.pretraining.augmentation import unit_variance
 from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
+from speechprompt_hf.pretraining.filterbank import student_config
 from speechprompt_hf.pretraining.frames import Batch, TaughtShards
 from speechprompt_hf.pretraining.packing import lay_out, pack_clips
 from speechprompt_hf.pretraining.quantization import nearest
-from speechprompt_hf.pretraining.student import distillation_loss, unit_logits
+from speechprompt_hf.pretraining.student import Student, distillation_loss, take_over, unit_logits
 
 STUDENT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -203,3 +204,28 @@ def test_prototypes_are_trained_on_an_earlier_run_and_become_the_quantizer(shard
         hidden = encoder(unit_variance(batch.waves)).last_hidden_state
     said = nearest(hidden.flatten(0, 1), centroids)[0]
     assert (said == batch.units.flatten()).float().mean() == pytest.approx(scores[-1], abs=0.15)
+
+
+def test_a_deeper_student_takes_over_an_encoder_and_starts_its_own_layers_anew(shard, tmp_path):
+    distill([shard], tmp_path / "first", settings(cycles=((10, 3e-3),)), show_progress=False)
+    shallow = HubertModel.from_pretrained(tmp_path / "first" / "encoder", dtype=torch.float32)
+    depth = shallow.config.num_hidden_layers
+    student = Student(student_config(**{**settings().student, "num_hidden_layers": depth + 1}), 6, 8)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    take_over(student, tmp_path / "first" / "encoder")
+    taken = student.encoder.state_dict()
+    for name, value in shallow.state_dict().items():
+        assert torch.equal(taken[name], value), name
+    new = [name for name in before if f".encoder.layers.{depth}." in name or name.startswith("to_")]
+    assert new and all(torch.equal(student.state_dict()[name], before[name]) for name in new)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"num_hidden_layers": 0}, "does not exist"), ({"hidden_size": 64}, r"has shape .*64")],
+)
+def test_a_student_that_does_not_hold_the_earlier_weights_is_refused(shard, tmp_path, change, message):
+    distill([shard], tmp_path / "first", settings(cycles=((2, 3e-3),)), show_progress=False)
+    student = Student(student_config(**{**settings().student, **change}), 6, 8)
+    with pytest.raises(ConfigurationError, match=message):
+        take_over(student, tmp_path / "first" / "encoder")

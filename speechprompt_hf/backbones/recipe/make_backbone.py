@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +83,9 @@ def distil(data: Path, work: Path) -> None:
     """The encoder: that of version 1 with two layers on top, then with prototypes of the teacher's units."""
     folders = [work / "teacher" / shard for shard in SHARDS]
     validation = [work / "teacher" / "validation"]
-    deeper = {"warp_from_cycle": 0, "student": {"num_hidden_layers": 5}}
-    first = DistillationConfig(cycles=((4000, 8e-4),), seed=2, **deeper)
+    first = DistillationConfig(cycles=((4000, 8e-4),), warp_from_cycle=0, student={"num_hidden_layers": 5}, seed=2)
     distill(folders, work / "student", first, validation=validation, start_from=work / "encoder_1")
-    last = DistillationConfig(cycles=((3000, 5e-4),), num_units=100, warm_up_steps=100, seed=3, **deeper)
+    last = replace(first, cycles=((3000, 5e-4),), num_units=100, warm_up_steps=100, seed=3)
     distill(folders, work / "student_units", last, validation=validation, start_from=work / "student")
 
 

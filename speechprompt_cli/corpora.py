@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import note
+from .options import label_columns
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
-__all__ = ["ALL", "device_or_best", "read_corpus", "waveforms_of"]
+__all__ = ["ALL", "device_or_best", "read_corpus", "read_tables", "refuse_shards", "waveforms_of"]
 
 #: Name of the only part of a corpus that has no parts.
 ALL = "all"
@@ -25,13 +26,15 @@ def read_corpus(source: str) -> dict[str, Dataset]:
         source (`str`): whatever train takes, and a folder of recordings at any depth.
 
     Raises:
-        DatasetError: there is nothing to read.
+        DatasetError: there is nothing to read, or units of a corpus run that has not made all of them.
     """
     from datasets import Dataset, Features, Value
 
     from speechprompt_hf.core.errors import DatasetError
     from speechprompt_hf.data.sources import AUDIO_FEATURE, AUDIO_SUFFIXES, read_source, rooted
+    from speechprompt_hf.data.unit_identity import check_is_complete
 
+    check_is_complete(source)
     try:
         tables, root, notes = read_source(source)
         for text in notes:
@@ -45,6 +48,58 @@ def read_corpus(source: str) -> dict[str, Dataset]:
     rows = {"audio": [{"bytes": None, "path": str(path)} for path in files], "item": [str(path) for path in files]}
     features = Features({"audio": AUDIO_FEATURE, "item": Value("string")})
     return {ALL: Dataset.from_dict(rows, features=features)}
+
+
+def read_tables(source: str, label_column: str | None, speaker_column: str | None) -> dict[str, Dataset]:
+    """Recordings by part as `read_corpus` gives them, with `label`, `speaker` and `item` where there are labels.
+
+    Args:
+        source (`str`): as for `read_corpus`.
+        label_column (`str`, *optional*): what `--label-column` says.
+        speaker_column (`str`, *optional*): what `--speaker-column` says.
+
+    Raises:
+        DatasetError: there is nothing to read, no such column, or a row without label.
+    """
+    from speechprompt_hf.data import load_rows
+
+    tables = read_corpus(source)
+    for name, table in tables.items():
+        if label_column or "label" in table.column_names:
+            tables[name] = load_rows(
+                source,
+                split="pool" if name == ALL else name,
+                label_column=label_columns(label_column),
+                speaker_column=speaker_column,
+            )
+    return tables
+
+
+def refuse_shards(output: Path) -> None:
+    """Refuse to put whole tables beside shards: both would be read.
+
+    Args:
+        output (`Path`): the folder of the result.
+
+    Raises:
+        DatasetError: there are shards.
+    """
+    from speechprompt_hf.core.errors import DatasetError
+
+    plan = _summary(output).get("plan")
+    if plan is not None:
+        raise DatasetError(
+            f"{output} holds shards of a corpus, which would be read together with the tables of this run",
+            hint=f"go on with --shard-rows {plan['shard_rows']}, choose another --output, or remove the shards",
+        )
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    from speechprompt_hf.core.files import read_json
+    from speechprompt_hf.data.unit_identity import UNITS_SUMMARY
+
+    path = folder / UNITS_SUMMARY
+    return read_json(path) if path.is_file() else {}
 
 
 def waveforms_of(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import note, print_error, print_json, print_line, working
-from ..corpora import ALL, device_or_best, read_corpus
+from ..corpora import device_or_best, read_tables, refuse_shards
+from ..corpus_shards import make_shards, processes_of_this_run
 from ..options import (
     DEFAULT_BASE,
     BaseOption,
@@ -18,7 +19,6 @@ from ..options import (
     JsonOption,
     LabelColumnOption,
     SpeakerColumnOption,
-    label_columns,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +42,22 @@ def run(
     base: BaseOption = DEFAULT_BASE,
     label_column: LabelColumnOption = None,
     speaker_column: SpeakerColumnOption = None,
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--shard-rows",
+            min=1,
+            help="Write the corpus in shards of this many recordings, which several processes share and a stopped run "
+            "does not make again; 1000 where several processes run or the corpus is streamed.",
+            show_default=False,
+        ),
+    ] = None,
+    streaming: Annotated[
+        bool,
+        typer.Option(
+            "--streaming", help="Read Parquet or a Hub data set as it comes, without a copy on the disk, in shards."
+        ),
+    ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,18 +69,36 @@ def run(
     For a corpus, writes one Parquet file a part with the columns units, durations, label and speaker, which train and
     pretrain read, and lists recordings that cannot be used in skipped.jsonl. Units are kept in a cache: a second run
     reads them, and a run that was stopped goes on.
+
+    A large corpus is written in shards, by as many processes as you like: torchrun --nproc_per_node 8 -m
+    speechprompt_hf units --dataset ... --output ..., or accelerate launch -m. The same command goes on after a stop,
+    also with another number of processes. The process that finishes last prints the result.
     """
     if bool(files) == bool(dataset):
         raise typer.BadParameter("give either recordings or --dataset")
     if bool(dataset) != bool(output):
         raise typer.BadParameter("--dataset and --output belong together")
+    if (shard_rows or streaming) and not dataset:
+        raise typer.BadParameter("--shard-rows and --streaming need --dataset")
+    result: dict[str, Any] | None
     with working():
         if dataset is not None and output is not None:
-            result = _corpus(_tables(dataset, label_column, speaker_column), output, base, device)
+            world = processes_of_this_run()
+            if shard_rows or streaming or world.size > 1:
+                columns = (label_column, speaker_column)
+                result = make_shards(dataset, output, base, world, shard_rows, columns, device, streaming=streaming)
+            else:
+                result = _corpus(read_tables(dataset, label_column, speaker_column), output, base, device)
         else:
             result = _files(files or [], base, device, quiet=as_json)
+    if result is None:
+        return
     if as_json:
         print_json(result)
+    elif "shards" in result:
+        for name, part in result["parts"].items():
+            counts = f"{part['recordings']} recordings\t{part['skipped']} left out\t{part['hours']:.2f} h"
+            print_line(f"{output}\t{name}\t{counts}")
     elif output is not None:
         for name, part in result["parts"].items():
             print_line(f"{output / name}.parquet\t{part['recordings']} recordings\t{part['skipped']} left out")
@@ -97,25 +131,11 @@ def _files(files: list[str], base: str, device: str | None, *, quiet: bool) -> d
     return {"fingerprint": processor.fingerprint["digest"], "recordings": recordings}
 
 
-def _tables(dataset: str, label_column: str | None, speaker_column: str | None) -> dict[str, Dataset]:
-    from speechprompt_hf.data import load_rows
-
-    tables = read_corpus(dataset)
-    for name, table in tables.items():
-        if label_column or "label" in table.column_names:
-            tables[name] = load_rows(
-                dataset,
-                split="pool" if name == ALL else name,
-                label_column=label_columns(label_column),
-                speaker_column=speaker_column,
-            )
-    return tables
-
-
 def _corpus(tables: dict[str, Dataset], output: Path, base: str, device: str | None) -> dict[str, Any]:
     from speechprompt_hf.core.files import atomic_path, write_json, write_text
     from speechprompt_hf.data import extract_units
 
+    refuse_shards(output)
     processor = _processor(base, device)
     parts: dict[str, dict[str, int]] = {}
     skipped: list[dict[str, str]] = []

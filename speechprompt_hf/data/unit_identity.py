@@ -10,11 +10,11 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
-from ..core.errors import FingerprintMismatchError, UnitError
+from ..core.errors import DatasetError, FingerprintMismatchError, UnitError
 from ..core.files import read_json
 from ..core.units import merge_runs
 
-__all__ = ["UNITS_SUMMARY", "check_unit_identity", "merged_units", "recorded_unit_fingerprint"]
+__all__ = ["UNITS_SUMMARY", "check_is_complete", "check_unit_identity", "merged_units", "recorded_unit_fingerprint"]
 
 UNITS_SUMMARY = "units.json"
 """What `speechprompt units` writes beside its Parquet files: what made the units."""
@@ -25,13 +25,38 @@ def recorded_unit_fingerprint(source: str | os.PathLike[str]) -> dict[str, Any] 
 
     Args:
         source (`str | PathLike`): folder, or a file inside it.
+
+    Raises:
+        DatasetError: the corpus run that makes these units has not finished.
     """
+    check_is_complete(source)
+    fingerprint = _summary(source).get("fingerprint")
+    return fingerprint if isinstance(fingerprint, dict) and "digest" in fingerprint else None
+
+
+def check_is_complete(source: str | os.PathLike[str]) -> None:
+    """Refuse a corpus of which `speechprompt units` has made only some of the shards.
+
+    Args:
+        source (`str | PathLike`): folder, or a file inside it; others pass.
+
+    Raises:
+        DatasetError: its `units.json` says that it is not complete.
+    """
+    if _summary(source).get("complete") is False:
+        raise DatasetError(
+            f"{str(source)!r} holds a part of the shards of a corpus: speechprompt units has not finished",
+            hint="start that command again: it makes what is missing",
+        )
+
+
+def _summary(source: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(source).expanduser()
     summary = (path if path.is_dir() else path.parent) / UNITS_SUMMARY
     if not path.exists() or not summary.is_file():
-        return None
-    fingerprint = read_json(summary).get("fingerprint")
-    return fingerprint if isinstance(fingerprint, dict) and "digest" in fingerprint else None
+        return {}
+    values = read_json(summary)
+    return values if isinstance(values, dict) else {}
 
 
 def check_unit_identity(made_by: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None, data: str) -> None:

@@ -29,6 +29,7 @@ LAYERS = {
     "bench": 5,
     "registration": 5,
     "speechprompt_cli": 6,
+    "__main__": 7,
 }
 # training and evaluation meet: a training run ends with a report.
 NEIGHBOURS = {("training", "evaluation")}

@@ -3,7 +3,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from speechprompt_hf.core.errors import FingerprintMismatchError, UnitError
+from speechprompt_hf.core.errors import DatasetError, FingerprintMismatchError, UnitError
 from speechprompt_hf.data import load_rows, load_splits
 from speechprompt_hf.data.unit_identity import check_unit_identity
 
@@ -35,6 +35,17 @@ def test_splits_know_what_made_their_units(tmp_path):
     (tmp_path / "units.json").write_text(json.dumps({"fingerprint": {"digest": "abc", "encoder_id": "mine"}}))
     assert load_splits(tmp_path).unit_fingerprint["digest"] == "abc"
     assert load_splits(tmp_path / "train.parquet").unit_fingerprint["digest"] == "abc"
+
+
+def test_a_corpus_that_is_not_complete_is_refused(tmp_path):
+    save(tmp_path / "train.parquet", [[1, 2]] * 20)
+    (tmp_path / "units.json").write_text(json.dumps({"fingerprint": {"digest": "abc"}, "complete": False}))
+    for source in (tmp_path, tmp_path / "train.parquet"):
+        with pytest.raises(DatasetError, match="has not finished") as caught:
+            load_splits(source)
+        assert "start that command again" in caught.value.hint
+    (tmp_path / "units.json").write_text(json.dumps({"fingerprint": {"digest": "abc"}, "complete": True}))
+    assert load_splits(tmp_path).unit_fingerprint["digest"] == "abc"
 
 
 def test_both_identities_are_named():

@@ -9,7 +9,20 @@ from typing import Any
 
 import typer
 
-from .commands import convert, distill, doctor, evaluate, predict, pretrain, push, quantize, quickstart, train, units
+from .commands import (
+    bench,
+    convert,
+    distill,
+    doctor,
+    evaluate,
+    predict,
+    pretrain,
+    push,
+    quantize,
+    quickstart,
+    train,
+    units,
+)
 from .console import print_error
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -25,6 +38,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any] | typer.Typer]] = {
     "evaluate": (_USE, evaluate.run),
     "predict": (_USE, predict.run),
     "units": (_USE, units.run),
+    "bench": (_USE, bench.run),
     "push": (_SHARE, push.run),
     "push-base": (_SHARE, push.run_base),
     "distill": (_MAKE, distill.run),

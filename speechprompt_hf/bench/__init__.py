@@ -1,1 +1,48 @@
-"""Experiments as declarations: data sets × methods × seeds, run, resumed and tabulated."""
+"""Experiments as declarations: data sets × methods × seeds, computed once, as tables and pictures. Loads lazily."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .datasets import DatasetSpec, ready_datasets
+    from .methods import Method
+    from .results import write_results
+    from .runner import SuiteRun, run_suite
+    from .suite import Suite, read_suite, ready_suites
+    from .summary import Line, summarize
+
+_HOME = {
+    "DatasetSpec": "datasets",
+    "Line": "summary",
+    "Method": "methods",
+    "Suite": "suite",
+    "SuiteRun": "runner",
+    "read_suite": "suite",
+    "ready_datasets": "datasets",
+    "ready_suites": "suite",
+    "run_suite": "runner",
+    "summarize": "summary",
+    "write_results": "results",
+}
+
+__all__ = [
+    "DatasetSpec",
+    "Line",
+    "Method",
+    "Suite",
+    "SuiteRun",
+    "read_suite",
+    "ready_datasets",
+    "ready_suites",
+    "run_suite",
+    "summarize",
+    "write_results",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

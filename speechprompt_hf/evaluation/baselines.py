@@ -43,12 +43,15 @@ class BaselineResult:
         accuracy (`float`): share of right ones.
         num_parameters (`int`): numbers that were fitted.
         seconds (`float`): time of fitting and predicting.
+        scores (`tuple[float, ...]` of length R, *optional*): with two classes, how much a row looks like the second
+            one by name; `None` for more classes, and where the baseline gives none.
     """
 
     predicted: tuple[str, ...]
     accuracy: float
     num_parameters: int
     seconds: float
+    scores: tuple[float, ...] | None = None
 
 
 def majority_baseline(train: Dataset, test: Dataset) -> BaselineResult:
@@ -80,8 +83,9 @@ def tfidf_baseline(train: Dataset, test: Dataset) -> BaselineResult:
         vectorizer, features = _fit_tfidf(train["units"], min_rows=1)
     classifier = LinearSVC(C=1.0, random_state=0)
     _fit_quietly(classifier, features, list(train["label"]))
-    predicted = classifier.predict(vectorizer.transform(_texts(test["units"])))
-    return _result(predicted, test, classifier.coef_.size + classifier.intercept_.size, start)
+    test_features = vectorizer.transform(_texts(test["units"]))
+    size = classifier.coef_.size + classifier.intercept_.size
+    return _result(classifier.predict(test_features), test, size, start, _scores(classifier, test_features))
 
 
 def _texts(rows: Sequence[Sequence[int]]) -> list[str]:
@@ -177,7 +181,7 @@ def _logistic_regression(
     pipeline = make_pipeline(StandardScaler(), classifier)
     _fit_quietly(pipeline, train_features, list(train["label"]))
     size = classifier.coef_.size + classifier.intercept_.size
-    return _result(pipeline.predict(test_features), test, size, start)
+    return _result(pipeline.predict(test_features), test, size, start, _scores(pipeline, test_features))
 
 
 def _fit_quietly(classifier: Any, features: Any, labels: Sequence[str]) -> None:
@@ -187,10 +191,16 @@ def _fit_quietly(classifier: Any, features: Any, labels: Sequence[str]) -> None:
         classifier.fit(features, labels)
 
 
-def _result(predicted: Any, test: Dataset, num_parameters: int, start: float) -> BaselineResult:
+def _scores(classifier: Any, features: Any) -> tuple[float, ...] | None:
+    return tuple(classifier.decision_function(features).tolist()) if len(classifier.classes_) == 2 else None
+
+
+def _result(
+    predicted: Any, test: Dataset, num_parameters: int, start: float, scores: tuple[float, ...] | None = None
+) -> BaselineResult:
     names = tuple(str(label) for label in predicted)
     right = [name == label for name, label in zip(names, test["label"], strict=True)]
-    return BaselineResult(names, float(np.mean(right)), int(num_parameters), time.perf_counter() - start)
+    return BaselineResult(names, float(np.mean(right)), int(num_parameters), time.perf_counter() - start, scores)
 
 
 BASELINES: dict[str, Callable[[Dataset, Dataset], BaselineResult]] = {

@@ -49,6 +49,15 @@ def test_tfidf_finds_order_that_single_units_do_not_show():
     assert result.accuracy == 1.0 and result.num_parameters > 80
 
 
+def test_scores_of_two_classes_rank_the_second_one_higher():
+    units = [[1, 2, 3], [4, 5, 6]] * 10
+    train, test = rows_of(["b", "a"] * 10, units), rows_of(["a", "b"], [[4, 5, 6], [1, 2, 3]])
+    result = tfidf_baseline(train, test)
+    assert result.predicted == ("a", "b") and result.scores[0] < 0 < result.scores[1]
+    three = rows_of(["a", "b", "c"] * 4, [[1, 2], [3, 4], [5, 6]] * 4)
+    assert tfidf_baseline(three, three).scores is None and majority_baseline(train, test).scores is None
+
+
 def test_tfidf_on_the_published_units_repeats_the_published_accuracy(shared_data):
     """Of data.md: .9451 with all 51,094 rows; a tenth of them must come close and not pass it."""
     from speechprompt_hf.data import load_rows

@@ -1,0 +1,112 @@
+"""Bases by the names that suites give them, read once a process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoProcessor
+
+from ..core.embedded import DEFAULT_BASE, resolve_base
+from ..core.errors import AdapterError, ConfigurationError
+from ..core.locations import reading
+from ..core.vocabulary import UnitVocabulary
+from ..modeling.base_loading import base_fingerprint, base_vocabulary, load_base
+from ..processors.loading import check_processor_config
+
+__all__ = ["DEFAULT", "Base", "named_bases", "open_base", "public_source"]
+
+DEFAULT = "default"
+"""The name of the base that makes units of recordings."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen language model and what makes its units.
+
+    Attributes:
+        name (`str`): how suites call it.
+        source (`str`): folder, Hub id or embedded name.
+        processor (`SpeechUnitProcessor | None`): makes units; a language model alone has none.
+        weights (`dict[str, Any]`): the fingerprint of the language model.
+        units (`dict[str, Any] | None`): the fingerprint of the units, where it is known.
+        max_units (`int`): longest utterance, start token and separator included.
+        vocabulary (`UnitVocabulary | None`): units → token ids.
+    """
+
+    name: str
+    source: str
+    processor: Any
+    weights: dict[str, Any]
+    units: dict[str, Any] | None
+    max_units: int
+    vocabulary: UnitVocabulary | None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name and fingerprints, without a path."""
+        units = None if self.units is None else self.units.get("digest")
+        return {"name": self.name, "source": public_source(self.source), "weights": self.weights, "units": units}
+
+
+def named_bases(given: Iterable[str]) -> dict[str, str]:
+    """`NAME=SOURCE` of each, or a source alone for the default one.
+
+    Args:
+        given (`Iterable[str]`): texts of the command line.
+
+    Returns:
+        `dict[str, str]`: name → source; `"default"` is the embedded base unless it is given.
+
+    Raises:
+        ConfigurationError: a name twice, or without a source.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, mark, source = text.partition("=")
+        name, source = (name, source) if mark else (DEFAULT, text)
+        if not name or not source:
+            raise ConfigurationError(f"--base {text!r}", hint="write NAME=FOLDER, or a folder or Hub id alone")
+        if name in found:
+            raise ConfigurationError(f"the base {name!r} is given twice: {found[name]} and {source}")
+        found[name] = source
+    return {DEFAULT: DEFAULT_BASE, **found}
+
+
+def open_base(name: str, source: str) -> Base:
+    """Read a base.
+
+    Args:
+        name (`str`): how suites call it.
+        source (`str`): folder, Hub id or embedded name.
+
+    Raises:
+        AdapterError: there is no such base.
+    """
+    lm = load_base(source)
+    processor = _processor(source)
+    return Base(
+        name=name,
+        source=source,
+        processor=processor,
+        weights=base_fingerprint(lm),
+        units=lm.config.fingerprint or getattr(processor, "fingerprint", None),
+        max_units=lm.max_utterance_tokens,
+        vocabulary=getattr(getattr(processor, "tokenizer", None), "vocabulary", None) or base_vocabulary(source),
+    )
+
+
+def _processor(source: str) -> Any:
+    folder = resolve_base(source)
+    if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, "processor_config.json")):
+        return None
+    check_processor_config(folder)
+    with reading(folder, AdapterError, "the processor of the base"):
+        return AutoProcessor.from_pretrained(folder)
+
+
+def public_source(source: str) -> str:
+    """Of a folder its last name alone: results travel."""
+    return os.path.basename(os.path.normpath(source)) if os.path.isdir(source) else source

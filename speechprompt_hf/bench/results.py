@@ -1,0 +1,104 @@
+"""What a run leaves in its output folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..core.files import atomic_path, write_json, write_text
+from .bases import public_source
+from .page import report_page
+from .plots import draw
+from .runner import SuiteRun
+from .summary import Line, summarize
+from .tables import cells_csv, markdown
+
+__all__ = ["repeating_command", "summary_of", "write_results"]
+
+
+def repeating_command(
+    suite: str,
+    *,
+    bases: Sequence[str] = (),
+    only: Sequence[str] = (),
+    num_seeds: int | None = None,
+    device: str | None = None,
+    needs_data: bool = True,
+) -> str:
+    """The command line that makes the same results; folders of this machine are placeholders.
+
+    Args:
+        suite (`str`): name or path as it was given.
+        bases (`Sequence[str]`): values of `--base`.
+        only (`Sequence[str]`): values of `--only`.
+        num_seeds (`int`, *optional*): value of `--seeds`.
+        device (`str`, *optional*): value of `--device`.
+        needs_data (`bool`, defaults to `True`): whether a data root is needed.
+    """
+    words = ["speechprompt", "bench", Path(suite).name]
+    if needs_data:
+        words += ["--data-root", "DATA"]
+    for text in bases:
+        name, mark, source = text.rpartition("=")
+        words += ["--base", f"{name}{mark}{public_source(source)}"]
+    for text in only:
+        words += ["--only", text]
+    if num_seeds is not None:
+        words += ["--seeds", str(num_seeds)]
+    if device is not None:
+        words += ["--device", device]
+    return shlex.join(words)
+
+
+def summary_of(run: SuiteRun, command: str) -> dict[str, Any]:
+    """The results as one JSON value.
+
+    Args:
+        run (`SuiteRun`): what ran.
+        command (`str`): that repeats it.
+    """
+    lines = summarize(run.suite, run.cells)
+    return {
+        "suite": run.suite.name,
+        "command": command,
+        "lines": [asdict(line) for line in lines],
+        "num_cells": len(run.cells),
+        "skipped": [asdict(skip) for skip in run.skipped],
+        "left_out": run.left_out,
+        "failed": [asdict(failure) for failure in run.failed],
+    }
+
+
+def write_results(run: SuiteRun, output: Path, command: str) -> list[Path]:
+    """Write `cells.csv`, `table.md`, `summary.json`, `report.html` and a picture a data set.
+
+    Args:
+        run (`SuiteRun`): what ran.
+        output (`Path`): receives a folder of the suite's name, which receives the files.
+        command (`str`): that repeats it.
+
+    Returns:
+        `list[Path]`: the files.
+    """
+    folder = output / run.suite.name
+    lines: list[Line] = summarize(run.suite, run.cells)
+    pictures = {}
+    for spec in run.suite.datasets:
+        mine = [line for line in lines if line.dataset == spec.name]
+        if mine:
+            pictures[spec.name] = draw(f"{spec.name}: {spec.title}" if spec.title else spec.name, mine)
+    texts = {
+        "cells.csv": cells_csv(run.cells),
+        "table.md": markdown(run, lines, command),
+        "report.html": report_page(run, lines, pictures, command),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    write_json(folder / "summary.json", summary_of(run, command))
+    for name, data in pictures.items():
+        with atomic_path(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(data)
+    return [folder / name for name in (*texts, "summary.json", *(f"{name}.png" for name in pictures))]

@@ -1,0 +1,222 @@
+"""Cells to lines of the table: means over folds, deviation over seeds, bootstrap intervals over speakers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+from ..evaluation.intervals import MIN_SPEAKERS
+from .suite import Suite
+
+__all__ = ["Line", "summarize"]
+
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
+
+_Row = tuple[str, int, str]
+"""Fold, number there, and item: methods are paired where all three are the same."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method on a data set.
+
+    Attributes:
+        dataset (`str`): name of the data set.
+        method (`str`): name of the method.
+        shots (`int | None`): training rows a class.
+        accuracy (`float`): over the test rows of all folds, the mean over seeds.
+        deviation (`float | None`): of the accuracy over seeds; `None` with one seed.
+        interval (`tuple[float, float]`): 95 % bootstrap interval of the accuracy.
+        over (`str`): what was drawn anew: `"speakers"` or `"rows"`.
+        macro_f1 (`float`): over the test rows of all folds, the mean over seeds.
+        equal_error_rate (`float | None`): the mean over folds and seeds; `None` where there are no scores.
+        validation_accuracy (`float | None`): the mean over folds and seeds; `None` without validation rows.
+        difference (`float | None`): of the accuracy from the baseline's; `None` without one.
+        difference_interval (`tuple[float, float] | None`): paired 95 % bootstrap interval of it.
+        baseline (`str | None`): what it was compared with.
+        trained_parameters (`int`): the most of a fold.
+        seconds (`float`): the mean of a run.
+        memory (`float | None`): bytes that the run added to the process, on the GPU those of tensors; the most of a
+            run.
+        num_seeds (`int`): seeds with all folds.
+        num_folds (`int`): folds.
+        num_rows (`int`): test rows of all folds.
+    """
+
+    dataset: str
+    method: str
+    shots: int | None
+    accuracy: float
+    deviation: float | None
+    interval: tuple[float, float]
+    over: str
+    macro_f1: float
+    equal_error_rate: float | None
+    validation_accuracy: float | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+    baseline: str | None
+    trained_parameters: int
+    seconds: float
+    memory: float | None
+    num_seeds: int
+    num_folds: int
+    num_rows: int
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Test rows of all folds with the share of the seeds that was right."""
+
+    cells: tuple[Mapping[str, Any], ...]
+    by_seed: tuple[tuple[Mapping[str, Any], ...], ...]
+    right: Mapping[_Row, float]
+    speakers: Mapping[_Row, str | None]
+
+
+def summarize(suite: Suite, cells: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """A line for each data set, number of shots and method, in the order of the suite.
+
+    Seeds that lack a fold are left out, and methods without a whole seed.
+
+    Args:
+        suite (`Suite`): order and baselines.
+        cells (`Sequence[Mapping]`): contents of cells.
+    """
+    lines = []
+    for spec in suite.datasets:
+        mine = [cell for cell in cells if cell["dataset"] == spec.name]
+        # Every method of a data set has the same folds.
+        folds = {cell["fold"] for cell in mine}
+        for shots in suite.shots or (None,):
+            answers = {}
+            for method in suite.methods:
+                chosen = [cell for cell in mine if cell["method"] == method.name and cell["shots"] == shots]
+                found = _answers(chosen, len(folds))
+                if found is not None:
+                    answers[method.name] = found
+            for method in suite.methods:
+                if method.name in answers:
+                    baseline = suite.baseline_of(method)
+                    other = answers.get(baseline) if baseline else None
+                    lines.append(_line(spec.name, method.name, shots, answers[method.name], baseline, other))
+    return lines
+
+
+def _answers(cells: Sequence[Mapping[str, Any]], num_folds: int) -> _Answers | None:
+    seeds = sorted({cell["seed"] for cell in cells})
+    by_seed = [tuple(cell for cell in cells if cell["seed"] == seed) for seed in seeds]
+    whole = [each for each in by_seed if len(each) == num_folds]
+    if not whole:
+        return None
+    right: dict[_Row, float] = {}
+    speakers: dict[_Row, str | None] = {}
+    for each in whole:
+        for cell in each:
+            predictions = cell["predictions"]
+            for row, correct in enumerate(predictions["correct"]):
+                place = (cell["fold"], row, predictions["item"][row])
+                right[place] = right.get(place, 0.0) + correct / len(whole)
+                speakers[place] = predictions["speaker"][row]
+    return _Answers(tuple(cell for each in whole for cell in each), tuple(whole), right, speakers)
+
+
+def _line(
+    dataset: str, method: str, shots: int | None, mine: _Answers, baseline: str | None, other: _Answers | None
+) -> Line:
+    accuracies = [_pooled(cells) for cells in mine.by_seed]
+    values = np.array(list(mine.right.values()))
+    groups, over = _groups(mine.speakers)
+    difference = interval = None
+    # Pairs need the same rows: a base that cannot take a row leaves it out.
+    if other is not None and other.right.keys() == mine.right.keys():
+        gaps = values - np.array([other.right[place] for place in mine.right])
+        difference, interval = float(gaps.mean()), _bootstrap(gaps, groups)
+    memory = [_memory(cell) for cell in mine.cells]
+    known = [value for value in memory if value is not None]
+    return Line(
+        dataset=dataset,
+        method=method,
+        shots=shots,
+        accuracy=float(np.mean(accuracies)),
+        deviation=float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+        interval=_accuracy_interval(values, groups),
+        over=over,
+        macro_f1=float(np.mean([_pooled_f1(cells) for cells in mine.by_seed])),
+        equal_error_rate=_mean_of(mine.cells, "equal_error_rate"),
+        validation_accuracy=_mean_of(mine.cells, "validation_accuracy"),
+        difference=difference,
+        difference_interval=interval,
+        baseline=baseline if difference is not None else None,
+        trained_parameters=max(cell["trained_parameters"] for cell in mine.cells),
+        seconds=float(np.mean([cell["seconds"] for cell in mine.cells])),
+        memory=max(known) if known else None,
+        num_seeds=len(mine.by_seed),
+        num_folds=len(mine.by_seed[0]),
+        num_rows=len(values),
+    )
+
+
+def _pooled(cells: Sequence[Mapping[str, Any]]) -> float:
+    """Accuracy over the test rows of all folds."""
+    right = [correct for cell in cells for correct in cell["predictions"]["correct"]]
+    return float(np.mean(right))
+
+
+def _pooled_f1(cells: Sequence[Mapping[str, Any]]) -> float:
+    expected = [label for cell in cells for label in cell["predictions"]["expected"]]
+    predicted = [label for cell in cells for label in cell["predictions"]["predicted"]]
+    return float(f1_score(expected, predicted, average="macro", zero_division=0))
+
+
+def _mean_of(cells: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [cell[name] for cell in cells]
+    return None if None in values else float(np.mean(values))
+
+
+def _memory(cell: Mapping[str, Any]) -> float | None:
+    """What a run added; on a GPU its tensors there."""
+    if cell["cuda_peak_memory"]:
+        return float(cell["cuda_peak_memory"])
+    if cell["peak_memory"] is None or cell["memory_before"] is None:
+        return None
+    return float(cell["peak_memory"] - cell["memory_before"])
+
+
+def _groups(speakers: Mapping[_Row, str | None]) -> tuple[NDArray[np.int64], str]:
+    """Number of the group that each row is drawn with: its speaker where enough are known, else the row itself."""
+    named = {speaker for speaker in speakers.values() if speaker is not None}
+    if len(named) < MIN_SPEAKERS:
+        return np.arange(len(speakers)), "rows"
+    names: list[str | _Row] = [speaker if speaker is not None else place for place, speaker in speakers.items()]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names]), "speakers"
+
+
+def _accuracy_interval(values: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
+    if values.min() == values.max() and values[0] in (0.0, 1.0):
+        # Every sample would be the same.
+        exact = binomtest(round(float(values.sum())), len(values)).proportion_ci(_CONFIDENCE, method="exact")
+        return float(exact.low), float(exact.high)
+    return _bootstrap(values, groups)
+
+
+def _bootstrap(values: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
+    """Percentile interval of the mean over rows, whole groups drawn anew."""
+    sums, counts = np.bincount(groups, values), np.bincount(groups)
+    generator = np.random.default_rng(0)
+    means = []
+    batch = max(1, 2_000_000 // len(sums))
+    for start in range(0, _RESAMPLES, batch):
+        drawn = generator.integers(0, len(sums), (min(batch, _RESAMPLES - start), len(sums)))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    tail = 50 * (1 - _CONFIDENCE)
+    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,172 @@
+"""Lines and cells as CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .runner import SuiteRun
+from .summary import Line
+
+__all__ = ["cells_csv", "column_names", "line_texts", "markdown", "table_rows"]
+
+_CSV_COLUMNS = (
+    "dataset",
+    "method",
+    "fold",
+    "seed",
+    "shots",
+    "accuracy",
+    "macro_f1",
+    "equal_error_rate",
+    "validation_accuracy",
+    "trained_parameters",
+    "seconds",
+    "cpu_seconds",
+    "num_epochs",
+    "memory_before",
+    "peak_memory",
+    "cuda_peak_memory",
+)
+
+
+def cells_csv(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Every cell as a line, without its predictions.
+
+    Args:
+        cells (`Sequence[Mapping]`): contents of cells.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*_CSV_COLUMNS, "train_rows", "test_rows", "base", "key"])
+    for cell in cells:
+        base = cell["base"] or {"weights": {"weights": ""}}
+        writer.writerow(
+            [
+                *(cell[name] for name in _CSV_COLUMNS),
+                cell["num_rows"]["train"],
+                cell["num_rows"]["test"],
+                base["weights"]["weights"][:12],
+                cell["key"][:12],
+            ]
+        )
+    return stream.getvalue()
+
+
+def column_names(lines: Sequence[Line]) -> list[str]:
+    """Headings of the table; what no line has is left out."""
+    return [name for name in _COLUMNS if any(_COLUMNS[name](line) for line in lines)]
+
+
+def line_texts(line: Line, columns: Sequence[str]) -> list[str]:
+    """A line's texts under these headings."""
+    return [_COLUMNS[name](line) for name in columns]
+
+
+def table_rows(lines: Sequence[Line]) -> list[list[str]]:
+    """Headings and texts of all lines."""
+    columns = column_names(lines)
+    return [columns, *(line_texts(line, columns) for line in lines)]
+
+
+def markdown(run: SuiteRun, lines: Sequence[Line], command: str) -> str:
+    """The table with the command that made it, what was compared and what was skipped.
+
+    Args:
+        run (`SuiteRun`): what ran.
+        lines (`Sequence[Line]`): of it.
+        command (`str`): that repeats it.
+    """
+    suite = run.suite
+    text = [f"# {suite.name}: {suite.title}" if suite.title else f"# {suite.name}", "", f"Made by `{command}`.", ""]
+    for spec in suite.datasets:
+        mine = [line for line in lines if line.dataset == spec.name]
+        if not mine:
+            continue
+        text += [f"## {spec.name}", "", f"{dataset_sentence(spec.title, spec.note, mine)}", ""]
+        rows = table_rows(mine)
+        text.append(_row(rows[0]))
+        text.append(_row(["---"] * len(rows[0])))
+        text += [_row(row) for row in rows[1:]]
+        text.append("")
+    text += ["## How to read this", "", *(f"- {sentence}" for sentence in legend(lines)), ""]
+    for title, remarks in remark_lists(run).items():
+        text += [f"## {title}", "", *(f"- {remark}" for remark in remarks), ""]
+    return "\n".join(text)
+
+
+def dataset_sentence(title: str, note: str, lines: Sequence[Line]) -> str:
+    """What the data set is, and how it was measured."""
+    line = lines[0]
+    folds = "one fold" if line.num_folds == 1 else f"{line.num_folds} folds"
+    parts = [text for text in (title, note) if text]
+    return "; ".join([*parts, f"{line.num_rows:,} test rows in {folds}, intervals over {line.over}"]) + "."
+
+
+def legend(lines: Sequence[Line]) -> list[str]:
+    """What the columns mean."""
+    sentences = [
+        "accuracy: over the test rows of all folds, mean ± standard deviation over seeds; 95 %: bootstrap interval of "
+        "the mean over seeds, whole speakers drawn anew where there are eight or more, else rows.",
+        "trained: parameters that training changed; seconds: fitting one fold once; memory: what a run added to the "
+        "process's memory at its peak (on a GPU: its tensors there), the most of all folds.",
+    ]
+    if any(line.difference is not None for line in lines):
+        sentences.append(
+            "difference: accuracy less the baseline's on the same rows, with its paired bootstrap interval."
+        )
+    if any(line.equal_error_rate is not None for line in lines):
+        sentences.append("EER: equal error rate, mean over folds and seeds; methods that give no scores have none.")
+    if any(line.validation_accuracy is not None for line in lines):
+        sentences.append("validation: accuracy on the validation rows, mean over folds and seeds.")
+    return sentences
+
+
+def remark_lists(run: SuiteRun) -> dict[str, list[str]]:
+    """Heading → remarks on what did not run; without empty lists."""
+    skipped = [f"{skip.dataset}{'/' + skip.method if skip.method else ''}: {skip.reason}" for skip in run.skipped]
+    left_out = [f"{name}: {number} recording(s) could not be used" for name, number in run.left_out.items()]
+    failed = [f"{failure.cell}: {failure.error}" for failure in run.failed]
+    lists = {"Skipped": skipped, "Left out": left_out, "Failed": failed}
+    return {title: remarks for title, remarks in lists.items() if remarks}
+
+
+def _row(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(text.replace('|', '/') for text in texts)} |"
+
+
+def _accuracy(line: Line) -> str:
+    return f"{line.accuracy:.4f}" + (f" ± {line.deviation:.4f}" if line.deviation is not None else "")
+
+
+def _difference(line: Line) -> str:
+    if line.difference is None or line.difference_interval is None:
+        return ""
+    low, high = line.difference_interval
+    return f"{line.difference:+.4f} ({low:+.3f} to {high:+.3f})"
+
+
+def _size(value: float | None) -> str:
+    return "" if value is None else f"{value / 2**20:,.0f} MB"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+_COLUMNS = {
+    "method": lambda line: line.method,
+    "shots": lambda line: "" if line.shots is None else str(line.shots),
+    "accuracy": _accuracy,
+    "95 %": lambda line: f"{line.interval[0]:.3f}–{line.interval[1]:.3f}",
+    "difference": _difference,
+    "macro-F1": lambda line: f"{line.macro_f1:.4f}",
+    "EER": lambda line: _share(line.equal_error_rate),
+    "validation": lambda line: _share(line.validation_accuracy),
+    "trained": lambda line: f"{line.trained_parameters:,}",
+    "seconds": lambda line: f"{line.seconds:.1f}",
+    "memory": lambda line: _size(line.memory),
+    "seeds": lambda line: str(line.num_seeds),
+}

@@ -10,9 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
-__all__ = ["note", "print_error", "print_json", "print_line", "progress_bar", "working"]
+__all__ = ["is_main_process", "note", "print_error", "print_json", "print_line", "progress_bar", "working"]
 
 _results: list[TextIO] = []
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first one of a launcher: the one that prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_line(text: str = "") -> None:

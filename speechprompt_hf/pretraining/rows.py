@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.errors import DatasetError
 from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
 
-__all__ = ["collate_rows", "disturb", "make_batches", "make_rows"]
+__all__ = ["collate_packed", "collate_rows", "disturb", "make_batches", "make_packed_batches", "make_rows"]
 
 
 def make_rows(
@@ -66,6 +66,32 @@ def make_batches(rows: Sequence[np.ndarray], tokens_per_step: int, generator: np
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
+def make_packed_batches(
+    rows: Sequence[np.ndarray], tokens_per_step: int, max_tokens: int, generator: np.random.Generator
+) -> list[list[np.ndarray]]:
+    """Lines of several rows each, in random order, and batches of such lines.
+
+    Args:
+        rows (`Sequence[np.ndarray]`): of at most `max_tokens` ids.
+        tokens_per_step (`int`): bound of a batch's tokens; a batch has at least one line.
+        max_tokens (`int`): bound of a line's tokens.
+        generator (`np.random.Generator`): of the order.
+
+    Returns:
+        `list[list[np.ndarray]]`: batches of lines of row indices; each row occurs once.
+    """
+    lines: list[list[int]] = []
+    room = 0
+    for index in generator.permutation(len(rows)).tolist():
+        if len(rows[index]) > room:
+            lines.append([])
+            room = max_tokens
+        lines[-1].append(index)
+        room -= len(rows[index])
+    size = max(1, tokens_per_step // max_tokens)
+    return [[np.array(line) for line in lines[start : start + size]] for start in range(0, len(lines), size)]
+
+
 def disturb(
     rows: Sequence[np.ndarray],
     generator: np.random.Generator,
@@ -115,3 +141,31 @@ def collate_rows(rows: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None
         mask[index, : len(row)] = 1
         targets[index, : len(row)] = torch.from_numpy(target)
     return {"input_ids": ids, "attention_mask": mask, "labels": targets}
+
+
+def collate_packed(
+    lines: Sequence[Sequence[np.ndarray]], labels: Sequence[Sequence[np.ndarray]] | None = None
+) -> dict[str, Tensor]:
+    """Joins the rows of each line: `input_ids`, `position_ids`, `labels`, int64 of shape (B, N).
+
+    Positions start anew with each row, which keeps rows of a line apart (there is no mask), and with the padding. The
+    first token of a row is not predicted from the row before.
+
+    Args:
+        lines (`Sequence[Sequence[np.ndarray]]`): what the model reads.
+        labels (`Sequence[Sequence[np.ndarray]]`, *optional*): what it predicts, of the same lengths; the same rows by
+            default.
+    """
+    longest = max(sum(len(row) for row in line) for line in lines)
+    ids = torch.full((len(lines), longest), PAD_TOKEN_ID, dtype=torch.long)
+    positions, targets = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for index, (line, predicted) in enumerate(zip(lines, labels or lines, strict=True)):
+        start = 0
+        for row, target in zip(line, predicted, strict=True):
+            end = start + len(row)
+            ids[index, start:end] = torch.from_numpy(row)
+            positions[index, start:end] = torch.arange(len(row))
+            targets[index, start + 1 : end] = torch.from_numpy(target[1:])
+            start = end
+        positions[index, start:] = torch.arange(longest - start)
+    return {"input_ids": ids, "position_ids": positions, "labels": targets}

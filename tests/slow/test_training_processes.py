@@ -1,11 +1,13 @@
-"""Training alone and on two gloo processes: docs/train_with_trainer.py and `train` itself."""
+"""Training and pretraining, alone and on two gloo processes."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.fixtures.unit_tasks import save_tiny_base, unit_task_splits
@@ -93,3 +95,49 @@ def test_train_on_two_processes_gives_the_single_process_result(project_root, tm
     assert set(both.strip().splitlines()) == set(alone.strip().splitlines())
     # Gradients are averaged in another order; Adam divides by the root of small second moments.
     assert largest_difference(tmp_path / "alone", tmp_path / "both") < 1e-3
+
+
+PRETRAINING = """
+import sys
+import numpy as np
+from speechprompt_hf.core.vocabulary import UnitVocabulary
+
+architecture, output, mode = sys.argv[1:]
+generator = np.random.default_rng(0)
+units = [((generator.integers(10) + np.arange(generator.integers(4, 15))) % 10).tolist() for _ in range(61)]
+sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "dropout": 0.0}
+values = {"num_steps": 12, "tokens_per_step": 150, "max_tokens": 32, "warm_up_steps": 3, "checkpoint_every": 5}
+values |= {"validate_every": 6, "bf16": False}
+given = {"vocabulary": UnitVocabulary.from_num_units(10), "validation": units[:9], "show_progress": False}
+if architecture == "gslm":
+    from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
+
+    sizes["attention_dropout"] = 0.0
+    pretrain_gslm(units, output, PretrainingConfig(**values, break_mode=mode, model=sizes), device="cpu", **given)
+else:
+    from speechprompt_hf.pretraining.unit_mbart_pretraining import UnitMBartPretrainingConfig, pretrain_unit_mbart
+
+    sizes["num_encoder_layers"] = 1
+    pretrain_unit_mbart(units, output, UnitMBartPretrainingConfig(**values, model=sizes), device="cpu", **given)
+"""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("architecture", "mode"), [("gslm", "packed"), ("unit-mbart", "utterance")])
+def test_pretraining_on_two_processes_is_that_of_one(project_root, tmp_path, architecture, mode):
+    script = tmp_path / "pretraining.py"
+    script.write_text(PRETRAINING)
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    run([sys.executable, str(script), architecture, str(alone), mode], project_root)
+    run(two_processes(str(script), architecture, str(both), mode), project_root)
+    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (alone, both)]
+    assert [entry["step"] for entry in logs[0]] == [entry["step"] for entry in logs[1]]
+    for left, right in zip(*logs, strict=True):
+        for name in left.keys() & {"loss", "validation_loss"}:
+            assert left[name] == pytest.approx(right[name], abs=2e-4)
+    states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (alone, both)]
+    assert states[0]["tokens"] == states[1]["tokens"]
+    for name, value in states[0]["model"].items():
+        torch.testing.assert_close(states[1]["model"][name], value, atol=2e-3, rtol=1e-3)
+    left, right = (load_file(folder / "model.safetensors") for folder in (alone, both))
+    assert left.keys() == right.keys()

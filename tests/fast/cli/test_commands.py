@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from datasets import Dataset
 
+from speechprompt_hf.modeling.base_loading import load_base
 from tests.fixtures.speech_encoders import whisper_encoder
 
 
@@ -55,6 +57,44 @@ def test_pretrain_makes_a_base_that_knows_its_units(base_folder):
     model, processor = GSLMForCausalLM.from_pretrained(base_folder), SpeechUnitProcessor.from_pretrained(base_folder)
     assert model.config.fingerprint["digest"] == processor.fingerprint["digest"]
     assert model.config.vocab_size == len(processor.tokenizer.vocabulary) == 16
+
+
+def test_pretrain_makes_a_unit_mbart_that_train_takes(speechprompt, recordings, base_folder, tmp_path):
+    speechprompt("units", "--dataset", recordings, "--base", base_folder, "--output", tmp_path / "units")
+    options = ["--architecture", "unit-mbart", "--language", "en", "--steps", 4, "--layers", 1, "--width", 32]
+    options += ["--heads", 2, "--tokens-per-step", 800, "--json"]
+    answer = speechprompt(
+        "pretrain", "--dataset", tmp_path / "units", "--base", base_folder, "--output", tmp_path / "lm", *options
+    )
+    assert answer.code == 0, answer.err
+    base = load_base(tmp_path / "lm")
+    assert answer.json["parameters"] == base.num_parameters()
+    assert type(base).__name__ == "UnitMBartForConditionalGeneration" and base.config.languages == ["en"]
+    answer = speechprompt(
+        "train", "--dataset", recordings, "--base", tmp_path / "lm", "--output", tmp_path / "adapter", "--epochs", 1
+    )
+    assert answer.code == 0, answer.err
+
+
+def test_pretrain_packs_utterances(speechprompt, tmp_path):
+    units = [[number % 10, (number + 1) % 10, (number + 2) % 10] for number in range(30)]
+    Dataset.from_dict({"units": units}).to_parquet(str(tmp_path / "corpus" / "train.parquet"))
+    options = ["--num-units", 10, "--steps", 2, "--layers", 1, "--width", 32, "--heads", 2, "--packed"]
+    answer = speechprompt("pretrain", "--dataset", tmp_path / "corpus", "--output", tmp_path / "lm", *options)
+    assert answer.code == 0, answer.err
+    assert '"packed"' in (tmp_path / "lm" / "settings.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [({}, "no column language"), ({"language": ["en", None]}, "row 1 of the corpus has no language")],
+)
+def test_pretrain_of_a_unit_mbart_wants_languages(speechprompt, tmp_path, columns, message):
+    table = Dataset.from_dict({"units": [[1, 2], [3, 4]], **columns})
+    table.to_parquet(str(tmp_path / "corpus" / "train.parquet"))
+    options = ["--num-units", 10, "--architecture", "unit-mbart"]
+    answer = speechprompt("pretrain", "--dataset", tmp_path / "corpus", "--output", tmp_path / "lm", *options)
+    assert answer.code == 2 and message in answer.err and "--language" in answer.err
 
 
 def test_pretrain_refuses_units_of_another_quantizer(speechprompt, recordings, encoder_folder, base_folder, tmp_path):

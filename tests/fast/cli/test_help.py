@@ -77,6 +77,7 @@ def test_defaults_are_those_of_the_library():
     from speechprompt_hf.core import embedded
     from speechprompt_hf.pretraining.distillation import DistillationConfig
     from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig
+    from speechprompt_hf.pretraining.unit_mbart_pretraining import UnitMBartPretrainingConfig
     from speechprompt_hf.synthesis.espeak import VARIANTS
     from speechprompt_hf.training import TrainingSettings
 
@@ -87,9 +88,14 @@ def test_defaults_are_those_of_the_library():
     for name in ("prompt", "num_virtual_tokens", "verbalizer", "readout", "patience", "batch_size"):
         assert given[name].default == getattr(settings, name), name
     assert (settings.learning_rate, settings.finetune_learning_rate) == (0.01, 0.0005)  # told by --learning-rate
-    config, given = PretrainingConfig(), inspect.signature(pretrain.run).parameters
+    config, mbart = PretrainingConfig(), UnitMBartPretrainingConfig()
+    given = inspect.signature(pretrain.run).parameters
     assert (given["steps"].default, given["tokens_per_step"].default) == (config.num_steps, config.tokens_per_step)
-    assert (given["layers"].default, given["width"].default) == (4, config.model["hidden_size"])
+    assert given["width"].default == config.model["hidden_size"] == mbart.model["hidden_size"]
+    # Told by the help of --layers, which depends on the architecture.
+    assert config.model["num_hidden_layers"] == 4
+    assert (mbart.model["num_encoder_layers"], mbart.model["num_hidden_layers"]) == (2, 2)
+    assert (mbart.num_steps, mbart.tokens_per_step) == (config.num_steps, config.tokens_per_step)
     assert given["learning_rate"].default == config.learning_rate
     assert inspect.signature(distill.run).parameters["frames_per_step"].default == DistillationConfig().frames_per_step
     assert len(VARIANTS) == quickstart._MAX_VOICES

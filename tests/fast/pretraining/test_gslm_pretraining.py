@@ -10,14 +10,12 @@ from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
 from speechprompt_hf.pretraining.checkpoints import completed_settings
 from speechprompt_hf.pretraining.distillation import DistillationConfig
-from speechprompt_hf.pretraining.gslm_pretraining import (
-    PretrainingConfig,
+from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, evaluate_loss, pretrain_gslm
+from speechprompt_hf.pretraining.rows import (
     collate_rows,
     disturb,
-    evaluate_loss,
     make_batches,
     make_rows,
-    pretrain_gslm,
 )
 
 VOCABULARY = UnitVocabulary.from_num_units(10)

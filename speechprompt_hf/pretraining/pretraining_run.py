@@ -1,0 +1,192 @@
+"""The loop of a pretraining: the same for every architecture, on one process or several, resumed exactly."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .checkpoints import ResumableRun, adamw
+from .precision import computes_bfloat16
+from .pretraining_settings import PretrainingConfig
+from .processes import Processes
+
+__all__ = ["Objective", "mean_loss", "pretrain"]
+
+Batch = Sequence[Any]
+"""The lines of one update: whatever the objective makes of rows."""
+
+
+class Objective(ABC):
+    """What a model reads, and what it is to say."""
+
+    @abstractmethod
+    def epoch(self, rows: Sequence[np.ndarray], generator: np.random.Generator) -> list[list[np.ndarray]]:
+        """The batches of an epoch, each a list of lines, each the indices of the rows in it."""
+
+    @abstractmethod
+    def examples(self, lines: Sequence[Sequence[np.ndarray]], generator: np.random.Generator | None) -> Batch:
+        """Lines of rows with the noise of an update.
+
+        Args:
+            lines (`Sequence[Sequence[np.ndarray]]`): the rows of each line.
+            generator (`np.random.Generator`, *optional*): of the noise in training; without it the noise is that of
+                the validation, the same every time.
+        """
+
+    @abstractmethod
+    def num_targets(self, examples: Batch) -> int:
+        """Tokens that are predicted in these lines."""
+
+    @abstractmethod
+    def collate(self, examples: Batch) -> dict[str, Tensor]:
+        """Arguments of the model's forward, int64 on the CPU; `labels` are -100 where nothing is predicted."""
+
+
+def pretrain(
+    model: Any,
+    objective: Objective,
+    rows: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    output: Path,
+    config: PretrainingConfig,
+    identity: Mapping[str, str | None],
+    processes: Processes,
+    *,
+    show_progress: bool,
+    on_report: Callable[[dict[str, float]], None] | None,
+) -> None:
+    """Trains a model in place; goes on from the checkpoint in `output` if there is one.
+
+    Each update is one batch of the whole corpus, shared out among the processes line by line, so that the number of
+    processes changes rounding and dropout alone.
+
+    Args:
+        model (`PreTrainedModel`): on the processes' device.
+        objective ([`Objective`]): rows to inputs and targets.
+        rows (`Sequence[np.ndarray]`): of the training part.
+        held_out (`Sequence[np.ndarray]`): of the validation part, may be empty.
+        output (`Path`): receives `checkpoint.pt` and `log.jsonl`.
+        config ([`PretrainingConfig`]): the settings.
+        identity (`Mapping`): name of each part of the data → digest.
+        processes ([`Processes`]): who trains together.
+        show_progress (`bool`): a bar with the rate and the loss in nats a token.
+        on_report (`Callable`, *optional*): receives what is written to the log.
+
+    Raises:
+        ConfigurationError: the checkpoint is of other settings or data.
+    """
+    run = _Run(model, objective, config, output, identity, processes, on_report)
+    run.train(rows, held_out, show_progress=show_progress)
+
+
+class _Run:
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        config: PretrainingConfig,
+        output: Path,
+        identity: Mapping[str, str | None],
+        processes: Processes,
+        on_report: Callable[[dict[str, float]], None] | None,
+    ) -> None:
+        self.model, self.objective, self.config, self.processes = model, objective, config, processes
+        self.bf16 = config.bf16 and computes_bfloat16(model.device)
+        self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
+        states: dict[str, nn.Module | torch.optim.Optimizer] = {"model": model, "optimizer": self.optimizer}
+        self.state = ResumableRun(output, config, identity, states, counted="tokens", on_report=on_report)
+        self.wrapped = processes.wrap(model)
+
+    def train(self, rows: Sequence[np.ndarray], held_out: Sequence[np.ndarray], *, show_progress: bool) -> None:
+        from tqdm.auto import tqdm
+
+        config, state, is_main = self.config, self.state, self.processes.is_main
+        epoch, batches, position = -1, list[list[np.ndarray]](), 0
+        started, smoothed = time.perf_counter() - state.seconds, float("nan")
+        hidden = not (show_progress and is_main)
+        with tqdm(total=config.num_steps, initial=state.step, desc="pretraining", disable=hidden) as bar:
+            while state.step < config.num_steps:
+                if not batches:
+                    epoch, batches, position = self._find_epoch(rows)
+                loss = self.train_step([[rows[index] for index in line] for line in batches[position]])
+                position += 1
+                state.step += 1
+                if position == len(batches):
+                    batches = []
+                smoothed = loss if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * loss
+                state.seconds = time.perf_counter() - started
+                bar.update()
+                bar.set_postfix(loss=f"{smoothed:.3f}", epoch=epoch, refresh=False)
+                last = state.step == config.num_steps
+                if is_main and (last or state.step % 50 == 0):
+                    state.report({"loss": smoothed, "epoch": epoch})
+                if held_out and is_main and (last or state.step % config.validate_every == 0):
+                    state.report({"validation_loss": mean_loss(self.model, self.objective, held_out)})
+                if is_main and (last or state.step % config.checkpoint_every == 0):
+                    state.save()
+        self.processes.wait()
+
+    def _find_epoch(self, rows: Sequence[np.ndarray]) -> tuple[int, list[list[np.ndarray]], int]:
+        """Epoch, its batches and the place in them of the next update: functions of the seed and the step alone."""
+        epoch, remaining = 0, self.state.step
+        while True:
+            batches = self.objective.epoch(rows, np.random.default_rng((self.config.seed, epoch)))
+            if remaining < len(batches):
+                return epoch, batches, remaining
+            remaining -= len(batches)
+            epoch += 1
+
+    def train_step(self, lines: Sequence[Sequence[np.ndarray]]) -> float:
+        """One update on these lines; returns the loss in nats a token, over all processes."""
+        state, processes = self.state, self.processes
+        torch.manual_seed(self.config.seed * 1_000_003 + state.step)  # dropout, the same after a resume
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(state.step)
+        self.model.train()
+        examples = self.objective.examples(lines, np.random.default_rng((self.config.seed, 1, state.step)))
+        num_targets = self.objective.num_targets(examples)
+        own = processes.own(examples)
+        batch = _on(self.model.device, self.objective.collate(own or examples[:1]))
+        if not own:  # more processes than lines: take part in the exchange, and say nothing
+            batch["labels"] = torch.full_like(batch["labels"], -100)
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            # Gradients are averaged over processes: each takes its share of the sum over all targets that often.
+            loss = self.wrapped(**batch, use_cache=False, num_items_in_batch=num_targets / processes.size).loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        state.count += num_targets
+        return float(processes.sum(loss.detach()) / processes.size)
+
+
+def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@torch.no_grad()
+def mean_loss(model: Any, objective: Objective, rows: Sequence[np.ndarray]) -> float:
+    """Mean loss in nats a predicted token, with the validation's noise.
+
+    Args:
+        model (`PreTrainedModel`): left in the mode that it was in.
+        objective ([`Objective`]): of the model.
+        rows (`Sequence[np.ndarray]`): at least one.
+    """
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for batch in objective.epoch(rows, np.random.default_rng(0)):
+        examples = objective.examples([[rows[index] for index in line] for line in batch], None)
+        tokens = objective.num_targets(examples)
+        total += float(model(**_on(model.device, objective.collate(examples)), use_cache=False).loss) * tokens
+        count += tokens
+    model.train(was_training)
+    return total / count

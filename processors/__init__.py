@@ -6,11 +6,13 @@ if not __name__.startswith("speechprompt_hf."):
 
 from .feature_extraction_speech_units import SpeechUnitFeatureExtractor, normalize_waveform
 from .processing_speech_units import SpeechUnitProcessor
+from .prosody_quantizer import ProsodyQuantizer
 from .quantizer import Quantizer
 from .tokenization_units import UnitTokenizer
 from .unit_encoder import UnitEncoder, UnitEncoderDescription
 
 __all__ = [
+    "ProsodyQuantizer",
     "Quantizer",
     "SpeechUnitFeatureExtractor",
     "SpeechUnitProcessor",

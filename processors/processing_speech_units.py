@@ -16,6 +16,8 @@ from ..core.locations import reading
 from ..core.units import UnitSequence
 from .feature_extraction_speech_units import SpeechUnitFeatureExtractor
 from .loading import check_processor_config
+from .prosody_quantizer import PROSODY_FILE, ProsodyQuantizer
+from .prosody_stream import ProsodyStream, require_stream
 from .tokenization_units import UnitTokenizer
 from .unit_encoder import BESIDE_ME, UnitEncoder, UnitEncoderDescription
 
@@ -29,9 +31,11 @@ class SpeechUnitProcessor(ProcessorMixin):
         feature_extractor (`SpeechUnitFeatureExtractor`): recordings to samples.
         tokenizer (`UnitTokenizer`): units to tokens.
         unit_encoder (`UnitEncoder | dict`): samples to units, or its description.
+        prosody_quantizer (`ProsodyQuantizer | dict`, *optional*): makes a second stream of units, or its description.
+            Without it there is none, and nothing else changes.
 
     Raises:
-        ConfigurationError: the three do not fit together.
+        ConfigurationError: the parts do not fit together.
 
     Example:
         `processor([wave], sampling_rate=16000, padding=True, return_tensors="pt")` holds `input_ids` and
@@ -43,6 +47,7 @@ class SpeechUnitProcessor(ProcessorMixin):
         feature_extractor: SpeechUnitFeatureExtractor,
         tokenizer: UnitTokenizer,
         unit_encoder: UnitEncoder | UnitEncoderDescription | dict[str, Any] | None = None,
+        prosody_quantizer: ProsodyQuantizer | dict[str, Any] | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer)
         if unit_encoder is None:
@@ -51,6 +56,7 @@ class SpeechUnitProcessor(ProcessorMixin):
                 hint="load a saved one with from_pretrained, or use SpeechUnitProcessor.from_unit_encoder",
             )
         self.unit_encoder = unit_encoder if isinstance(unit_encoder, UnitEncoder) else UnitEncoder(unit_encoder)
+        self.prosody = None if prosody_quantizer is None else ProsodyStream(prosody_quantizer)
         # How a saved adapter shall name the base that this processor was loaded from.
         self.base_source: str | None = None
         self._check_parts()
@@ -72,20 +78,25 @@ class SpeechUnitProcessor(ProcessorMixin):
 
     @classmethod
     def from_unit_encoder(
-        cls, unit_encoder: UnitEncoder, tokenizer: UnitTokenizer | None = None
+        cls,
+        unit_encoder: UnitEncoder,
+        tokenizer: UnitTokenizer | None = None,
+        prosody_quantizer: ProsodyQuantizer | None = None,
     ) -> SpeechUnitProcessor:
         """A processor around a unit encoder.
 
         Args:
             unit_encoder (`UnitEncoder`): samples to units.
             tokenizer (`UnitTokenizer`, *optional*): numeric order of the units by default.
+            prosody_quantizer (`ProsodyQuantizer`, *optional*): makes a second stream of units.
         """
         feature_extractor = SpeechUnitFeatureExtractor(
             sampling_rate=unit_encoder.description.sampling_rate,
             normalization=unit_encoder.description.normalization,
             min_samples=unit_encoder.min_samples,
         )
-        return cls(feature_extractor, tokenizer or UnitTokenizer.from_num_units(unit_encoder.num_units), unit_encoder)
+        tokenizer = tokenizer or UnitTokenizer.from_num_units(unit_encoder.num_units)
+        return cls(feature_extractor, tokenizer, unit_encoder, prosody_quantizer)
 
     # Encoding
 
@@ -109,11 +120,13 @@ class SpeechUnitProcessor(ProcessorMixin):
             padding (`bool`, *optional*, defaults to `True`): pad to the longest row.
             return_tensors (`str`, *optional*): `"pt"` or `"np"`.
             return_units (`bool`, *optional*, defaults to `False`): also return lists with one int64 vector a row:
-                `units` (merged), `durations` (frames per unit) and `frame_units` (one per frame).
+                `units` (merged), `durations` (frames per unit) and `frame_units` (one per frame), and with a second
+                stream `prosody` (one code per unit).
             kwargs: for the tokenizer, with `text`.
 
         Returns:
-            `BatchFeature`: `input_ids` and `attention_mask`, integers of shape `(B, N)`.
+            `BatchFeature`: `input_ids` and `attention_mask`, integers of shape `(B, N)`; with a second stream also
+            `prosody_ids` of the same shape and layout.
 
         Raises:
             AudioError: one of its kinds, naming the recording.
@@ -125,12 +138,17 @@ class SpeechUnitProcessor(ProcessorMixin):
             return self.tokenizer(text, padding=padding, return_tensors=return_tensors, **kwargs)
         sequences = self.encode_units(audio, sampling_rate=sampling_rate)
         features = self.prepare_units(
-            [sequence.units for sequence in sequences], padding=padding, return_tensors=return_tensors
+            [sequence.units for sequence in sequences],
+            prosody=[sequence.prosody for sequence in sequences] if self.prosody else None,
+            padding=padding,
+            return_tensors=return_tensors,
         )
         if return_units:
             features["units"] = [sequence.units for sequence in sequences]
             features["durations"] = [sequence.durations for sequence in sequences]
             features["frame_units"] = [sequence.frames for sequence in sequences]
+            if self.prosody:
+                features["prosody"] = [sequence.prosody for sequence in sequences]
         return features
 
     def encode_units(self, audio: Any, *, sampling_rate: int | None = None) -> list[UnitSequence]:
@@ -140,7 +158,9 @@ class SpeechUnitProcessor(ProcessorMixin):
             audio: one recording or a list of them.
             sampling_rate (`int`, *optional*): rate of arrays in Hz.
         """
-        return self.unit_encoder.encode(self.feature_extractor.waveforms(audio, sampling_rate))
+        waves = self.feature_extractor.waveforms(audio, sampling_rate)
+        sequences = self.unit_encoder.encode(waves)
+        return self.prosody.add_to(sequences, waves, self.unit_encoder) if self.prosody else sequences
 
     def units_from_values(self, input_values: Any, attention_mask: Any = None) -> list[UnitSequence]:
         """Units of what the feature extractor returned.
@@ -150,12 +170,17 @@ class SpeechUnitProcessor(ProcessorMixin):
             attention_mask (`LongTensor` of shape `(B, S)`, *optional*): 1 for real samples; all are real by default.
         """
         counts = None if attention_mask is None else attention_mask.sum(-1).tolist()
-        return self.unit_encoder.encode(input_values, counts)
+        sequences = self.unit_encoder.encode(input_values, counts)
+        if self.prosody is None:
+            return sequences
+        rows = input_values if counts is None else [row[:n] for row, n in zip(input_values, counts, strict=True)]
+        return self.prosody.add_to(sequences, rows, self.unit_encoder)
 
     def prepare_units(
         self,
         units: Iterable[Any],
         *,
+        prosody: Iterable[Any] | None = None,
         padding: bool = True,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
@@ -163,25 +188,28 @@ class SpeechUnitProcessor(ProcessorMixin):
 
         Args:
             units (`list` of B rows of units): without equal neighbours.
+            prosody (`list` of B rows of prosody codes, *optional*): one code a unit.
             padding (`bool`, *optional*, defaults to `True`): pad to the longest row.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"`, `"np"` or `None` for lists.
 
         Returns:
-            `BatchFeature`: `input_ids`, `attention_mask` of shape `(B, N)`.
+            `BatchFeature`: `input_ids`, `attention_mask` of shape `(B, N)`, and with `prosody` also `prosody_ids`,
+            laid out as `input_ids` in the tokens of `prosody.vocabulary`.
 
         Raises:
-            UnitError: a unit is not in the vocabulary.
+            UnitError: a unit or a code is not in its vocabulary, or a row has more or fewer codes than units.
+            ConfigurationError: `prosody` was given and this processor makes no second stream.
         """
         rows = [self.tokenizer.input_ids(row) for row in units]
         longest = max(map(len, rows), default=0) if padding else 0
         pad = self.tokenizer.pad_token_id
-        return BatchFeature(
-            {
-                "input_ids": [row + [pad] * (longest - len(row)) for row in rows],
-                "attention_mask": [[1] * len(row) + [0] * (longest - len(row)) for row in rows],
-            },
-            tensor_type=return_tensors,
-        )
+        features = {
+            "input_ids": [row + [pad] * (longest - len(row)) for row in rows],
+            "attention_mask": [[1] * len(row) + [0] * (longest - len(row)) for row in rows],
+        }
+        if prosody is not None:
+            features["prosody_ids"] = require_stream(self.prosody).token_rows(prosody, rows, longest)
+        return BatchFeature(features, tensor_type=return_tensors)
 
     def decode(self, token_ids: Any, **kwargs: Any) -> str:
         """Tokens as text, see `UnitTokenizer.decode`."""
@@ -198,13 +226,18 @@ class SpeechUnitProcessor(ProcessorMixin):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What makes these units: see `UnitEncoder.fingerprint`."""
-        return self.unit_encoder.fingerprint
+        """What makes these units: see `UnitEncoder.fingerprint`.
+
+        `digest` is that of the first stream, so that language models of it go on reading these units. With a second
+        stream `prosody_digest` is that of its quantizer, and `streams_digest` that of both.
+        """
+        fingerprint = self.unit_encoder.fingerprint
+        return {**fingerprint, **self.prosody.fingerprint(fingerprint)} if self.prosody else fingerprint
 
     @property
     def model_input_names(self) -> list[str]:
         """Names of what `__call__` returns."""
-        return ["input_ids", "attention_mask"]
+        return ["input_ids", "attention_mask", *(["prosody_ids"] if self.prosody else [])]
 
     # Files
 
@@ -283,8 +316,9 @@ class SpeechUnitProcessor(ProcessorMixin):
         Args:
             save_directory (`str | PathLike`): folder.
             push_to_hub (`bool`, *optional*, defaults to `False`): upload it too.
-            save_encoder (`bool`, *optional*): whether to write `encoder/` and `quantizer.safetensors`. By default they
-                are written unless the processor came from a base with a public name, which then is named instead.
+            save_encoder (`bool`, *optional*): whether to write `encoder/`, `quantizer.safetensors` and, for a second
+                stream, `prosody_quantizer.safetensors`. By default they are written unless the processor came from a
+                base with a public name, which then is named instead, and its second stream too.
             base_source (`str`, *optional*): Hub id or embedded name of the base to name; implies `save_encoder=False`.
             base_revision (`str`, *optional*): its revision.
             kwargs: `repo_id`, `commit_message`, `token`, … for the upload.
@@ -298,11 +332,13 @@ class SpeechUnitProcessor(ProcessorMixin):
         encoder = self.unit_encoder
         _ = encoder.fingerprint  # known before it is written
         description = encoder.description
-        if base_source is None and save_encoder is not True:
+        is_new = self.prosody is not None and self.prosody.is_new
+        if base_source is None and save_encoder is not True and not is_new:
             base_source = self.base_source
             base_revision = base_revision or description.revision or encoder.location_revision
         if save_encoder is None:
             save_encoder = base_source is None
+        second = self.prosody.load(encoder) if save_encoder and self.prosody else None
         if save_encoder:
             encoder.load()
             saved = replace(encoder.description, source=BESIDE_ME, revision=None)
@@ -318,6 +354,8 @@ class SpeechUnitProcessor(ProcessorMixin):
             before = self._get_files_timestamps(save_directory)
         if save_encoder:
             encoder.save(save_directory)
+            if second is not None:
+                second.save(Path(save_directory) / PROSODY_FILE)
         original, encoder.description = encoder.description, saved
         try:
             files = super().save_pretrained(save_directory, push_to_hub=False)
@@ -340,10 +378,12 @@ class SpeechUnitProcessor(ProcessorMixin):
         """The content of processor_config.json."""
         shell = object.__new__(type(self))
         # Without the weights: ProcessorMixin copies every attribute deeply.
-        hidden = ("unit_encoder", "base_source")
+        hidden = ("unit_encoder", "base_source", "prosody")
         shell.__dict__.update({key: value for key, value in self.__dict__.items() if key not in hidden})
         output = ProcessorMixin.to_dict(shell)
         output["unit_encoder"] = self.unit_encoder.description.to_dict()
+        if self.prosody:
+            output["prosody_quantizer"] = self.prosody.description.to_dict()
         return output
 
 

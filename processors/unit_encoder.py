@@ -173,6 +173,20 @@ class UnitEncoder:
         """
         if self._dense_model is not None and self._quantizer is not None:
             return self
+        location, options = self.weights_place()
+        quantizer = load_quantizer(location, QUANTIZER_FILE, options)
+        dense_model = load_dense_model(location, ENCODER_FOLDER, self.description.layer, options)
+        # Nothing is kept of what fails the check.
+        self.description = self._completed_description(dense_model, quantizer)
+        self._dense_model, self._quantizer = dense_model, quantizer
+        return self.to(self._device)
+
+    def weights_place(self) -> tuple[str, dict[str, Any]]:
+        """Folder or Hub id of the base that holds the weights, and options for downloads from there.
+
+        Raises:
+            ConfigurationError: no place is known.
+        """
         source = self.description.source
         location = self.location if source == BESIDE_ME else source
         if location is None:
@@ -181,17 +195,12 @@ class UnitEncoder:
                 hint="load the processor with from_pretrained",
             )
         location = resolve_base(location)
+        if os.path.isdir(location):
+            return location, {}
         options = {"revision": self.location_revision, **self.hub_options}
         if source != BESIDE_ME:
             options["revision"] = self.description.revision
-        if os.path.isdir(location):
-            options = {}
-        quantizer = load_quantizer(location, QUANTIZER_FILE, options)
-        dense_model = load_dense_model(location, ENCODER_FOLDER, self.description.layer, options)
-        # Nothing is kept of what fails the check.
-        self.description = self._completed_description(dense_model, quantizer)
-        self._dense_model, self._quantizer = dense_model, quantizer
-        return self.to(self._device)
+        return location, options
 
     def _completed_description(self, dense_model: DenseModel, quantizer: Quantizer) -> UnitEncoderDescription:
         if dense_model.feature_size != quantizer.feature_size:

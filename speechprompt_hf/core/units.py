@@ -87,10 +87,22 @@ class UnitSequence:
     Attributes:
         units (`NDArray[int64]` of shape `(U,)`): units with equal neighbours merged.
         durations (`NDArray[int64]` of shape `(U,)`): frames per unit.
+        prosody (`NDArray[int64]` of shape `(U,)`, *optional*): a second stream, one prosody code per unit.
+
+    Raises:
+        UnitError: there are more or fewer prosody codes than units.
     """
 
     units: IntegerArray
     durations: IntegerArray
+    prosody: IntegerArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.prosody is not None and self.prosody.shape != self.units.shape:
+            raise UnitError(
+                f"{self.units.size} units came with prosody codes of shape {self.prosody.shape}",
+                hint="give one code a unit",
+            )
 
     @classmethod
     def from_frames(cls, frame_units: Sequence[int] | NDArray[np.integer]) -> UnitSequence:
@@ -108,6 +120,11 @@ class UnitSequence:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UnitSequence):
             return NotImplemented
-        return np.array_equal(self.units, other.units) and np.array_equal(self.durations, other.durations)
+        if (self.prosody is None) != (other.prosody is None):
+            return False
+        pairs = [(self.units, other.units), (self.durations, other.durations)]
+        if self.prosody is not None and other.prosody is not None:
+            pairs.append((self.prosody, other.prosody))
+        return all(np.array_equal(one, another) for one, another in pairs)
 
     __hash__ = None  # type: ignore[assignment]

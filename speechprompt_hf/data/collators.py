@@ -27,32 +27,39 @@ class UnitCollator:
     Args:
         vocabulary (`UnitVocabulary`): units → token ids.
         max_positions (`int`, *optional*): the model's `max_position_embeddings`.
+        prosody_vocabulary (`UnitVocabulary`, *optional*): prosody codes → token ids, for models that read the second
+            stream; without it the codes of the rows are left out.
     """
 
     vocabulary: UnitVocabulary
     max_positions: int | None = None
+    prosody_vocabulary: UnitVocabulary | None = None
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Pad on the right.
 
         Args:
             rows (`Sequence[dict]` of length B): `input_ids` or `units` (list of int), and `labels` or `label` (class
-                index) for training.
+                index) for training; `prosody_ids` or `prosody` (list of int, one code a unit) for the second stream.
 
         Returns:
-            `dict[str, Tensor]`: `input_ids` and `attention_mask` (int64, `(B, N)`), `labels` (int64, `(B,)`).
+            `dict[str, Tensor]`: `input_ids` and `attention_mask` (int64, `(B, N)`), `labels` (int64, `(B,)`), and with
+            `prosody_vocabulary` `prosody_ids` (int64, `(B, N)`), laid out and padded as `input_ids`.
 
         Raises:
-            UnitError: a row has no units, a unit that the vocabulary lacks, or more tokens than `max_positions`.
+            UnitError: a row has no units, a unit or code that the vocabulary lacks, more tokens than `max_positions`,
+                or more or fewer codes than units.
         """
         encoded = [self._input_ids(row, number) for number, row in enumerate(rows)]
-        width = max(map(len, encoded))
-        input_ids = torch.full((len(rows), width), PAD_TOKEN_ID, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        input_ids = _padded(encoded)
+        mask = torch.zeros_like(input_ids)
         for number, ids in enumerate(encoded):
-            input_ids[number, : len(ids)] = torch.as_tensor(ids)
             mask[number, : len(ids)] = 1
         batch = {"input_ids": input_ids, "attention_mask": mask}
+        if self.prosody_vocabulary is not None:
+            batch["prosody_ids"] = _padded(
+                [self._prosody_ids(row, number, len(encoded[number])) for number, row in enumerate(rows)]
+            )
         for name in ("labels", "label"):
             if name in rows[0]:
                 batch["labels"] = torch.tensor([int(row[name]) for row in rows])
@@ -71,17 +78,44 @@ class UnitCollator:
             )
         return ids
 
+    def _prosody_ids(self, row: dict[str, Any], number: int, length: int) -> Sequence[int]:
+        assert self.prosody_vocabulary is not None
+        name = row.get("item", f"row {number} of the batch")
+        if "prosody_ids" in row:
+            ids = row["prosody_ids"]
+        elif "prosody" in row:
+            ids = self.prosody_vocabulary.input_ids(row["prosody"])
+        else:
+            raise UnitError(f"{name} has no prosody codes", hint="make the units with a processor that adds them")
+        if len(ids) != length:
+            raise UnitError(
+                f"{name} has {length - 2} units and {len(ids) - 2} prosody codes", hint="give one code a unit"
+            )
+        return ids
 
-def labelled_units(rows: Dataset, task: Task, vocabulary: UnitVocabulary) -> Dataset:
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    padded = torch.full((len(rows), max(map(len, rows))), PAD_TOKEN_ID, dtype=torch.long)
+    for number, ids in enumerate(rows):
+        padded[number, : len(ids)] = torch.as_tensor(ids)
+    return padded
+
+
+def labelled_units(
+    rows: Dataset, task: Task, vocabulary: UnitVocabulary, prosody_vocabulary: UnitVocabulary | None = None
+) -> Dataset:
     """The columns that `Trainer` keeps: `input_ids`, `labels` (class index) and `length` (tokens, for grouping).
+
+    With `prosody_vocabulary` also `prosody_ids`, of as many tokens.
 
     Args:
         rows (`Dataset`): rows with `units` and `label` (class name).
         task (`Task`): class names → indices.
         vocabulary (`UnitVocabulary`): units → token ids.
+        prosody_vocabulary (`UnitVocabulary`, *optional*): prosody codes → token ids; needs the column `prosody`.
 
     Raises:
-        UnitError: a row has no units or a unit that the vocabulary lacks.
+        UnitError: a row has no units or a unit that the vocabulary lacks, or no prosody codes.
         LabelError: a label is not the task's.
     """
     index = task.label2id
@@ -94,4 +128,10 @@ def labelled_units(rows: Dataset, task: Task, vocabulary: UnitVocabulary) -> Dat
         input_ids.append(vocabulary.input_ids(units))
         labels.append(index[label] if label in index else task.index_of(label))
     table = Dataset.from_dict({"labels": labels, "length": [len(ids) for ids in input_ids]})
-    return table.add_column("input_ids", input_ids, feature=List(Value("int32")))
+    table = table.add_column("input_ids", input_ids, feature=List(Value("int32")))
+    if prosody_vocabulary is None:
+        return table
+    if "prosody" not in rows.column_names:
+        raise UnitError("the rows have no prosody codes", hint="make the units with a processor that adds them")
+    codes = [prosody_vocabulary.input_ids(row) for row in rows["prosody"]]
+    return table.add_column("prosody_ids", codes, feature=List(Value("int32")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +13,16 @@ from datasets import Dataset, List, Value
 
 from ..core.audio_io import load_waveform
 from ..core.errors import AudioDecodeError, AudioError, DatasetError
-from ..core.units import UnitSequence
 from .augmentation import Augmentation
 from .progress import ProgressBar
+from .unit_batches import batches_by_length, encode_batch
 from .unit_store import UnitStore
 
 __all__ = ["ExtractedUnits", "SkippedItem", "extract_units", "units_of"]
 
-# Recordings and samples (17 min at 16 kHz) decoded before they are sorted by length and batched; samples of one padded
-# batch (60 s at 16 kHz).
+# Recordings and samples (17 min at 16 kHz) decoded before they are sorted by length and batched.
 _WINDOW_ROWS = 256
 _WINDOW_SAMPLES = 16_000_000
-_BATCH_SAMPLES = 960_000
 
 # Why a row or a key of the cache has no units: name of the error class and message.
 Reasons = dict[Any, tuple[str, str]]
@@ -52,7 +49,8 @@ class ExtractedUnits:
 
     Attributes:
         dataset (`Dataset`): the rows that have units, in order, with the columns `units` and `durations` (lists of
-            int), `content` (hash of the recording) and all columns of the input but `audio`; copies made by
+            int), `content` (hash of the recording), `prosody` (list of int, one code a unit, where the processor makes
+            a second stream) and all columns of the input but `audio`; copies made by
             augmentation follow at the end.
         skips (`tuple[SkippedItem, ...]`): the rows left out.
         num_encoded (`int`): recordings that ran through the encoder now; the others came from the cache.
@@ -101,7 +99,7 @@ def extract_units(
     """
     if "units" in dataset.column_names:
         return ExtractedUnits(dataset, (), 0)
-    store = UnitStore(processor.fingerprint["digest"], cache_dir)
+    store = _open_store(processor.fingerprint, cache_dir)
     copies = [Copy(number, augmentation or Augmentation(), seed) for number in range(1, num_copies + 1)]
     items = list(dataset["item"]) if "item" in dataset.column_names else [f"row {row}" for row in range(len(dataset))]
     contents, reasons = _hash_rows(dataset)
@@ -111,16 +109,23 @@ def extract_units(
     if pending and hasattr(processor, "unit_encoder"):
         # A wrong or missing encoder is an error of the run, not of its first recordings.
         processor.unit_encoder.load()
+    rate = int(processor.feature_extractor.sampling_rate)
     with ProgressBar("units", total=len(pending), show=progress) as bar:
         for rows, waves in _decoded_windows(dataset, pending, copies, processor, known, items, reasons):
-            for batch in _batches(waves):
-                units, failed = _encode_batch({key: waves[key] for key in batch}, processor)
+            for batch in batches_by_length(waves):
+                units, failed = encode_batch({key: waves[key] for key in batch}, processor, rate)
                 store.put(units)
                 known.update(units)
                 reasons |= failed
             bar.advance(rows)
     num_encoded = sum(row_keys[0] in known for row_keys in pending.values())
     return _assemble(dataset, keys, store, items, reasons, num_encoded)
+
+
+def _open_store(fingerprint: Mapping[str, Any], cache_dir: str | os.PathLike[str] | None) -> UnitStore:
+    """The cache of this processor; one with a second stream has a file of its own."""
+    both = fingerprint.get("streams_digest")
+    return UnitStore(both or fingerprint["digest"], cache_dir, with_prosody=both is not None)
 
 
 @dataclass(frozen=True)
@@ -211,36 +216,6 @@ def _decoded_windows(
         yield rows, waves
 
 
-def _batches(waves: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
-    """Keys of similar lengths whose padded size stays bounded; a longer recording goes alone."""
-    batch: list[str] = []
-    for key in sorted(waves, key=lambda key: len(waves[key])):
-        if batch and (len(batch) + 1) * len(waves[key]) > _BATCH_SAMPLES:
-            yield batch
-            batch = []
-        batch.append(key)
-    if batch:
-        yield batch
-
-
-def _encode_batch(waves: Mapping[str, np.ndarray], processor: Any) -> tuple[dict[str, UnitSequence], Reasons]:
-    rate = int(processor.feature_extractor.sampling_rate)
-    try:
-        return dict(zip(waves, processor.encode_units(list(waves.values()), sampling_rate=rate), strict=True)), {}
-    except AudioError:
-        pass
-    # One row is bad: find it.
-    units: dict[str, UnitSequence] = {}
-    reasons: Reasons = {}
-    for key, wave in waves.items():
-        try:
-            (units[key],) = processor.encode_units([wave], sampling_rate=rate)
-        except AudioError as error:
-            # Several rows may hold this recording, so the message names none of them.
-            reasons[key] = (type(error).__name__, re.sub(r"\bitem 0\b", "the recording", str(error)))
-    return units, reasons
-
-
 def _assemble(
     dataset: Dataset,
     keys: dict[int, list[str]],
@@ -266,6 +241,9 @@ def _assemble(
         "durations": ([units[key].durations.tolist() for _, key in rows], List(Value("int32"))),
         "content": ([key for _, key in rows], Value("string")),
     }
+    codes = [units[key].prosody for _, key in rows]
+    if all(row is not None for row in codes):
+        columns["prosody"] = ([row.tolist() for row in codes if row is not None], List(Value("int32")))
     for name, (values, feature) in columns.items():
         result = result.add_column(name, values, feature=feature)
     return ExtractedUnits(result, tuple(skips), num_encoded)

@@ -21,6 +21,9 @@ CACHE_VARIABLE = "SPEECHPROMPT_CACHE"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS units (content TEXT PRIMARY KEY, units BLOB NOT NULL, durations BLOB NOT NULL);
 """
+_PROSODY_SCHEMA = """
+CREATE TABLE IF NOT EXISTS prosody (content TEXT PRIMARY KEY, codes BLOB NOT NULL);
+"""
 # SQLite allows 999 placeholders in its oldest builds.
 _QUERY_ROWS = 900
 
@@ -38,20 +41,30 @@ class UnitStore:
     run loses only the batch it was working on.
 
     Args:
-        fingerprint_digest (`str`): `processor.fingerprint["digest"]`.
+        fingerprint_digest (`str`): `processor.fingerprint["digest"]`; of a processor with a second stream its
+            `"streams_digest"`.
         cache_dir (`str | Path`, *optional*): folder of all stores, `default_cache_dir()` by default.
+        with_prosody (`bool`, *optional*, defaults to `False`): keep prosody codes too; rows without them are as good
+            as absent.
 
     Raises:
         ConfigurationError: the folder cannot be written.
     """
 
-    def __init__(self, fingerprint_digest: str, cache_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        fingerprint_digest: str,
+        cache_dir: str | os.PathLike[str] | None = None,
+        *,
+        with_prosody: bool = False,
+    ) -> None:
+        self._with_prosody = with_prosody
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
         self.path = folder / "units" / f"{fingerprint_digest[:32]}.sqlite"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._open() as connection:
-                connection.executescript(_SCHEMA)
+                connection.executescript(_SCHEMA + _PROSODY_SCHEMA if with_prosody else _SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"the unit cache {self.path} cannot be opened: {error}",
@@ -72,9 +85,13 @@ class UnitStore:
             for start in range(0, len(wanted), _QUERY_ROWS):
                 part = wanted[start : start + _QUERY_ROWS]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT content, units, durations FROM units WHERE content IN ({marks})"
-                for content, units, durations in connection.execute(query, part):
-                    found[content] = UnitSequence(_from_blob(units), _from_blob(durations))
+                if self._with_prosody:
+                    columns, table = "content, units, durations, codes", "units JOIN prosody USING (content)"
+                else:
+                    columns, table = "content, units, durations", "units"
+                query = f"SELECT {columns} FROM {table} WHERE content IN ({marks})"
+                for content, *blobs in connection.execute(query, part):
+                    found[content] = UnitSequence(*map(_from_blob, blobs))
         return found
 
     def put(self, units: Mapping[str, UnitSequence]) -> None:
@@ -82,6 +99,9 @@ class UnitStore:
         rows = [(key, _to_blob(value.units), _to_blob(value.durations)) for key, value in units.items()]
         with self._open() as connection:
             connection.executemany("INSERT OR REPLACE INTO units VALUES (?, ?, ?)", rows)
+            if self._with_prosody:
+                codes = [(key, _to_blob(value.prosody)) for key, value in units.items() if value.prosody is not None]
+                connection.executemany("INSERT OR REPLACE INTO prosody VALUES (?, ?)", codes)
 
     def __len__(self) -> int:
         with self._open() as connection:

@@ -128,6 +128,7 @@ def _parts(folder: Path) -> list[tuple[str, ...]]:
         ("language model", "model*.safetensors"),
         ("speech encoder", "encoder/*.safetensors"),
         ("centroids", "quantizer.safetensors"),
+        ("centroids of prosody", "prosody_quantizer.safetensors"),
     )
     rows: list[tuple[str, ...]] = []
     for kind, pattern in kinds:

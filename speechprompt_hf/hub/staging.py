@@ -53,6 +53,7 @@ _BASE_FILES = (
     "self_test.json",
     "model.safetensors.index.json",
     "quantizer.safetensors",
+    "prosody_quantizer.safetensors",
     "README.md",
     BASE_FINGERPRINT_FILE,
 )

@@ -8,7 +8,7 @@ import pytest
 
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError, HubError
 from speechprompt_hf.hub.card import write_base_card, write_model_card
-from speechprompt_hf.hub.staging import adapter_values, temporary_stage
+from speechprompt_hf.hub.staging import adapter_values, is_adapter_file, is_base_file, temporary_stage
 
 
 def write_base_card_of(folder):
@@ -63,3 +63,8 @@ def test_a_machine_without_a_folder_for_temporary_files_is_told_of_room(tmp_path
 def test_errors_of_our_own_stay_what_they_are(tmp_path):
     with pytest.raises(HubError, match=r"^the base is not on the Hub$"), temporary_stage(tmp_path):
         raise HubError("the base is not on the Hub")
+
+
+@pytest.mark.parametrize("name", ["quantizer.safetensors", "prosody_quantizer.safetensors"])
+def test_both_quantizers_belong_to_a_base(name):
+    assert is_base_file(name) and not is_adapter_file(name)

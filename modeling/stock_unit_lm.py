@@ -228,6 +228,11 @@ def _token(value: Any, what: str, name: str) -> int:
 
 def _num_units(given: Any, rows: int, name: str) -> int:
     found = rows if given is None else given
+    if rows < 1:
+        raise ConfigurationError(
+            f"the token of unit 0 lies {1 - rows} behind the last one of {name}",
+            hint="give the offset at which the units of this model begin",
+        )
     if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= rows:
         raise ConfigurationError(
             f"{name} has {rows} tokens from that of unit 0 on, not {str(found)[:60]} units",

@@ -117,7 +117,7 @@ def _report(error: Exception) -> int:
     errors: Any = sys.modules.get("speechprompt_hf.core.errors")
     if errors is not None and isinstance(error, errors.SpeechPromptError):
         print_error(Exception.__str__(error), hint=error.hint)
-        return USAGE
+        return USAGE if error.is_mistake else FAILED
     if isinstance(error, _WRONG_PATH) and error.filename is not None:
         print_error(f"{error.filename}: {error.strerror}", hint="check the path and your rights to it")
         return USAGE

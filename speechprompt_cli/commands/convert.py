@@ -59,6 +59,12 @@ def run(
     if context.invoked_subcommand is not None:
         if show_list:
             raise typer.BadParameter("--list stands alone", param_hint="--list")
+        for given, option in ((mirror, "--mirror"), (as_json, "--json")):
+            if given:
+                raise typer.BadParameter(
+                    f"it stands after the sub-command: speechprompt convert {context.invoked_subcommand} … {option}",
+                    param_hint=option,
+                )
         return
     if not show_list:
         raise typer.BadParameter("name what SOURCE is, or give --list")

@@ -67,7 +67,9 @@ def quantizer(
     as_json: JsonOption = False,
 ) -> None:
     """Convert the centroids of a k-means to quantizer.safetensors."""
-    if (destination / "quantizer.safetensors").exists() and not overwrite:
+    if not (destination / "quantizer.safetensors").exists():
+        check_new(destination)
+    elif not overwrite:
         raise typer.BadParameter(
             f"{destination} holds a quantizer, and language models and adapters may stand on its units: choose "
             "another folder, or replace it with --overwrite"

@@ -169,9 +169,15 @@ def finish(
     """
     done = None
     if delivery.push is not None:
+        from speechprompt_hf.core.errors import HubError
         from speechprompt_hf.hub.push_converted import push_converted
 
-        done = (publish or push_converted)(folder, delivery.push, private=delivery.private or None)
+        push = publish or push_converted
+        try:
+            done = push(folder, delivery.push, private=delivery.private or None)
+        except HubError:
+            note(f"converted, but not published: the result is in {folder} (docs/converting.md, Publishing)")
+            raise
         for sentence in done.kept:
             note(f"the card stays as it was edited: {sentence}")
         result = {**result, "pushed": {"repository": done.repo_id, "commit": done.commit, "url": done.url}}

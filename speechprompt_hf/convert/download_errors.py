@@ -21,6 +21,8 @@ class DownloadError(SpeechPromptError, OSError):
 class UnreachableError(DownloadError):
     """The server cannot be reached, or is busy."""
 
+    is_mistake = False
+
 
 class FileNotThereError(DownloadError):
     """The server has no such file, or shows it to nobody."""
@@ -29,6 +31,8 @@ class FileNotThereError(DownloadError):
 class IncompleteDownloadError(DownloadError):
     """The connection broke again and again; what arrived is kept."""
 
+    is_mistake = False
+
 
 class WrongDigestError(DownloadError):
     """The file is another one than the one that was pinned or fetched before."""
@@ -36,3 +40,5 @@ class WrongDigestError(DownloadError):
 
 class DiskFullError(DownloadError):
     """There is no room for the file."""
+
+    is_mistake = False

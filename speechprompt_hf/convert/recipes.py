@@ -73,7 +73,10 @@ def find_recipe(name: str) -> ProcessorRecipe:
             return recipe
     names = [recipe.name for recipe in RECIPES]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
-    raise ConversionError(f"there is no recipe {name!r}"[:200], hint=f"there is {', '.join(near)}")
+    raise ConversionError(
+        f"there is no recipe {name!r}"[:200],
+        hint=f"there is {', '.join(near)}; for those of your own see docs/converting.md, Processors",
+    )
 
 
 def build_processor(

@@ -130,7 +130,8 @@ def _given(companion: str | Path | None) -> Path | None:
     if companion is None:
         return None
     if not Path(companion).is_file():
-        raise ConfigurationError(f"there is no file {companion}", hint="check the spelling")
+        what = f"{companion} is a folder" if Path(companion).is_dir() else f"there is no file {companion}"
+        raise ConfigurationError(what, hint="give the file itself, spelled as it is on the disk")
     return Path(companion)
 
 

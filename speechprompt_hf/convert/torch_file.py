@@ -83,7 +83,8 @@ def open_torch_file(path: str | Path) -> Iterator[TorchFile]:
     """
     place = Path(path)
     if not place.is_file():
-        raise ConversionError(f"there is no file {path}", hint="check the spelling")
+        what = f"{path} is a folder" if place.is_dir() else f"there is no file {path}"
+        raise ConversionError(what, hint="give the checkpoint itself, spelled as it is on the disk")
     with place.open("rb") as file:
         head = file.read(4)
         file.seek(0)
@@ -94,6 +95,8 @@ def open_torch_file(path: str | Path) -> Iterator[TorchFile]:
         elif head[:1] == b"\x80":
             yield _LegacyFile(file, str(path))
         else:
+            if not head:
+                raise ConversionError(f"{path} is empty", hint="download or copy it again")
             raise ConversionError(
                 f"{path} starts with {head!r}: no file of torch.save", hint="give the checkpoint itself, unpacked"
             )

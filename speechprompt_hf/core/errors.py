@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 __all__ = [
     "AdapterError",
     "AudioDecodeError",
@@ -28,6 +30,9 @@ class SpeechPromptError(Exception):
         message (`str`): what was given and what is allowed.
         hint (`str`, *optional*): what to do next; it is shown after the message.
     """
+
+    is_mistake: ClassVar[bool] = True
+    """Whether what was given was wrong (exit code 2), rather than that something failed (exit code 1)."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

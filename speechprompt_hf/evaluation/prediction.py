@@ -99,7 +99,7 @@ def predict_files(
         raise AdapterError(
             "the model has no processor that makes units of recordings",
             hint="its folder needs processor_config.json and the files beside it: save the adapter again on a base "
-            "that has a processor; in Python a processor can be passed",
+            "that has a processor; in Python a processor can be passed. Rows of units go to speechprompt evaluate",
         )
     model.eval()
     for file in files:

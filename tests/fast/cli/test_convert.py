@@ -64,8 +64,8 @@ def ok(answer):
     return answer
 
 
-def refused(answer):
-    assert answer.code == 2, answer.out + answer.err
+def refused(answer, code=2):
+    assert answer.code == code, answer.out + answer.err
     assert "Traceback" not in answer.err
     return " ".join(answer.err.replace("│", " ").split())
 
@@ -226,7 +226,7 @@ def test_a_download_shows_its_progress_on_standard_error(convert, tmp_path, caps
 def test_a_connection_that_breaks_goes_on_at_the_next_call(convert, server, tmp_path, monkeypatch):
     monkeypatch.setattr("speechprompt_hf.convert.download.time.sleep", lambda seconds: None)
     server.next = [Response(stop_after=5000), *[Response(stop_after=0)] * 3]
-    message = refused(convert("gslm", "hubert-base-km100", tmp_path / "lm"))
+    message = refused(convert("gslm", "hubert-base-km100", tmp_path / "lm"), code=1)
     assert "broke off after 5000 bytes" in message and "try again: the download goes on from there" in message
     assert not (tmp_path / "lm").exists()
     ok(convert("gslm", "hubert-base-km100", tmp_path / "lm"))
@@ -289,3 +289,30 @@ def test_a_conversion_writes_what_opens(convert, files, tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "encoder").config.hidden_size == FEATURES
     ok(convert("hifigan", files["g_00500000"], tmp_path / "vocoder"))
     assert type(AutoModel.from_pretrained(tmp_path / "vocoder")).__name__ == "UnitHifiGan"
+
+
+def test_a_server_that_cannot_be_reached_is_a_failure_and_no_mistake(speechprompt, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    answer = speechprompt("convert", "encoder", "hubert-base", tmp_path / "encoder", "--mirror", "http://127.0.0.1:9/")
+    assert answer.code == 1 and answer.err.count("error:") == 1
+    assert not (tmp_path / "encoder").exists()
+
+
+def test_a_quantizer_goes_into_no_foreign_folder(speechprompt, tmp_path):
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm" / "config.json").write_text("{}")
+    answer = speechprompt("convert", "quantizer", tmp_path / "km.bin", tmp_path / "lm")
+    assert answer.code == 2 and [path.name for path in (tmp_path / "lm").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "is a folder"), (b"", "is empty"), (b"abcd", "no file of torch.save")]
+)
+def test_what_is_no_checkpoint_is_named(speechprompt, tmp_path, content, message):
+    path = tmp_path / "checkpoint.pt"
+    path.mkdir() if content is None else path.write_bytes(content)
+    (tmp_path / "dict.txt").write_text("0 1\n")
+    answer = speechprompt("convert", "gslm", path, tmp_path / "lm", "--dict", tmp_path / "dict.txt")
+    assert answer.code == 2 and message in answer.err
+    answer = speechprompt("convert", "encoder", path, tmp_path / "encoder")
+    assert answer.code == 2 and message in answer.err

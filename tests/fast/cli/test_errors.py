@@ -36,6 +36,8 @@ import pytest
             ],
             "--packed belongs to",
         ),
+        (["convert", "--mirror", "http://127.0.0.1:9/", "encoder", "hubert-base", "d"], "after the sub-command"),
+        (["convert", "--json", "gslm", "a.pt", "d"], "after the sub-command"),
         (["train", "--dataset", "d", "--output", "o", "--seed", "-1"], "--seed"),
         (["nonsense"], "nonsense"),
     ],

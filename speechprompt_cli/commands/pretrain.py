@@ -97,7 +97,7 @@ def run(
         **({"break_mode": "packed"} if packed else {}),
     }
     with working():
-        processor = _processor_for(base, output, overwrite=overwrite) if base is not None else None
+        processor = _processor_for(base, output, device, overwrite=overwrite) if base is not None else None
         train = _pretrain_gslm if is_gslm else partial(_pretrain_unit_mbart, language)
         result = _pretrain(dataset, output, processor, num_units, partial(train, options, device))
     if not is_main_process():
@@ -109,11 +109,12 @@ def run(
         print_line(f"{output}\t{result['parameters']} parameters\tloss {loss} nats a unit")
 
 
-def _processor_for(base: str, output: Path, *, overwrite: bool) -> SpeechUnitProcessor:
+def _processor_for(base: str, output: Path, device: str | None, *, overwrite: bool) -> SpeechUnitProcessor:
     """What made the units; refuses to put it in the place of another quantizer, on which models may stand."""
     from speechprompt_hf import SpeechUnitProcessor
     from speechprompt_hf.core.errors import SpeechPromptError
     from speechprompt_hf.pretraining.checkpoints import forget_other_units
+    from speechprompt_hf.pretraining.processes import Processes
 
     processor = SpeechUnitProcessor.from_pretrained(base)
     if not (output / "quantizer.safetensors").exists():
@@ -130,7 +131,11 @@ def _processor_for(base: str, output: Path, *, overwrite: bool) -> SpeechUnitPro
             "units: choose another folder, or replace it with --overwrite",
             param_hint="--output",
         )
-    forget_other_units(output, processor.fingerprint["digest"])
+    # None of several processes may go on from the old checkpoint before the first one has deleted it.
+    processes = Processes.join(device)
+    if processes.is_main:
+        forget_other_units(output, processor.fingerprint["digest"])
+    processes.wait()
     return processor
 
 

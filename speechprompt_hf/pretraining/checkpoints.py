@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..core.files import atomic_path, write_json
 __all__ = [
     "CHECKPOINT_FILE",
     "UNITS_IDENTITY",
+    "HasState",
     "ResumableRun",
     "adamw",
     "check_identity",
@@ -41,6 +42,16 @@ def adamw(module: nn.Module, learning_rate: float, weight_decay: float) -> torch
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
 
 
+class HasState(Protocol):
+    """A module, an optimizer, or what stands for one in a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values by name."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Takes what `state_dict` gave."""
+
+
 class ResumableRun:
     """State of a pretraining: the step, its checkpoint `checkpoint.pt` and its log `log.jsonl`.
 
@@ -48,7 +59,7 @@ class ResumableRun:
         output (`Path`): folder of both; a checkpoint in it is taken up.
         config (dataclass instance): the settings.
         identity (`Mapping[str, str | None]`): name of each part of the data → digest.
-        states (`Mapping[str, nn.Module | Optimizer]`): what the checkpoint holds, by name.
+        states (`Mapping[str, HasState]`): modules and optimizers that the checkpoint holds, by name.
         counted (`str`): what the rate in the log counts, e.g. `"tokens"`.
         on_report (`Callable`, *optional*): receives what is written to the log.
 
@@ -61,7 +72,7 @@ class ResumableRun:
         output: Path,
         config: Any,
         identity: Mapping[str, str | None],
-        states: Mapping[str, nn.Module | torch.optim.Optimizer],
+        states: Mapping[str, HasState],
         *,
         counted: str,
         on_report: Callable[[dict[str, float]], None] | None = None,

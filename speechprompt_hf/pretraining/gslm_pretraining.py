@@ -125,7 +125,7 @@ def pretrain_gslm(
         UNITS_IDENTITY: (fingerprint or {}).get("digest"),
     }
     objective = NextUnit(config, len(vocabulary))
-    pretrain(
+    trained: GSLMForCausalLM = pretrain(
         model,
         objective,
         rows,
@@ -137,11 +137,10 @@ def pretrain_gslm(
         show_progress=show_progress,
         on_report=on_report,
     )
-    model.cpu().eval()
     if processes.is_main:
-        save_half(model, output)
+        save_half(trained, output)
     processes.wait()
-    return model
+    return trained
 
 
 def save_half(model: Any, folder: str | Path) -> None:

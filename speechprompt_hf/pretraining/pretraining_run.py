@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import ResumableRun, adamw
+from .checkpoints import HasState, ResumableRun, adamw
 from .precision import computes_bfloat16
 from .pretraining_settings import PretrainingConfig
 from .processes import Processes
+from .sharding import WholeState
 
 __all__ = ["Objective", "mean_loss", "pretrain"]
 
@@ -61,14 +62,14 @@ def pretrain(
     *,
     show_progress: bool,
     on_report: Callable[[dict[str, float]], None] | None,
-) -> None:
-    """Trains a model in place; goes on from the checkpoint in `output` if there is one.
+) -> Any:
+    """Trains a model; goes on from the checkpoint in `output` if there is one.
 
     Each update is one batch of the whole corpus, shared out among the processes line by line, so that the number of
     processes changes rounding and dropout alone.
 
     Args:
-        model (`PreTrainedModel`): on the processes' device.
+        model (`PreTrainedModel`): on the processes' device, the same one in all of them; it is trained in place.
         objective ([`Objective`]): rows to inputs and targets.
         rows (`Sequence[np.ndarray]`): of the training part.
         held_out (`Sequence[np.ndarray]`): of the validation part, may be empty.
@@ -79,11 +80,15 @@ def pretrain(
         show_progress (`bool`): a bar with the rate and the loss in nats a token.
         on_report (`Callable`, *optional*): receives what is written to the log.
 
+    Returns:
+        `PreTrainedModel`: on the CPU, in evaluation mode: `model`, or if that was sharded, a whole one in its place.
+
     Raises:
         ConfigurationError: the checkpoint is of other settings or data.
     """
     run = _Run(model, objective, config, output, identity, processes, on_report)
     run.train(rows, held_out, show_progress=show_progress)
+    return run.finished_model()
 
 
 class _Run:
@@ -99,10 +104,11 @@ class _Run:
     ) -> None:
         self.model, self.objective, self.config, self.processes = model, objective, config, processes
         self.bf16 = config.bf16 and computes_bfloat16(model.device)
-        self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
-        states: dict[str, nn.Module | torch.optim.Optimizer] = {"model": model, "optimizer": self.optimizer}
-        self.state = ResumableRun(output, config, identity, states, counted="tokens", on_report=on_report)
         self.wrapped = processes.wrap(model)
+        self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
+        self.parts = {"model": WholeState(model), "optimizer": WholeState(self.optimizer)}
+        states: dict[str, HasState] = {**self.parts}
+        self.state = ResumableRun(output, config, identity, states, counted="tokens", on_report=on_report)
 
     def train(self, rows: Sequence[np.ndarray], held_out: Sequence[np.ndarray], *, show_progress: bool) -> None:
         from tqdm.auto import tqdm
@@ -127,11 +133,31 @@ class _Run:
                 last = state.step == config.num_steps
                 if is_main and (last or state.step % 50 == 0):
                     state.report({"loss": smoothed, "epoch": epoch})
-                if held_out and is_main and (last or state.step % config.validate_every == 0):
-                    state.report({"validation_loss": mean_loss(self.model, self.objective, held_out)})
-                if is_main and (last or state.step % config.checkpoint_every == 0):
-                    state.save()
+                if held_out and (last or state.step % config.validate_every == 0):
+                    validation_loss = mean_loss(self.model, self.objective, held_out, self.processes)
+                    if is_main:
+                        state.report({"validation_loss": validation_loss})
+                if last or state.step % config.checkpoint_every == 0:
+                    self._save()
         self.processes.wait()
+
+    def _save(self) -> None:
+        if self.processes.sharding is not None:
+            for part in self.parts.values():
+                part.collect(keep=self.processes.is_main)
+        if self.processes.is_main:
+            self.state.save()
+
+    def finished_model(self) -> Any:
+        """The trained model in one piece, on the CPU, in evaluation mode."""
+        model = self.model
+        if self.processes.sharding is not None:
+            whole = WholeState(model)
+            whole.collect(keep=True)
+            model = type(model)(model.config)
+            model.load_state_dict(whole.state_dict())
+            model.tie_weights()
+        return model.cpu().eval()
 
     def _find_epoch(self, rows: Sequence[np.ndarray]) -> tuple[int, list[list[np.ndarray]], int]:
         """Epoch, its batches and the place in them of the next update: functions of the seed and the step alone."""
@@ -153,10 +179,10 @@ class _Run:
         examples = self.objective.examples(lines, np.random.default_rng((self.config.seed, 1, state.step)))
         num_targets = self.objective.num_targets(examples)
         own = processes.own(examples)
-        batch = _on(self.model.device, self.objective.collate(own or examples[:1]))
+        batch = _on(processes.device, self.objective.collate(own or examples[:1]))
         if not own:  # more processes than lines: take part in the exchange, and say nothing
             batch["labels"] = torch.full_like(batch["labels"], -100)
-        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             # Gradients are averaged over processes: each takes its share of the sum over all targets that often.
             loss = self.wrapped(**batch, use_cache=False, num_items_in_batch=num_targets / processes.size).loss
         self.optimizer.zero_grad(set_to_none=True)
@@ -172,21 +198,35 @@ def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def mean_loss(model: Any, objective: Objective, rows: Sequence[np.ndarray]) -> float:
+def mean_loss(
+    model: Any, objective: Objective, rows: Sequence[np.ndarray], processes: Processes | None = None
+) -> float:
     """Mean loss in nats a predicted token, with the validation's noise.
 
     Args:
         model (`PreTrainedModel`): left in the mode that it was in.
         objective ([`Objective`]): of the model.
         rows (`Sequence[np.ndarray]`): at least one.
+        processes ([`Processes`], *optional*): they share the lines, and all call this at the same time; by default
+            this process reads them all.
+
+    Returns:
+        `float`: the same in every process.
     """
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
     for batch in objective.epoch(rows, np.random.default_rng(0)):
         examples = objective.examples([[rows[index] for index in line] for line in batch], None)
-        tokens = objective.num_targets(examples)
-        total += float(model(**_on(model.device, objective.collate(examples)), use_cache=False).loss) * tokens
-        count += tokens
+        count += objective.num_targets(examples)
+        own = examples if processes is None else processes.own(examples)
+        # Without lines a process still takes part in gathering a sharded model.
+        inputs = _on(model.device, objective.collate(own or examples[:1]))
+        total += float(model(**inputs, use_cache=False).loss) * objective.num_targets(own)
     model.train(was_training)
-    return total / count
+    mean = total / count
+    return (
+        mean
+        if processes is None or processes.size == 1
+        else float(processes.sum(torch.tensor(mean, device=processes.device)))
+    )

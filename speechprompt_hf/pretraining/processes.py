@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.devices import usable_device
 from ..core.errors import ConfigurationError
+from .sharding import Sharding
 
 __all__ = ["Processes"]
 
@@ -26,11 +27,14 @@ class Processes:
         rank (`int`): its number.
         size (`int`): how many there are.
         device (`torch.device`): where it trains.
+        sharding ([`Sharding`], *optional*): parameters are shared out among the processes (FSDP); by default each has
+            them all (`DistributedDataParallel`).
     """
 
     rank: int
     size: int
     device: torch.device
+    sharding: Sharding | None = None
 
     @classmethod
     def join(cls, device: str | torch.device | None = None, environment: Mapping[str, str] | None = None) -> Processes:
@@ -42,7 +46,8 @@ class Processes:
             environment (`Mapping[str, str]`, *optional*): `os.environ` by default.
 
         Raises:
-            ConfigurationError: there is no such device, or `WORLD_SIZE` comes without `RANK`.
+            ConfigurationError: there is no such device, `WORLD_SIZE` comes without `RANK`, or FSDP is asked for in a
+                way that [`Sharding`] does not know.
         """
         values = os.environ if environment is None else environment
         size = int(values.get("WORLD_SIZE", "1"))
@@ -50,6 +55,7 @@ class Processes:
             raise ConfigurationError(
                 f"WORLD_SIZE is {size}, and RANK is not set", hint="start it with torchrun or accelerate launch"
             )
+        sharding = Sharding.from_environment(values) if size > 1 else None
         if size > 1 and device is None and torch.cuda.is_available():
             device = f"cuda:{int(values.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
         place = usable_device(device)
@@ -59,7 +65,7 @@ class Processes:
             if place.type == "cuda":
                 torch.cuda.set_device(place)
             torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
-        return cls(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
+        return cls(torch.distributed.get_rank(), torch.distributed.get_world_size(), place, sharding)
 
     @property
     def is_main(self) -> bool:
@@ -71,8 +77,14 @@ class Processes:
         return list(items[self.rank :: self.size])
 
     def wrap(self, model: nn.Module) -> Any:
-        """The model with gradients averaged over processes (`DistributedDataParallel`); itself, if it stands alone."""
+        """The model with gradients averaged over processes; itself, if it stands alone.
+
+        With `sharding` the model itself is changed: make the optimizer after this.
+        """
         if self.size == 1:
+            return model
+        if self.sharding is not None:
+            self.sharding.apply(model, self.device)
             return model
         # The graph is the same in every step, and frozen parts have no gradients.
         return nn.parallel.DistributedDataParallel(model)

@@ -233,7 +233,7 @@ def pretrain_unit_mbart(
         "languages": sha256_of_json(names),
         UNITS_IDENTITY: (fingerprint or {}).get("digest"),
     }
-    pretrain(
+    trained: UnitMBartForConditionalGeneration = pretrain(
         model,
         Infilling(config, model_config),
         rows,
@@ -245,11 +245,10 @@ def pretrain_unit_mbart(
         show_progress=show_progress,
         on_report=on_report,
     )
-    model.cpu().eval()
     if processes.is_main:
-        save_half(model, output)
+        save_half(trained, output)
     processes.wait()
-    return model
+    return trained
 
 
 def _each(languages: Sequence[str] | str, number: int) -> list[str]:

@@ -98,11 +98,25 @@ def test_train_on_two_processes_gives_the_single_process_result(project_root, tm
 
 
 PRETRAINING = """
-import sys
+import shutil, sys
 import numpy as np
 from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.pretraining import checkpoints, processes
 
 architecture, output, mode = sys.argv[1:]
+save, wrap = checkpoints.ResumableRun.save, processes.Processes.wrap
+
+def save_and_keep(run):
+    save(run)
+    shutil.copy(run.output / "checkpoint.pt", run.output / f"checkpoint-{run.step}.pt")
+
+def wrap_and_tell(self, model):
+    wrapped = wrap(self, model)
+    held = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in model.parameters())
+    print(f"rank {self.rank} holds {held} of {sum(p.numel() for p in model.parameters())}", flush=True)
+    return wrapped
+
+checkpoints.ResumableRun.save, processes.Processes.wrap = save_and_keep, wrap_and_tell
 generator = np.random.default_rng(0)
 units = [((generator.integers(10) + np.arange(generator.integers(4, 15))) % 10).tolist() for _ in range(61)]
 sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "dropout": 0.0}
@@ -122,22 +136,89 @@ else:
 """
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("architecture", "mode"), [("gslm", "packed"), ("unit-mbart", "utterance")])
-def test_pretraining_on_two_processes_is_that_of_one(project_root, tmp_path, architecture, mode):
+CASES = [("gslm", "packed"), ("unit-mbart", "utterance")]
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+@pytest.fixture
+def pretrain(project_root, tmp_path, monkeypatch):
     script = tmp_path / "pretraining.py"
     script.write_text(PRETRAINING)
-    alone, both = tmp_path / "alone", tmp_path / "both"
-    run([sys.executable, str(script), architecture, str(alone), mode], project_root)
-    run(two_processes(str(script), architecture, str(both), mode), project_root)
-    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (alone, both)]
-    assert [entry["step"] for entry in logs[0]] == [entry["step"] for entry in logs[1]]
-    for left, right in zip(*logs, strict=True):
-        for name in left.keys() & {"loss", "validation_loss"}:
-            assert left[name] == pytest.approx(right[name], abs=2e-4)
-    states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (alone, both)]
-    assert states[0]["tokens"] == states[1]["tokens"]
-    for name, value in states[0]["model"].items():
-        torch.testing.assert_close(states[1]["model"][name], value, atol=2e-3, rtol=1e-3)
-    left, right = (load_file(folder / "model.safetensors") for folder in (alone, both))
-    assert left.keys() == right.keys()
+
+    def start(name, architecture, mode, *, processes=1, environment=(), checkpoint=None):
+        """Log and checkpoints by step of a run; what it printed."""
+        folder = tmp_path / name
+        folder.mkdir()
+        if checkpoint is not None:
+            torch.save(checkpoint, folder / "checkpoint.pt")
+        for key, value in dict(environment).items():
+            monkeypatch.setenv(key, value)
+        command = [sys.executable] if processes == 1 else two_processes(str(script))[:-1]
+        printed = run([*command, str(script), architecture, str(folder), mode], project_root)
+        for key in dict(environment):
+            monkeypatch.delenv(key)
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        saved = {
+            int(path.stem.split("-")[1]): torch.load(path, weights_only=True)
+            for path in folder.glob("checkpoint-*.pt")
+        }
+        assert load_file(folder / "model.safetensors")
+        return log, saved, printed
+
+    return start
+
+
+def assert_same_run(left, right):
+    """Equal but for rounding: Adam divides by the root of small second moments."""
+    assert [entry["step"] for entry in left[0]] == [entry["step"] for entry in right[0]]
+    for one, other in zip(left[0], right[0], strict=True):
+        names = {"loss", "validation_loss"} & one.keys()
+        assert names and names == {"loss", "validation_loss"} & other.keys()
+        for name in names:
+            assert one[name] == pytest.approx(other[name], abs=2e-4)
+    one, other = left[1][12], right[1][12]
+    assert one["tokens"] == other["tokens"]
+    assert one["model"].keys() == other["model"].keys()
+    for name, value in one["model"].items():
+        torch.testing.assert_close(other["model"][name], value, atol=2e-3, rtol=1e-3)
+
+
+def assert_equal_states(left, right):
+    assert left["model"].keys() == right["model"].keys()
+    for name, value in left["model"].items():
+        assert torch.equal(right["model"][name], value), name
+    moments, others = (state["optimizer"]["state"] for state in (left, right))
+    assert moments.keys() == others.keys() and moments
+    for index, values in moments.items():
+        for name, value in values.items():
+            assert torch.equal(others[index][name], value), (index, name)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("architecture", "mode"), CASES)
+def test_pretraining_on_two_processes_is_that_of_one(pretrain, architecture, mode):
+    alone = pretrain("alone", architecture, mode)
+    both = pretrain("both", architecture, mode, processes=2)
+    assert_same_run(alone, both)
+    numbers = [line.split()[3::2] for line in both[2].splitlines() if line.startswith("rank ")]
+    assert len(numbers) == 2 and all(held == every for held, every in numbers)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("architecture", "mode"), CASES)
+def test_pretraining_shards_parameters_and_resumes_with_any_number_of_processes(pretrain, architecture, mode):
+    alone = pretrain("alone", architecture, mode)
+    sharded = pretrain("sharded", architecture, mode, processes=2, environment=FSDP)
+    assert_same_run(alone, sharded)
+    numbers = [[int(n) for n in line.split()[3::2]] for line in sharded[2].splitlines() if line.startswith("rank ")]
+    assert len(numbers) == 2 and all(held < 0.6 * every for held, every in numbers)
+    # A stop after step 10: as if nothing had happened, and with another number of processes but for rounding.
+    options = {"checkpoint": sharded[1][10]}
+    again = pretrain("again", architecture, mode, processes=2, environment=FSDP, **options)
+    assert_equal_states(again[1][12], sharded[1][12])
+    fewer = pretrain("fewer", architecture, mode, **options)
+    for name, value in sharded[1][12]["model"].items():
+        torch.testing.assert_close(fewer[1][12]["model"][name], value, atol=2e-3, rtol=1e-3)
+    more = pretrain("more", architecture, mode, processes=2, environment=FSDP, checkpoint=alone[1][10])
+    for name, value in alone[1][12]["model"].items():
+        torch.testing.assert_close(more[1][12]["model"][name], value, atol=2e-3, rtol=1e-3)

@@ -98,7 +98,7 @@ def test_a_stock_model_in_pickles_is_refused_unopened(stock, tmp_path):
         ({"offset": -1}, "offset of .* is -1"),
         ({"offset": "3"}, "offset of .* is 3"),
         ({"offset": 10**7}, "offset of .* is 10000000"),
-        ({"offset": ROWS}, "has 0 tokens from that of unit 0 on, not 0 units"),
+        ({"offset": ROWS}, "the token of unit 0 lies 1 behind the last one of"),
         ({"vocab_size": ROWS + 5}, f"has {ROWS} rows, {ROWS + 5} are needed"),
         ({"hidden_size": 64}, "has shape"),
         ({"hidden_size": 10**8}, "lm_config.hidden_size"),

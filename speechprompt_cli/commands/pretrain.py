@@ -154,7 +154,8 @@ def _pretrain(
     _check_units(corpus, dataset, fingerprint)
     train = corpus.get("train") or next(iter(corpus.values()))
     reports: list[dict[str, float]] = []
-    note(f"{len(train)} utterances, {sum(map(len, train['units']))} units")
+    if is_main_process():
+        note(f"{len(train)} utterances, {sum(map(len, train['units']))} units")
     model, seed = train_on(
         train,
         corpus.get("validation"),

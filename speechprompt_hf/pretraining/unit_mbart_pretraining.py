@@ -49,8 +49,8 @@ class UnitMBartPretrainingConfig(PretrainingConfig):
     Args:
         masked_units (`float`, *optional*, defaults to 0.35): share of an utterance's units that are masked.
         mean_span (`float`, *optional*, defaults to 3.5): mean length of a masked span.
-        model (`dict`, *optional*): arguments of [`UnitMBartConfig`]; 2 + 2 layers of width 256 by default, as many
-            parameters as the default GSLM.
+        model (`dict`, *optional*): arguments of [`UnitMBartConfig`]; 2 + 2 layers of width 256 by default, a
+            quarter more parameters than the default GSLM.
 
     Raises:
         ConfigurationError: a number is out of range, or a setting has no meaning here.

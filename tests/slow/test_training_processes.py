@@ -98,7 +98,8 @@ def test_train_on_two_processes_gives_the_single_process_result(project_root, tm
 
 
 PRETRAINING = """
-import shutil, sys
+import json, shutil, sys
+from pathlib import Path
 import numpy as np
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.pretraining import checkpoints, processes
@@ -113,7 +114,8 @@ def save_and_keep(run):
 def wrap_and_tell(self, model):
     wrapped = wrap(self, model)
     held = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in model.parameters())
-    print(f"rank {self.rank} holds {held} of {sum(p.numel() for p in model.parameters())}", flush=True)
+    every = sum(p.numel() for p in model.parameters())
+    Path(output, f"held-{self.rank}.json").write_text(json.dumps([held, every]))
     return wrapped
 
 checkpoints.ResumableRun.save, processes.Processes.wrap = save_and_keep, wrap_and_tell
@@ -146,7 +148,7 @@ def pretrain(project_root, tmp_path, monkeypatch):
     script.write_text(PRETRAINING)
 
     def start(name, architecture, mode, *, processes=1, environment=(), checkpoint=None):
-        """Log and checkpoints by step of a run; what it printed."""
+        """Log of a run, checkpoints by step, and how many parameters each process held, of how many."""
         folder = tmp_path / name
         folder.mkdir()
         if checkpoint is not None:
@@ -154,7 +156,7 @@ def pretrain(project_root, tmp_path, monkeypatch):
         for key, value in dict(environment).items():
             monkeypatch.setenv(key, value)
         command = [sys.executable] if processes == 1 else two_processes(str(script))[:-1]
-        printed = run([*command, str(script), architecture, str(folder), mode], project_root)
+        run([*command, str(script), architecture, str(folder), mode], project_root)
         for key in dict(environment):
             monkeypatch.delenv(key)
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -163,7 +165,9 @@ def pretrain(project_root, tmp_path, monkeypatch):
             for path in folder.glob("checkpoint-*.pt")
         }
         assert load_file(folder / "model.safetensors")
-        return log, saved, printed
+        held = [json.loads(path.read_text()) for path in sorted(folder.glob("held-*.json"))]
+        assert len(held) == processes
+        return log, saved, held
 
     return start
 
@@ -200,8 +204,7 @@ def test_pretraining_on_two_processes_is_that_of_one(pretrain, architecture, mod
     alone = pretrain("alone", architecture, mode)
     both = pretrain("both", architecture, mode, processes=2)
     assert_same_run(alone, both)
-    numbers = [line.split()[3::2] for line in both[2].splitlines() if line.startswith("rank ")]
-    assert len(numbers) == 2 and all(held == every for held, every in numbers)
+    assert all(held == every for held, every in both[2])
 
 
 @pytest.mark.timeout(900)
@@ -210,8 +213,7 @@ def test_pretraining_shards_parameters_and_resumes_with_any_number_of_processes(
     alone = pretrain("alone", architecture, mode)
     sharded = pretrain("sharded", architecture, mode, processes=2, environment=FSDP)
     assert_same_run(alone, sharded)
-    numbers = [[int(n) for n in line.split()[3::2]] for line in sharded[2].splitlines() if line.startswith("rank ")]
-    assert len(numbers) == 2 and all(held < 0.6 * every for held, every in numbers)
+    assert all(held < 0.6 * every for held, every in sharded[2])
     # A stop after step 10: as if nothing had happened, and with another number of processes but for rounding.
     options = {"checkpoint": sharded[1][10]}
     again = pretrain("again", architecture, mode, processes=2, environment=FSDP, **options)

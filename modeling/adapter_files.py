@@ -17,7 +17,7 @@ from transformers.utils.hub import extract_commit_hash
 from ..core.digest import sha256_of_file
 from ..core.errors import AdapterError
 from ..core.files import atomic_path
-from ..core.locations import reading
+from ..core.locations import check_is_there, reading
 from .adapter_tensors import fill_prompt, prompt_shapes, prompt_tensors
 from .configuration_speechprompt import SpeechPromptConfig
 from .prompt_base import PromptModule
@@ -30,6 +30,7 @@ __all__ = [
     "HUB_KEYS",
     "TRAINING_STATE",
     "VERBALIZER",
+    "VOCABULARY",
     "check_adapter",
     "file_digests",
     "find_file",
@@ -48,6 +49,9 @@ ADAPTER_IDENTITY = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VERBALIZER = "verbalizer.safetensors"
+VOCABULARY = "dict.txt"
+"""Which token each unit is; tokenizers read it, too."""
+
 TRAINING_STATE = "model.safetensors"
 """What training goes on from, in checkpoints only, under the name that `transformers.Trainer` looks for."""
 
@@ -100,6 +104,7 @@ def pinned(name: str | os.PathLike[str], hub: dict[str, Any]) -> dict[str, Any]:
     """
     if os.path.exists(name):
         return hub
+    check_is_there(name, AdapterError, "the adapter", ADAPTER_IDENTITY, **hub)
     commit = extract_commit_hash(find_file(name, ADAPTER_IDENTITY, **hub), None)
     return hub if commit is None else {**hub, "revision": commit}
 

@@ -8,17 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 from transformers import AutoProcessor
 
-from ..core.errors import AdapterError, FingerprintMismatchError
-from .adapter_files import find_file
+from ..core.errors import AdapterError, FingerprintMismatchError, SpeechPromptError
+from ..core.locations import not_reached
+from ..core.vocabulary import UnitVocabulary
+from .adapter_files import VOCABULARY, find_file
 from .base_loading import load_base
 from .configuration_speechprompt import SpeechPromptConfig
 from .unit_language_model import UnitLanguageModel
 from .untrusted import check_config_values, check_finite, read_config_file
 
-__all__ = ["LANGUAGE_MODEL_FOLDER", "load_language_model", "load_processor", "mismatches", "read_config"]
+__all__ = [
+    "LANGUAGE_MODEL_FOLDER",
+    "load_language_model",
+    "load_processor",
+    "load_vocabulary",
+    "mismatches",
+    "read_config",
+]
 
 LANGUAGE_MODEL_FOLDER = "language_model"
 """Where the method `"finetune"` saves its language model, inside the folder of the model."""
@@ -61,18 +70,13 @@ def read_config(name: str, **hub: Any) -> SpeechPromptConfig:
     return SpeechPromptConfig.from_dict(values)
 
 
-def _no_adapter(name: str, hub: dict[str, Any]) -> AdapterError:
+def _no_adapter(name: str, hub: dict[str, Any]) -> SpeechPromptError:
     if os.path.isfile(name):
         found = "is a file"
     elif os.path.isdir(name):
         found = "has no config.json"
     elif not _is_recorded_as_absent(name, "config.json", hub):
-        asked = "must not be asked" if hub.get("local_files_only") or constants.HF_HUB_OFFLINE else "cannot be reached"
-        return AdapterError(
-            f"{name} is no folder here, the Hub {asked}, and it is not in the cache",
-            hint="check the network, HF_HUB_OFFLINE and local_files_only; "
-            "without a network only what was opened before can be opened",
-        )
+        return not_reached(name, AdapterError, local_files_only=bool(hub.get("local_files_only")))
     else:
         found = "is no folder here, and no config.json of it was found on the Hub"
     return AdapterError(
@@ -113,6 +117,30 @@ def load_processor(name: str, hub: dict[str, Any]) -> Any:
     # Encoder and centroids are those of the base, which need not be here.
     processor.unit_encoder.hub_options = {key: hub[key] for key in _DOWNLOADING if hub.get(key)}
     return processor
+
+
+def load_vocabulary(name: str, num_units: int, hub: dict[str, Any]) -> UnitVocabulary | None:
+    """The vocabulary in an adapter's `dict.txt`; `None` where it has none, as those of older versions.
+
+    Args:
+        name (`str`): folder or Hub id.
+        num_units (`int`): of the base.
+        hub (`dict`): where and how files are found.
+
+    Raises:
+        AdapterError: it has another number of units than the base.
+        VocabularyError: the file is damaged.
+    """
+    path = find_file(name, VOCABULARY, **hub)
+    if path is None:
+        return None
+    vocabulary = UnitVocabulary.from_dict_txt(path)
+    if vocabulary.num_units != num_units:
+        raise AdapterError(
+            f"{VOCABULARY} of {name} has {vocabulary.num_units} units, its base {num_units}",
+            hint="the file belongs to another adapter: save the adapter again, or put the base's file there",
+        )
+    return vocabulary
 
 
 def load_language_model(name: str, hub: dict[str, Any], options: dict[str, Any]) -> UnitLanguageModel:

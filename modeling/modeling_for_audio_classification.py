@@ -77,8 +77,8 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
             units_for_frequency (`Iterable[Sequence[int]]`, *optional*): units of the training rows, for `"frequency"`.
             labels_for_frequency (`Iterable[int]`, *optional*): class indices of the training rows, for `"frequency"`;
                 classes are taken in their order without it.
-            vocabulary (`UnitVocabulary`, *optional*): maps `units_for_frequency` to token ids; the processor's by
-                default, else numeric order.
+            vocabulary (`UnitVocabulary`, *optional*): which token each unit is; by default the processor's, else the
+                base's, else numeric order.
             processor (`SpeechUnitProcessor`, *optional*): attached to the model.
             base_revision (`str`, *optional*): the base's revision on the Hub; written into the adapter.
             dtype (`torch.dtype | str`, *optional*): precision of the base; prompts are float32.
@@ -120,7 +120,7 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
         unit_tokens = None
         if verbalizer == "frequency":
             unit_tokens = _frequency_tokens(config, units_for_frequency, labels_for_frequency, vocabulary)
-        return cls._build(base, config, lm, unit_tokens, processor)
+        return cls._build(base, config, lm, unit_tokens, processor, vocabulary)
 
     def forward(
         self,

@@ -13,13 +13,16 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from ..core.errors import AdapterError, FingerprintMismatchError
+from ..core.errors import AdapterError
+from ..core.files import write_text
 from ..core.versions import package_versions
+from ..core.vocabulary import UnitVocabulary
 from .adapter_card import write_card
 from .adapter_files import (
     HUB_KEYS,
     TRAINING_STATE,
     VERBALIZER,
+    VOCABULARY,
     check_adapter,
     file_digests,
     load_prompt,
@@ -32,14 +35,15 @@ from .adapter_files import (
     training_state,
     untrained_names,
 )
-from .adapter_reading import LANGUAGE_MODEL_FOLDER, load_language_model, load_processor, mismatches, read_config
+from .adapter_reading import LANGUAGE_MODEL_FOLDER, load_language_model, mismatches, read_config
+from .attached_processor import ModelWithProcessor
 from .base_loading import base_fingerprint, check_base, load_base, public_base_name
 from .configuration_speechprompt import SpeechPromptConfig
 from .embeddings import belongs_to_adapters
 from .prompt_base import PromptModule
 from .prompt_deep import DeepPrompt
 from .prompt_input import InputPrompt
-from .publishing import PublishedModel, loaded_commit, upload_options
+from .publishing import loaded_commit, upload_options
 from .unit_language_model import UnitLanguageModel
 from .verbalizers import VerbalizerHead
 
@@ -48,7 +52,7 @@ __all__ = ["SpeechPromptPreTrainedModel"]
 _SHAPING_PACKAGES = ("speechprompt-hf", "transformers", "peft", "torch")
 
 
-class SpeechPromptPreTrainedModel(PublishedModel):
+class SpeechPromptPreTrainedModel(ModelWithProcessor):
     """A frozen unit language model with a prompt and a verbalizer.
 
     Only the prompt, the separator and the verbalizer have gradients (with the method `"finetune"` the language model
@@ -89,9 +93,6 @@ class SpeechPromptPreTrainedModel(PublishedModel):
                 parameter.requires_grad_(False)
         # What checkpoints leave out: Trainer does not call it missing when it loads one.
         self._keys_to_ignore_on_save = untrained_names(self)
-        self._processor: Any = None
-        self._processor_source: tuple[str, dict[str, Any]] | None = None
-        self._ignore_mismatched_fingerprints = False
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Nothing: prompts and verbalizers draw their own seeded values."""
@@ -110,37 +111,6 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         """Numbers that training changes."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
-    # Processor
-
-    def attach_processor(self, processor: Any) -> Self:
-        """Let the model take audio: the processor turns it into units inside `forward`, on the model's device.
-
-        Args:
-            processor (`SpeechUnitProcessor`): with `units_from_values` and `prepare_units`.
-
-        Raises:
-            FingerprintMismatchError: it makes other units than those that the model was trained on.
-        """
-        recorded, given = self.config.unit_fingerprint, getattr(processor, "fingerprint", None)
-        with mismatches(self._ignore_mismatched_fingerprints):
-            if recorded and given and recorded.get("digest") != given.get("digest"):
-                raise FingerprintMismatchError(
-                    f"the processor makes units {str(given.get('digest'))[:16]}, the model was trained on "
-                    f"{str(recorded.get('digest'))[:16]}",
-                    hint="use the processor that was saved with the model, or make the units again",
-                )
-        self._processor = processor
-        return self
-
-    @property
-    def processor(self) -> Any:
-        """The attached processor, or the one saved beside the model; `None` where there is neither."""
-        if self._processor is None and self._processor_source is not None:
-            processor = load_processor(*self._processor_source)
-            if processor is not None:
-                self.attach_processor(processor)
-        return self._processor
-
     # Saving
 
     def save_pretrained(  # type: ignore[override]
@@ -153,7 +123,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         save_training_state: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Write `config.json`, the PEFT adapter, `verbalizer.safetensors` and `README.md`; never the base.
+        """Write `config.json`, the PEFT adapter, `verbalizer.safetensors`, `dict.txt` and `README.md`; never the base.
 
         With the method `"finetune"` the language model is written too, with `"probe"` there is no adapter.
 
@@ -187,6 +157,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
             self.lm.save_pretrained(folder / LANGUAGE_MODEL_FOLDER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.verbalizer.state_dict().items()}
         save_tensors(folder / VERBALIZER, tensors)
+        write_text(folder / VOCABULARY, self.vocabulary.to_dict_txt())
         self.config.architectures = [type(self).__name__]
         self.config.file_sha256 = file_digests(folder, self.config.method)
         self.config.save_pretrained(folder)
@@ -287,7 +258,7 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         model.verbalizer.load_tensors(read_tensors(name, VERBALIZER, **hub))
         load_training_state(name, model, **hub)
         model.config._name_or_path = name
-        model._processor_source = (name, hub)
+        model._source = (name, hub)
         model._ignore_mismatched_fingerprints = ignore_mismatched_fingerprints
         model.to(lm.device)  # type: ignore[arg-type]
         model.eval()
@@ -324,7 +295,13 @@ class SpeechPromptPreTrainedModel(PublishedModel):
 
     @classmethod
     def _build(
-        cls, base: Any, config: SpeechPromptConfig, lm: UnitLanguageModel, unit_tokens: Tensor | None, processor: Any
+        cls,
+        base: Any,
+        config: SpeechPromptConfig,
+        lm: UnitLanguageModel,
+        unit_tokens: Tensor | None,
+        processor: Any,
+        vocabulary: UnitVocabulary | None,
     ) -> Self:
         """A new model, with what its configuration must say about the base."""
         config.base_model_name_or_path = public_base_name(base)
@@ -334,5 +311,6 @@ class SpeechPromptPreTrainedModel(PublishedModel):
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
         config.trained_with = package_versions(_SHAPING_PACKAGES)
         model = cls(config, lm, unit_tokens)
+        model._vocabulary = vocabulary
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()

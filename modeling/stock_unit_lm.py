@@ -45,7 +45,8 @@ class StockUnitLM:
         start_token_id (`int`, *optional*): the token before the first unit; without it the model was trained on units
             alone.
         pad_token_id (`int`, *optional*): the padding.
-        end_token_id (`int`, *optional*): the token after the last unit; `None` where that is `start_token_id`.
+        end_token_id (`int`, *optional*): the token after the last unit; `None` where that is `start_token_id`, or
+            where the model was trained without one.
         offset_from (`str`): where the offset was read.
     """
 
@@ -80,10 +81,27 @@ class StockUnitLM:
         return self.embedding_width != self.config.hidden_size
 
     @property
+    def special_tokens(self) -> frozenset[int]:
+        """Tokens beside the units whose rows are used."""
+        tokens = (self.start_token_id, self.pad_token_id, self.end_token_id)
+        return frozenset(token for token in tokens if token is not None)
+
+    @property
+    def special_tokens_not_used(self) -> dict[str, int]:
+        """Tokens beside the units that the configuration names, and that are not read: see `read_stock_unit_lm`."""
+        named = {what: getattr(self.config, what, None) for what in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        units = range(self.unit_offset, self.unit_offset + self.num_units)
+        return {
+            what: token
+            for what, token in named.items()
+            if isinstance(token, int) and 0 <= token < self.config.vocab_size
+            if token not in units and token not in self.special_tokens
+        }
+
+    @property
     def num_rows_needed(self) -> int:
         """Rows that embedding and output head must have at least."""
-        tokens = (self.start_token_id, self.pad_token_id, self.end_token_id)
-        return max([self.unit_offset + self.num_units, *(token + 1 for token in tokens if token is not None)])
+        return max([self.unit_offset + self.num_units, *(token + 1 for token in self.special_tokens)])
 
 
 def is_stock_unit_lm(values: Mapping[str, Any]) -> bool:
@@ -111,6 +129,7 @@ def read_stock_unit_lm(
     unit_offset: int | None = None,
     num_units: int | None = None,
     start_token_id: int | None = None,
+    end_token_id: int | None = None,
 ) -> StockUnitLM:
     """What the files beside the weights say; nothing is assumed about the offset.
 
@@ -120,13 +139,16 @@ def read_stock_unit_lm(
         tokeniser (`Mapping`, *optional*): the content of slamkit's `tokeniser_config.json`.
         unit_offset (`int`, *optional*): token of unit 0, where no file says it.
         num_units (`int`, *optional*): units; all tokens from the offset on by default.
-        start_token_id (`int`, *optional*): a token before the first unit, where no file says it.
+        start_token_id (`int`, *optional*): the token before the first unit, where no file says it. The `bos_token_id`
+            and `eos_token_id` of other models than slamkit's are not read: architectures have them by default, whether
+            a model was trained with them or not.
+        end_token_id (`int`, *optional*): the token after the last unit, where no file says it.
 
     Raises:
         ConfigurationError: the architecture cannot be wrapped, or the tokens of units are not known or impossible.
     """
     if values.get("model_type") == _SLAMKIT:
-        return _slamkit(name, values, tokeniser or {}, unit_offset, num_units, start_token_id)
+        return _slamkit(name, values, tokeniser or {}, unit_offset, num_units, start_token_id, end_token_id)
     config = _stock_config(values, name)
     read, source = values.get("offset"), "offset in config.json"
     if unit_offset is not None:
@@ -140,16 +162,20 @@ def read_stock_unit_lm(
             hint="pass unit_offset, the token of unit 0; nothing in the weights says it",
         )
     offset = _token(read, "offset", name)
-    start = None if start_token_id is None else _token(start_token_id, "start_token_id", name)
+    num_units = _num_units(num_units, config.vocab_size - offset, name)
+    units = range(offset, offset + num_units)
+    start = None if start_token_id is None else _special(start_token_id, "start_token_id", units, name)
+    end = None if end_token_id is None else _special(end_token_id, "end_token_id", units, name)
     return StockUnitLM(
         kind=str(config.model_type),
         config=config,
         prefix="",
         unit_offset=offset,
-        num_units=_num_units(num_units, config.vocab_size - offset, name),
+        num_units=num_units,
         start_token_id=start,
         pad_token_id=None,
         offset_from=source,
+        end_token_id=None if end == start else end,
     )
 
 
@@ -160,6 +186,7 @@ def _slamkit(
     unit_offset: int | None,
     num_units: int | None,
     start_token_id: int | None,
+    end_token_id: int | None,
 ) -> StockUnitLM:
     """slamkit: units follow the special tokens, a sequence is `<S>`, units, `<S>`; the end may be another token."""
     inner = values.get("base_config")
@@ -171,9 +198,10 @@ def _slamkit(
     pad = said.get("pad_token_id", inner.get("pad_token_id", values.get("pad_token_id")))
     eos = said.get("bos_eos_token_id", inner.get("eos_token_id", values.get("eos_token_id")))
     source = "special tokens in config.json" if not said else TOKENISER_FILE
-    if start_token_id is not None and bos not in (None, start_token_id):
-        raise ConfigurationError(f"start_token_id is {start_token_id}, but {name} says {bos}")
-    bos = start_token_id if bos is None else bos
+    for what, given, read in (("start_token_id", start_token_id, bos), ("end_token_id", end_token_id, eos)):
+        if given is not None and read not in (None, given):
+            raise ConfigurationError(f"{what} is {given}, but {name} says {read}")
+    bos, eos = start_token_id if bos is None else bos, end_token_id if eos is None else eos
     if bos is None or (pad is None and unit_offset is None):
         raise ConfigurationError(
             f"{name} names no bos_token_id or no pad_token_id: which token is unit 0 is not known",
@@ -191,13 +219,15 @@ def _slamkit(
             hint="write the unit model's own token into config.json, or put slamkit's tokeniser_config.json beside it",
         )
     offset = _token(read if unit_offset is None else unit_offset, "unit_offset", name)
-    rows = config.vocab_size - offset
+    num_units = _num_units(said.get("num_units") if num_units is None else num_units, config.vocab_size - offset, name)
+    units = range(offset, offset + num_units)
+    start, end = _special(start, "bos_token_id", units, name), _special(end, "eos_token_id", units, name)
     return StockUnitLM(
         kind="slamkit",
         config=config,
         prefix="lm.",
         unit_offset=offset,
-        num_units=_num_units(said.get("num_units") if num_units is None else num_units, rows, name),
+        num_units=num_units,
         start_token_id=start,
         pad_token_id=padding,
         offset_from=source,
@@ -224,6 +254,17 @@ def _token(value: Any, what: str, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_UNITS:
         raise ConfigurationError(f"{what} of {name} is {str(value)[:60]}", hint="a token id")
     return value
+
+
+def _special(value: Any, what: str, units: range, name: str) -> int:
+    token = _token(value, what, name)
+    if token in units:
+        raise ConfigurationError(
+            f"{what} of {name} is {token}, which is unit {token - units.start}: units are the tokens {units.start} to "
+            f"{units.stop - 1}",
+            hint="give a token beside those of the units; without start_token_id none stands before the first unit",
+        )
+    return token
 
 
 def _num_units(given: Any, rows: int, name: str) -> int:

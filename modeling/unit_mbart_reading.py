@@ -203,12 +203,12 @@ class UnitMBartReading(UnitLanguageModel):
 
         Args:
             input_ids (`LongTensor` of shape `(B, N)`): utterances: `</s>`, units, `<s>`; padding on either side.
-            attention_mask (`Tensor` of shape `(B, N)`, *optional*): 1 for what is real.
+            attention_mask (`Tensor` of shape `(B, N)`, *optional*): 1 for what is real; by default all but padding.
 
         Returns:
             `dict[str, Tensor]`: `input_ids` and `attention_mask`, int64 of shape `(B, M)`, padded on the right.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = input_ids.ne(PAD_TOKEN_ID) if attention_mask is None else attention_mask
         ids, mask = self._encoder_tokens(*_packed(input_ids, mask)[:2])
         return {"input_ids": ids, "attention_mask": mask}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizer
+from transformers import BatchEncoding, PreTrainedTokenizer
 
 from ..core.errors import UnitError
 from ..core.files import write_text
@@ -20,6 +21,8 @@ DICTIONARY_FILE = "dict.txt"
 
 class UnitTokenizer(PreTrainedTokenizer):
     """Tokens of units in fairseq's dictionary order; `"71 12 56"` is three units.
+
+    Integers are units as well, never token ids: `tokenizer([[71, 12, 56], [4]], padding=True)`.
 
     With special tokens an utterance is `</s>` (2), its units, `<s>` (0): the language model starts from `</s>`, and
     `<s>` separates the utterance from its labels. `bos_token` names the separator and `eos_token` the start token, as
@@ -39,7 +42,8 @@ class UnitTokenizer(PreTrainedTokenizer):
             if vocab_file is None:
                 raise UnitError(
                     "a unit tokenizer needs the dictionary dict.txt, and its folder has none",
-                    hint="save the processor again; in Python pass vocab_file or vocabulary",
+                    hint="open the base or an adapter of it, whose folders have one; in Python pass vocab_file or "
+                    "vocabulary, or UnitTokenizer.from_num_units(number) for units in numeric order",
                 )
             vocabulary = UnitVocabulary.from_dict_txt(vocab_file)
         self.vocabulary = vocabulary
@@ -62,6 +66,12 @@ class UnitTokenizer(PreTrainedTokenizer):
     def get_vocab(self) -> dict[str, int]:
         """Token to id, special tokens included."""
         return dict(self._id_of_token)
+
+    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+        # Integers would be taken for token ids, and the units four too low be read without a word.
+        words = bool(kwargs.get("is_split_into_words"))
+        pair = None if text_pair is None else _units_as_text(text_pair, words)
+        return super()._encode_plus(_units_as_text(text, words), pair, **kwargs)
 
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
         return text.split()
@@ -129,3 +139,17 @@ class UnitTokenizer(PreTrainedTokenizer):
         path = Path(save_directory) / name
         write_text(path, self.vocabulary.to_dict_txt())
         return (str(path),)
+
+
+def _units_as_text(text: Any, words: bool) -> Any:
+    """Text in the place of sequences of integers, words in that of texts where those are asked for."""
+    if hasattr(text, "tolist"):  # arrays and tensors
+        text = text.tolist()
+    if not isinstance(text, list | tuple) or not text:
+        return text
+    if all(isinstance(unit, Integral) for unit in text):
+        units = [str(int(unit)) for unit in text]
+        return units if words else " ".join(units)
+    rows = [_units_as_text(row, words) for row in text]
+    # An utterance without units, in a batch.
+    return type(text)("" if isinstance(row, list) and not row and not words else row for row in rows)

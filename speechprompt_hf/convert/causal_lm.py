@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ def wrap_causal_lm(
     unit_offset: int | None = None,
     num_units: int | None = None,
     start_token_id: int | None = None,
+    end_token_id: int | None = None,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> dict[str, Any]:
     """Make a base of a language model that transformers or slamkit saved; nothing in it is executed.
@@ -49,11 +51,18 @@ def wrap_causal_lm(
             has the SHA-256 of every file of weights.
         unit_offset (`int`, *optional*): token of unit 0, where no file says it.
         num_units (`int`, *optional*): units; all tokens from the offset on by default.
-        start_token_id (`int`, *optional*): the token before the first unit, where no file says it.
+        start_token_id (`int`, *optional*): the token before the first unit, where no file says it; a stock
+            configuration's `bos_token_id` does not.
+        end_token_id (`int`, *optional*): the token after the last unit, where no file says it; the separator starts as
+            its vector.
         dtype (`str`, defaults to `"float32"`): precision of the weights.
 
     Returns:
         `dict`: the content of `conversion.json`, and `output`.
+
+    Warns:
+        UserWarning: the offset was given without tokens around an utterance, and the configuration names some beside
+            the units.
 
     Raises:
         ConversionError: a file is damaged, hostile, or of an architecture that cannot be wrapped, or the offset is not
@@ -73,6 +82,7 @@ def wrap_causal_lm(
             unit_offset=unit_offset,
             num_units=num_units,
             start_token_id=start_token_id,
+            end_token_id=end_token_id,
         )
         with new_folder(destination) as target, open_stock_weights(folder) as tensors:
             weights = StockWeights(stock, tensors, str(folder))
@@ -92,12 +102,23 @@ def wrap_causal_lm(
                 "unit_offset": stock.unit_offset,
                 "unit_offset_from": stock.offset_from,
                 "start_token_id": stock.start_token_id,
+                "end_token_id": stock.start_token_id if stock.end_token_id is None else stock.end_token_id,
+                "pad_token_id": stock.pad_token_id,
+                "special_tokens_not_used": stock.special_tokens_not_used,
                 "parameters": sum(math.prod(tensor.shape) for tensor in pending.values()),
-                "rows_left_out": weights.num_rows - stock.num_units,
+                "rows_left_out": weights.num_rows - stock.num_units - len(stock.special_tokens),
                 "dropouts_set_to_0": sorted(stock.family.zero),
                 "keys_left_out": weights.left_out,
             }
             write_json(target / CONVERSION_FILE, record)
+    named = {what: token for what, token in stock.special_tokens_not_used.items() if what != "pad_token_id"}
+    if named and stock.offset_from == "unit_offset" and start_token_id is None and end_token_id is None:
+        warnings.warn(
+            f"config.json of {source} names {named}, which are not used: if the model was "
+            "trained with a token before or after an utterance, pass start_token_id or end_token_id",
+            UserWarning,
+            stacklevel=2,
+        )
     return {"output": str(destination), **record}
 
 

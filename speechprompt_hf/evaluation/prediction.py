@@ -16,7 +16,6 @@ from ..core.audio_io import check_waveform, load_waveform
 from ..core.errors import AdapterError, SpeechPromptError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator
-from ..modeling.base_loading import base_vocabulary
 
 __all__ = ["FilePrediction", "class_probabilities", "predict_files"]
 
@@ -47,13 +46,13 @@ def class_probabilities(
     Args:
         model (`SpeechPromptForAudioClassification`): put into evaluation mode.
         rows (`Dataset`): R rows with `units`.
-        vocabulary (`UnitVocabulary`, *optional*): the processor's by default, else the base's, else numeric order.
+        vocabulary (`UnitVocabulary`, *optional*): the model's by default.
         batch_size (`int`, defaults to 64): rows of a batch; rows of similar lengths are put together.
 
     Returns:
         `NDArray[float64]` of shape `(R, M)`: rows sum to 1.
     """
-    vocabulary = vocabulary or vocabulary_of(model)
+    vocabulary = vocabulary or model.vocabulary
     collator = UnitCollator(vocabulary, model.lm.max_utterance_tokens)
     model.eval()
     units = list(rows["units"])
@@ -65,17 +64,6 @@ def class_probabilities(
         logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
         scores[chosen] = logits.double().softmax(-1).cpu().numpy()
     return scores
-
-
-def vocabulary_of(model: Any) -> UnitVocabulary:
-    """The vocabulary of the model's processor, else of its base, else numeric order."""
-    processor = model.processor
-    if processor is not None:
-        return processor.tokenizer.vocabulary
-    base = model.config.base_model_name_or_path
-    if base and (vocabulary := base_vocabulary(base)):
-        return vocabulary
-    return UnitVocabulary.from_num_units(model.lm.num_units)
 
 
 def predict_files(

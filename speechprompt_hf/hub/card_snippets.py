@@ -16,13 +16,14 @@ model = SpeechPromptForAudioClassification.from_pretrained({name})
 for prediction in predict_files(model, ["RECORDING.wav"]):
     print(prediction.file, prediction.label, prediction.probability)"""
 
-_PACKAGE_UNITS = """import torch
+_PACKAGE_UNITS = """from transformers import AutoTokenizer
 
 from speechprompt_hf import SpeechPromptForAudioClassification
 
 model = SpeechPromptForAudioClassification.from_pretrained({name})
-tokens = torch.tensor([[2, 7, 11, 23, 0]])  # start, tokens of units, separator
-print(model.config.id2label[int(model(input_ids=tokens).logits.argmax())])"""
+tokenizer = AutoTokenizer.from_pretrained({name})
+inputs = tokenizer([[3, 7, 19], [5, 1]], padding=True, return_tensors="pt")  # the units of two recordings
+print([model.config.id2label[label] for label in model(**inputs).logits.argmax(-1).tolist()])"""
 
 _REMOTE = """import numpy
 from transformers import AutoModelForAudioClassification, AutoProcessor

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import random
+import warnings
 
 import pytest
 import torch
@@ -125,7 +126,33 @@ def test_an_offset_that_the_caller_knows(kind, tmp_path):
         wrap_causal_lm(tmp_path / "stock", tmp_path / "base")
     result = wrap_causal_lm(tmp_path / "stock", tmp_path / "base", unit_offset=2, num_units=20, start_token_id=1)
     assert_same_logits(model, tmp_path / "base", offset=2, units=20, start=[1])
-    assert (result["unit_offset_from"], result["rows_left_out"]) == ("unit_offset", ROWS - 20)
+    assert (result["unit_offset_from"], result["rows_left_out"]) == ("unit_offset", ROWS - 20 - 1)
+
+
+def test_tokens_around_an_utterance_are_those_that_the_caller_names(tmp_path):
+    model = stock_model("llama", bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    save_twist(model, tmp_path / "stock", offset=None)
+    with pytest.warns(UserWarning, match=r"names \{'bos_token_id': 0, 'eos_token_id': 1\}, which are not"):
+        plain = wrap_causal_lm(tmp_path / "stock", tmp_path / "plain", unit_offset=3)
+    assert plain["special_tokens_not_used"] == {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    assert (plain["start_token_id"], plain["end_token_id"], plain["rows_left_out"]) == (None, None, 3)
+    assert_same_logits(model, tmp_path / "plain", offset=3, units=27)
+    result = wrap_causal_lm(
+        tmp_path / "stock", tmp_path / "base", unit_offset=3, num_units=25, start_token_id=0, end_token_id=1
+    )
+    lm, _ = assert_same_logits(model, tmp_path / "base", offset=3, units=25, start=[0])
+    # Two rows are of the tokens around an utterance; left out are that of the padding and the last two.
+    assert (result["rows_left_out"], result["special_tokens_not_used"]) == (3, {"pad_token_id": 2})
+    assert torch.equal(lm.get_input_embeddings().weight[[0, 2]], model.get_input_embeddings().weight[[1, 0]])
+
+
+def test_defaults_of_an_architecture_are_no_tokens_where_they_are_units(twist, tmp_path):
+    model, folder = twist
+    model.config.eos_token_id = model.config.bos_token_id = OFFSET + 1
+    save_twist(model, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert wrap_causal_lm(folder, tmp_path / "base")["special_tokens_not_used"] == {"pad_token_id": 1}
 
 
 def test_buffers_of_older_versions_are_left_out(twist, tmp_path):
@@ -193,6 +220,9 @@ def test_options_that_contradict_the_files_are_refused(twist, tmp_path):
         (folder, {"unit_offset": 4}, "unit_offset is 4, but .* has offset 3"),
         (folder, {"num_units": 28}, "has 27 tokens from that of unit 0 on, not 28 units"),
         (folder, {"start_token_id": ROWS}, "has 30 rows, 31 are needed"),
+        (folder, {"start_token_id": OFFSET}, f"start_token_id of .* is {OFFSET}, which is unit 0"),
+        (folder, {"end_token_id": OFFSET + 2}, f"end_token_id of .* is {OFFSET + 2}, which is unit 2"),
+        (slam, {"end_token_id": 0}, "end_token_id is 0, but .* says 1"),
         (folder, {"dtype": "int8"}, "dtype is 'int8'"),
         (slam, {"unit_offset": 3}, "unit_offset is 3, but the special tokens in config.json of .* make it 2"),
         (slam, {"start_token_id": 2}, "start_token_id is 2, but .* says 1"),

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 NAMES = ["zulu", "alpha", "mike"]
 ADAPTER_FILES = {
     "README.md",
+    "dict.txt",
     "adapter_config.json",
     "adapter_model.safetensors",
     "config.json",

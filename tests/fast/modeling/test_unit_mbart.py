@@ -38,6 +38,14 @@ def test_numbers_are_those_of_transformers(normalize_before, attn_implementation
     assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), SAID.flatten())))
 
 
+def test_padding_without_a_mask_is_not_encoded():
+    lm = tiny_mbart()
+    ids, mask = pad(RAGGED_ROWS)
+    assert not mask.all()
+    told, found = lm.encoder_inputs(ids, mask), lm.encoder_inputs(ids)
+    assert all(torch.equal(told[name], found[name]) for name in ("input_ids", "attention_mask"))
+
+
 @torch.no_grad()
 def test_generation_starts_says_and_stops_as_upstream():
     lm = tiny_mbart(seed=3, std=0.5)

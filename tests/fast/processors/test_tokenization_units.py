@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import torch
 
 from speechprompt_hf.core.errors import UnitError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
@@ -27,6 +29,31 @@ def test_batches_are_padded_on_the_right(tokenizer):
     batch = tokenizer(["71 12 56", "4"], padding=True, return_tensors="pt")
     assert batch["input_ids"].tolist() == [[2, 75, 16, 60, 0], [2, 8, 0, 1, 1]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor], ids=["list", "tuple", "array", "tensor"])
+def test_integers_are_units_not_token_ids(tokenizer, make):
+    assert tokenizer(make([5, 6]))["input_ids"] == tokenizer.encode(make([5, 6])) == [2, 9, 10, 0]
+    assert tokenizer(make([[5, 6], [7, 8]]))["input_ids"] == [[2, 9, 10, 0], [2, 11, 12, 0]]
+
+
+def test_batches_of_integers_are_those_of_text(tokenizer):
+    rows = [[71, 12, 56], [4], [], np.array([3, 3])]
+    texts = ["71 12 56", "4", "", "3 3"]
+    ours, theirs = (tokenizer(batch, padding=True, return_tensors="pt") for batch in (rows, texts))
+    assert torch.equal(ours["input_ids"], theirs["input_ids"])
+    assert torch.equal(ours["attention_mask"], theirs["attention_mask"])
+    assert tokenizer([5, 6], [7])["input_ids"] == tokenizer("5 6", "7")["input_ids"]
+    assert tokenizer([[5, 6]], [[7]])["input_ids"] == tokenizer(["5 6"], ["7"])["input_ids"]
+    assert tokenizer([([5, 6], [7])])["input_ids"] == [[2, 9, 10, 0, 11]]
+    assert tokenizer([5, 6], is_split_into_words=True)["input_ids"] == [2, 9, 10, 0]
+    assert tokenizer([[5, 6], [7]], is_split_into_words=True)["input_ids"] == [[2, 9, 10, 0], [2, 11, 0]]
+
+
+@pytest.mark.parametrize("units", [[100], [[3], [-1]], [[3.5]]])
+def test_integers_that_are_no_units_are_refused(tokenizer, units):
+    with pytest.raises((UnitError, ValueError, TypeError), match=r"unit '(100|-1)' is not|3.5|float"):
+        tokenizer(units)
 
 
 def test_text_round_trip(tokenizer):

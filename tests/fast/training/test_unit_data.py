@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from transformers import AutoTokenizer
 
 from speechprompt_hf import SpeechPromptForAudioClassification
-from speechprompt_hf.core.errors import FingerprintMismatchError
+from speechprompt_hf.core.errors import AdapterError, FingerprintMismatchError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.evaluation import evaluate_adapter, predict_files
+from speechprompt_hf.evaluation.prediction import class_probabilities
 from speechprompt_hf.processors import SpeechUnitProcessor, UnitTokenizer
 from speechprompt_hf.tasks import task_from_labels
 from speechprompt_hf.training import TrainingSettings, run_experiment, train
@@ -70,9 +72,25 @@ def test_a_base_with_a_dictionary_alone_is_enough(permuted_base, splits, tmp_pat
     result = train(task, splits, base, SETTINGS, output_dir=tmp_path / "a", progress=False)
     assert result.vocabulary.symbols == ORDER
     model = SpeechPromptForAudioClassification.from_pretrained(tmp_path / "a")
-    from speechprompt_hf.evaluation.prediction import vocabulary_of
+    assert model.processor is None and model.vocabulary.symbols == ORDER
+    # The adapter says which token each unit is, without its base and without a processor.
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
+    rows = [splits.test["units"][0], splits.test["units"][1]]
+    inputs = tokenizer(rows, padding=True, return_tensors="pt")
+    assert inputs["input_ids"][0, : len(rows[0]) + 2].tolist() == result.vocabulary.input_ids(rows[0])
+    expected = class_probabilities(result.model, splits.test.select([0, 1]))
+    assert model(**inputs).logits.softmax(-1).detach().numpy() == pytest.approx(expected, abs=1e-5)
 
-    assert model.processor is None and vocabulary_of(model).symbols == ORDER
+
+def test_a_dictionary_of_another_base_is_refused(permuted_base, splits, tmp_path):
+    train(
+        task_from_labels(splits.train["label"]), splits, permuted_base, SETTINGS, output_dir=tmp_path, progress=False
+    )
+    assert UnitVocabulary.from_dict_txt(tmp_path / "dict.txt").symbols == ORDER
+    (tmp_path / "dict.txt").write_text("3 1\n1 1\n")
+    model = SpeechPromptForAudioClassification.from_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match=r"dict.txt of .* has 2 units, its base 20"):
+        class_probabilities(model, splits.test)
 
 
 def test_units_of_another_encoder_are_refused(experiment, permuted_base, splits, tmp_path):

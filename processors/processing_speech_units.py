@@ -12,7 +12,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from ..core.embedded import EMBEDDED_BASES, resolve_base
 from ..core.errors import ConfigurationError
-from ..core.locations import reading
+from ..core.locations import check_is_there, reading
 from ..core.units import UnitSequence
 from .feature_extraction_speech_units import SpeechUnitFeatureExtractor
 from .loading import check_processor_config
@@ -32,6 +32,7 @@ class SpeechUnitProcessor(ProcessorMixin):
         tokenizer (`UnitTokenizer`): units to tokens.
         unit_encoder (`UnitEncoder | dict`): samples to units, or its description.
         prosody_quantizer (`ProsodyQuantizer | dict`, *optional*): makes a second stream of units, or its description.
+        interleaved (`bool`, *optional*): whether its codes stand between the units, see `ProsodyStream`.
             Without it there is none, and nothing else changes.
 
     Raises:
@@ -48,6 +49,7 @@ class SpeechUnitProcessor(ProcessorMixin):
         tokenizer: UnitTokenizer,
         unit_encoder: UnitEncoder | UnitEncoderDescription | dict[str, Any] | None = None,
         prosody_quantizer: ProsodyQuantizer | dict[str, Any] | None = None,
+        interleaved: bool | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer)
         if unit_encoder is None:
@@ -56,18 +58,20 @@ class SpeechUnitProcessor(ProcessorMixin):
                 hint="load a saved one with from_pretrained, or use SpeechUnitProcessor.from_unit_encoder",
             )
         self.unit_encoder = unit_encoder if isinstance(unit_encoder, UnitEncoder) else UnitEncoder(unit_encoder)
-        self.prosody = None if prosody_quantizer is None else ProsodyStream(prosody_quantizer)
+        self.prosody = None if prosody_quantizer is None else ProsodyStream(prosody_quantizer, interleaved)
         # How a saved adapter shall name the base that this processor was loaded from.
         self.base_source: str | None = None
         self._check_parts()
 
     def _check_parts(self) -> None:
         description = self.unit_encoder.description
+        num_marks = self.prosody.num_marks if self.prosody else 0
+        num_units = None if description.num_units is None else description.num_units + num_marks
         pairs = {
             "normalization": (self.feature_extractor.normalization, description.normalization),
             "sampling_rate": (self.feature_extractor.sampling_rate, description.sampling_rate),
             "min_samples": (self.feature_extractor.min_samples, description.min_samples),
-            "number of units": (self.tokenizer.vocabulary.num_units, description.num_units),
+            "number of units": (self.tokenizer.vocabulary.num_units, num_units),
         }
         for name, (outer, inner) in pairs.items():
             if inner is not None and outer != inner:
@@ -82,6 +86,8 @@ class SpeechUnitProcessor(ProcessorMixin):
         unit_encoder: UnitEncoder,
         tokenizer: UnitTokenizer | None = None,
         prosody_quantizer: ProsodyQuantizer | None = None,
+        *,
+        interleaved: bool = False,
     ) -> SpeechUnitProcessor:
         """A processor around a unit encoder.
 
@@ -89,14 +95,17 @@ class SpeechUnitProcessor(ProcessorMixin):
             unit_encoder (`UnitEncoder`): samples to units.
             tokenizer (`UnitTokenizer`, *optional*): numeric order of the units by default.
             prosody_quantizer (`ProsodyQuantizer`, *optional*): makes a second stream of units.
+            interleaved (`bool`, *optional*, defaults to `False`): its codes stand between the units, as further units
+                of one vocabulary, so that a language model of one stream reads both; see `interleave`.
         """
         feature_extractor = SpeechUnitFeatureExtractor(
             sampling_rate=unit_encoder.description.sampling_rate,
             normalization=unit_encoder.description.normalization,
             min_samples=unit_encoder.min_samples,
         )
-        tokenizer = tokenizer or UnitTokenizer.from_num_units(unit_encoder.num_units)
-        return cls(feature_extractor, tokenizer, unit_encoder, prosody_quantizer)
+        num_marks = prosody_quantizer.num_units if prosody_quantizer and interleaved else 0
+        tokenizer = tokenizer or UnitTokenizer.from_num_units(unit_encoder.num_units + num_marks)
+        return cls(feature_extractor, tokenizer, unit_encoder, prosody_quantizer, interleaved)
 
     # Encoding
 
@@ -139,7 +148,7 @@ class SpeechUnitProcessor(ProcessorMixin):
         sequences = self.encode_units(audio, sampling_rate=sampling_rate)
         features = self.prepare_units(
             [sequence.units for sequence in sequences],
-            prosody=[sequence.prosody for sequence in sequences] if self.prosody else None,
+            prosody=[sequence.prosody for sequence in sequences] if self._has_prosody_ids else None,
             padding=padding,
             return_tensors=return_tensors,
         )
@@ -147,7 +156,7 @@ class SpeechUnitProcessor(ProcessorMixin):
             features["units"] = [sequence.units for sequence in sequences]
             features["durations"] = [sequence.durations for sequence in sequences]
             features["frame_units"] = [sequence.frames for sequence in sequences]
-            if self.prosody:
+            if self._has_prosody_ids:
                 features["prosody"] = [sequence.prosody for sequence in sequences]
         return features
 
@@ -229,7 +238,8 @@ class SpeechUnitProcessor(ProcessorMixin):
         """What makes these units: see `UnitEncoder.fingerprint`.
 
         `digest` is that of the first stream, so that language models of it go on reading these units. With a second
-        stream `prosody_digest` is that of its quantizer, and `streams_digest` that of both.
+        stream `prosody_digest` is that of its quantizer, and `streams_digest` that of both. Of interleaved streams
+        `digest` is that of both, and `units_digest` that of the units alone.
         """
         fingerprint = self.unit_encoder.fingerprint
         return {**fingerprint, **self.prosody.fingerprint(fingerprint)} if self.prosody else fingerprint
@@ -237,7 +247,11 @@ class SpeechUnitProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of what `__call__` returns."""
-        return ["input_ids", "attention_mask", *(["prosody_ids"] if self.prosody else [])]
+        return ["input_ids", "attention_mask", *(["prosody_ids"] if self._has_prosody_ids else [])]
+
+    @property
+    def _has_prosody_ids(self) -> bool:
+        return self.prosody is not None and not self.prosody.interleaved
 
     # Files
 
@@ -277,6 +291,8 @@ class SpeechUnitProcessor(ProcessorMixin):
             "local_files_only": local_files_only,
             "token": token,
         }
+        where = {"revision": revision, **options}
+        check_is_there(location, ConfigurationError, "the processor", "processor_config.json", **where)
         with reading(location, ConfigurationError, "the processor"):
             check_processor_config(location)
             processor = super().from_pretrained(location, revision=revision, **options, **kwargs)
@@ -383,7 +399,7 @@ class SpeechUnitProcessor(ProcessorMixin):
         output = ProcessorMixin.to_dict(shell)
         output["unit_encoder"] = self.unit_encoder.description.to_dict()
         if self.prosody:
-            output["prosody_quantizer"] = self.prosody.description.to_dict()
+            output["prosody_quantizer"] = self.prosody.to_dict()
         return output
 
 

@@ -67,7 +67,9 @@ class UnitTokenizer(PreTrainedTokenizer):
         """Token to id, special tokens included."""
         return dict(self._id_of_token)
 
-    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+    def _encode_plus(  # type: ignore[override]
+        self, text: Any, text_pair: Any = None, **kwargs: Any
+    ) -> BatchEncoding:
         # Integers would be taken for token ids, and the units four too low be read without a word.
         words = bool(kwargs.get("is_split_into_words"))
         pair = None if text_pair is None else _units_as_text(text_pair, words)

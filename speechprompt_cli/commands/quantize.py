@@ -23,6 +23,15 @@ def run(
     output: OutputOption,
     layer: Annotated[int, typer.Option(help="Whose hidden states are clustered; 0 is the first layer's input.")],
     clusters: Annotated[int, typer.Option(min=2, help="How many units there will be.")] = 100,
+    prosody: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="So many further units that say how something is said: codes of pitch, level and duration, which "
+            "stand between the others where they change.",
+            show_default=False,
+        ),
+    ] = None,
     normalization: Annotated[
         Literal["none", "zero_mean_unit_variance", "unit_rms"] | None,
         typer.Option(
@@ -58,11 +67,12 @@ def run(
         rows = corpus.get("train") or next(iter(corpus.values()))
         waves = waveforms_of(rows, max_seconds=3600 * max_hours, seed=seed)
         source = _Source(encoder, revision, layer, normalization)
-        result = _fit(waves, source, output, clusters, seed, device)
+        result = _fit(waves, source, output, clusters, prosody, seed, device)
     if as_json:
         print_json(result)
     else:
-        print_line(f"{output}\t{clusters} units\tfrom {result['frames']} frames\tinertia {result['inertia']:.4f}")
+        units = f"{clusters} units" + (f" and {prosody} of prosody" if prosody else "")
+        print_line(f"{output}\t{units}\tfrom {result['frames']} frames\tinertia {result['inertia']:.4f}")
 
 
 class _Source(NamedTuple):
@@ -108,11 +118,18 @@ def _recorded_normalization(
 
 
 def _fit(
-    waves: list[Any], source: _Source, output: Path, clusters: int, seed: int, device: str | None
+    waves: list[Any],
+    source: _Source,
+    output: Path,
+    clusters: int,
+    prosody: int | None,
+    seed: int,
+    device: str | None,
 ) -> dict[str, Any]:
     import numpy as np
 
     from speechprompt_hf import SpeechUnitProcessor, UnitEncoder
+    from speechprompt_hf.pretraining.prosody_quantization import fit_prosody_quantizer
     from speechprompt_hf.pretraining.quantization import fit_quantizer
     from speechprompt_hf.processors.feature_extraction_speech_units import normalize_waveform
     from speechprompt_hf.processors.loading import dense_model_from
@@ -133,12 +150,18 @@ def _fit(
     features = np.concatenate(frames)
     fit = fit_quantizer(features, clusters, seed=seed)
     unit_encoder = UnitEncoder.from_model(dense_model, fit.centroids, **options)
-    SpeechUnitProcessor.from_unit_encoder(unit_encoder).save_pretrained(output, save_encoder=True)
+    processor = SpeechUnitProcessor.from_unit_encoder(unit_encoder)
+    if prosody is not None:
+        note("prosody")
+        quantizer = fit_prosody_quantizer(waves, processor, num_units=prosody, seed=seed, show_progress=True)
+        processor = SpeechUnitProcessor.from_unit_encoder(unit_encoder, None, quantizer, interleaved=True)
+    processor.save_pretrained(output, save_encoder=True)
     return {
         "output": str(output),
         "frames": len(features),
         "inertia": fit.inertia,
         "empty_clusters": int((fit.shares == 0).sum()),
         "seed": seed,
-        "fingerprint": unit_encoder.fingerprint,
+        "prosody": prosody,
+        "fingerprint": processor.fingerprint,
     }

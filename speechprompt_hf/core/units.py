@@ -86,7 +86,7 @@ class UnitSequence:
 
     Attributes:
         units (`NDArray[int64]` of shape `(U,)`): units with equal neighbours merged.
-        durations (`NDArray[int64]` of shape `(U,)`): frames per unit.
+        durations (`NDArray[int64]` of shape `(U,)`): frames per unit; 0 for a mark of prosody between units.
         prosody (`NDArray[int64]` of shape `(U,)`, *optional*): a second stream, one prosody code per unit.
 
     Raises:
@@ -111,8 +111,9 @@ class UnitSequence:
 
     @property
     def frames(self) -> IntegerArray:
-        """`NDArray[int64]` of shape `(T,)`: one unit per frame."""
-        return expand_runs(self.units, self.durations)
+        """`NDArray[int64]` of shape `(T,)`: one unit per frame, without marks of prosody."""
+        units = self.durations > 0
+        return expand_runs(self.units[units], self.durations[units])
 
     def __len__(self) -> int:
         return int(self.units.size)

@@ -117,6 +117,26 @@ def test_quantize_is_seeded(speechprompt, recordings, encoder_folder, tmp_path):
     assert first["fingerprint"]["digest"] == again["fingerprint"]["digest"] != other["fingerprint"]["digest"]
 
 
+def test_prosody_stands_between_the_units(speechprompt, recordings, encoder_folder, tmp_path):
+    """From quantize to an adapter, without another option: a language model of one stream reads both."""
+    base, units, whole, adapter = (tmp_path / name for name in ("units_base", "units", "whole", "adapter"))
+    options = ["--dataset", recordings, "--encoder", encoder_folder, "--layer", 1, "--clusters", 12, "--prosody", 5]
+    made = speechprompt("quantize", *options, "--output", base, "--json")
+    assert made.code == 0, made.err
+    assert made.json["prosody"] == 5 and made.json["fingerprint"]["units_digest"] != made.json["fingerprint"]["digest"]
+    assert speechprompt("units", "--dataset", recordings, "--base", base, "--output", units).code == 0
+    options = ["--steps", 10, "--layers", 1, "--width", 32, "--heads", 2, "--tokens-per-step", 400]
+    answer = speechprompt("pretrain", "--dataset", units, "--base", base, *options, "--output", whole)
+    assert answer.code == 0, answer.err
+    answer = speechprompt("train", "--dataset", recordings, "--base", whole, "--output", adapter, "--epochs", 2, "--json")
+    assert answer.code == 0, answer.err
+    assert (adapter / "dict.txt").read_text().split()[::2] == [str(unit) for unit in range(17)]
+    answer = speechprompt("predict", adapter, recordings / "low" / "0.wav", "--json")
+    assert answer.code == 0 and "error" not in answer.out
+    row = speechprompt("units", recordings / "low" / "0.wav", "--base", whole, "--json").json
+    assert any(unit >= 12 for unit in row["units"]) and 0 in row["durations"]
+
+
 def test_quantize_asks_for_the_normalization_that_nothing_says(speechprompt, recordings, encoder_folder, tmp_path):
     import shutil
 

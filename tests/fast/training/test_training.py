@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from speechprompt_hf.data import Splits
 from speechprompt_hf.tasks import Task, task_from_labels
 from speechprompt_hf.training import LengthGroupedSampler, TrainingSettings, train
 from tests.fixtures.tiny_models import PEFT_WARNING, count_calls
+from tests.fixtures.unit_tasks import LABELS
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
@@ -72,6 +74,7 @@ def test_the_adapter_is_small_complete_and_opens_with_the_same_scores(first_run)
         "adapter_config.json",
         "adapter_model.safetensors",
         "config.json",
+        "dict.txt",
         "verbalizer.safetensors",
     ]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
@@ -120,6 +123,61 @@ def test_three_steps_and_three_after_a_resume_equal_six(base, splits, tmp_path, 
     assert largest_difference(trained(straight.model), trained(resumed.model)) == 0
 
 
+def test_a_resumed_run_in_some_layers_equals_a_straight_one(base, splits, tmp_path):
+    settings = TrainingSettings(
+        num_epochs=1,
+        batch_size=16,
+        num_virtual_tokens=4,
+        prompt_layers="upper",
+        prompt_init="class_means",
+        unit_dropout=0.2,
+        weight_decay=0.1,
+    )
+    kept = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
+    kept["load_best_model_at_end"] = False
+    straight = run(base, splits, tmp_path / "straight", settings, **kept)
+    # One of two layers: keys and values of width 32, the separator, the verbalizer.
+    assert straight.trained_parameters == 2 * 4 * 32 + 32 + 3 * 2 * 30
+    with pytest.raises(StoppedError):
+        run(base, splits, tmp_path / "resumed", settings, **kept, callbacks=[StopAtTheFirstSave()])
+    state = tmp_path / "resumed" / "checkpoints" / "checkpoint-3" / "optimizer.pt"
+    moments = torch.load(state, weights_only=True)["state"]
+    assert sorted(tuple(each["exp_avg"].shape) for each in moments.values()) == sorted(
+        tuple(value.shape) for value in trained(straight.model).values()
+    )
+    changed = replace(settings, prompt_layers="lower")
+    with pytest.raises(ConfigurationError, match=r'settings.prompt_layers \(was "upper", is "lower"\)'):
+        run(base, splits, tmp_path / "resumed", changed, resume=True, **kept)
+    resumed = run(base, splits, tmp_path / "resumed", settings, resume=True, **kept)
+    assert largest_difference(trained(straight.model), trained(resumed.model)) == 0
+    tables = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("straight", "resumed")]
+    assert torch.equal(tables[0]["prompt_embeddings"], tables[1]["prompt_embeddings"])
+    lower = tables[0]["prompt_embeddings"].unflatten(1, (2, 2, 32))[:, 0]
+    attention = straight.model.lm.model.layers[0].self_attn
+    assert torch.equal(lower[:, 0], attention.k_proj.bias.expand(4, -1))
+    assert torch.equal(lower[:, 1], attention.v_proj.bias.expand(4, -1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt_init": "zeros"},
+        {"prompt_init": "frequent_units"},
+        {"prompt_init": "class_means", "prompt": "input"},
+        {"prompt_layers": "lower"},
+    ],
+    ids=str,
+)
+def test_settings_reach_the_prompt(base, splits, tmp_path, options):
+    settings = TrainingSettings(num_epochs=1, num_virtual_tokens=3, learning_rate=1e-9, prompt_dropout=0.0, **options)
+    result = run(base, splits, tmp_path, settings)
+    rows = {"training_units": splits.train["units"], "training_labels": [i % 3 for i in range(len(splits.train))]}
+    given = {"prompt_dropout": 0.0, **options, **(rows if options.get("prompt_init") != "zeros" else {})}
+    begun = SpeechPromptForAudioClassification.from_base(base, list(LABELS), num_virtual_tokens=3, **given)
+    names = [name for name in trained(begun) if name.startswith("prompt.")]
+    assert max(float((trained(begun)[name] - trained(result.model)[name]).abs().max()) for name in names) < 1e-5
+
+
 @pytest.fixture
 def stopped(base, splits, tmp_path):
     with pytest.raises(StoppedError):
@@ -151,8 +209,6 @@ def test_without_a_complete_checkpoint_a_resumed_run_begins_anew(base, splits, s
 
 
 def test_a_run_is_not_resumed_with_other_settings_or_rows(base, splits, stopped):
-    from dataclasses import replace
-
     changed = replace(STOPPED, num_virtual_tokens=4, learning_rate=0.02)
     with pytest.raises(ConfigurationError, match=r"settings.learning_rate \(was 0.01, is 0.02\), settings.num_virt"):
         run(base, splits, stopped, changed, resume=True)
@@ -216,8 +272,6 @@ def test_bf16_keeps_prompts_in_float32(base, splits, tmp_path):
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(base, splits, tmp_path):
-    from dataclasses import replace
-
     results, calls = [], []
     for checkpointing in (False, True):
         lm = GSLMForCausalLM.from_pretrained(base)
@@ -297,6 +351,7 @@ def test_what_cannot_be_trained_is_refused_before_training(base, splits, tmp_pat
         ({"num_epochs": 0}, "num_epochs"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"schedule": "zigzag"}, "zigzag"),
+        ({"prompt": "input", "prompt_layers": "upper"}, "prompt_layers is 'upper' with an input prompt"),
     ],
 )
 def test_impossible_settings_are_refused(options, words):

@@ -113,11 +113,10 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
     # A folder of this machine is no public name.
     if base is not None and not looks_like_a_path(base) and not Path(base).exists():
         metadata["base_model"] = base
-    kind = (
-        f"{config.prompt_type} prompt of {config.num_virtual_tokens} columns"
-        if config.method == "prompt"
-        else config.method
-    )
+    kind = config.method
+    if kind == "prompt":
+        kind = f"{config.prompt_type} prompt of {config.num_virtual_tokens} columns"
+        kind += "" if config.prompt_layers == "all" else f" (layers: {config.prompt_layers})"
     shown = [escape_markdown(name) for name in config.class_names[:100]]
     more = f" and {config.num_classes - 100} more" if config.num_classes > 100 else ""
     summary = _SUMMARY.format(

@@ -110,7 +110,8 @@ def load_stock_base(
 def _not_as_it_is(name: str, what: str) -> AdapterError:
     return AdapterError(
         f"{name} {what}, so it is no base as it is",
-        hint="make one of it: speechprompt_hf.convert.causal_lm.wrap_causal_lm(folder, new_folder, unit_offset=…); "
+        hint="make one of it: speechprompt convert causal-lm FOLDER NEW_FOLDER --unit-offset N, or in Python "
+        "speechprompt_hf.convert.causal_lm.wrap_causal_lm(folder, new_folder, unit_offset=…); "
         "speechprompt train --base and push-base take a folder as it is once its config.json has the offset (the "
         "token of unit 0) and its weights are safetensors",
     )

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from ..core.digest import sha256_of_json, sha256_of_tensors
 from ..core.embedded import DEFAULT_BASE, resolve_base
 from ..core.errors import AdapterError, FingerprintMismatchError, SpeechPromptError
-from ..core.locations import looks_like_a_path, reading
+from ..core.locations import check_is_there, looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
 from .adapter_files import HUB_KEYS, find_file
 from .base_files import load_stock_base, weight_files
@@ -59,6 +59,7 @@ def load_base(
         _refuse_processor_alone(name)
         options = {"revision": revision} if revision is not None else {}
         where = {key: value for key, value in {**options, **hub}.items() if key in HUB_KEYS}
+        check_is_there(name, AdapterError, "the base", "config.json", **where)
         path = find_file(name, "config.json", what="the base", **where)
         values = read_config_file(path) if path is not None else {}
         lm = load_stock_base(name, values, path, hub.get("attn_implementation"), where)

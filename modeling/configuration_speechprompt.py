@@ -10,16 +10,20 @@ from ..core.errors import ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_gslm import without_fetched_attention
 
-__all__ = ["FORMAT_VERSION", "SpeechPromptConfig"]
+__all__ = ["FORMAT_VERSION", "ROWS_INITS", "SpeechPromptConfig"]
 
 FORMAT_VERSION = 1
 """Of an adapter's files; it rises when an older package would read them wrongly."""
+
+ROWS_INITS = ("frequent_units", "class_means")
+"""Values of `prompt_init` that look at the training rows."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("prompt", "finetune", "probe"),
     "prompt_type": ("deep", "input"),
     "prompt_parametrization": ("projected", "table"),
-    "prompt_init": ("normal", "scaled", "vocabulary"),
+    "prompt_layers": ("all", "lower", "upper", "encoder", "decoder"),
+    "prompt_init": ("normal", "scaled", "zeros", "vocabulary", *ROWS_INITS),
     "separator_init": ("start", "normal"),
     "verbalizer": ("learnable", "frequency", "random"),
     "readout": ("separator", "pooled", "hidden"),
@@ -39,9 +43,16 @@ class SpeechPromptConfig(PreTrainedConfig):
         num_virtual_tokens (`int`, defaults to 5): prompt columns P.
         prompt_parametrization (`str`, defaults to `"projected"`): what a deep prompt trains: `"projected"`: vectors
             before the frozen key and value projections (the paper's); `"table"`: keys and values themselves (PEFT's).
+        prompt_layers (`str`, defaults to `"all"`): the layers in which a deep prompt is trained: `"all"`; `"lower"`,
+            `"upper"`: half of them, of encoder and decoder each, the middle one of an odd number being a lower one;
+            `"encoder"`, `"decoder"`: one side of an encoder-decoder model. In the others its vectors stay zero, and
+            yet take part in attention: see `DeepPrompt`.
         prompt_init (`str`, defaults to `"normal"`): `"normal"`: N(0, 1), the paper's; `"scaled"`: N(0,
-            `prompt_init_std`²);
-            `"vocabulary"`: states of random real units.
+            `prompt_init_std`²); `"zeros"`; and what the base makes of units, for deep prompts the normalised states in
+            each layer, for input prompts the scaled embeddings: `"vocabulary"`: of random units; `"frequent_units"`:
+            of the most frequent units of the training rows; `"class_means"`: the mean over the training rows of a
+            class, column j of class j mod M. Columns that begin equal, with `"zeros"` or with more columns than
+            classes, are told apart by prompt dropout alone.
         prompt_init_std (`float`, defaults to 0.02): standard deviation of `"scaled"`.
         prompt_dropout (`float`, defaults to 0.1): dropout on the trained prompt vectors, in training.
         separator_init (`str`, defaults to `"start"`): `"start"`: the separator begins as the base's own row of `<s>`;
@@ -87,6 +98,7 @@ class SpeechPromptConfig(PreTrainedConfig):
     prompt_type: str = "deep"
     num_virtual_tokens: int = 5
     prompt_parametrization: str = "projected"
+    prompt_layers: str = "all"
     prompt_init: str = "normal"
     prompt_init_std: float = 0.02
     prompt_dropout: float = 0.1
@@ -149,6 +161,11 @@ class SpeechPromptConfig(PreTrainedConfig):
         """Special tokens and units, which come first among the V tokens."""
         return self.vocab_size if self.num_units is None else len(SPECIAL_TOKENS) + self.num_units
 
+    @property
+    def starts_from_rows(self) -> bool:
+        """Whether what a new prompt begins with depends on the training rows."""
+        return self.method == "prompt" and self.prompt_init in ROWS_INITS
+
     def validate_options(self) -> None:
         """Check every option and how they go together.
 
@@ -160,6 +177,11 @@ class SpeechPromptConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value not in allowed:
                 raise ConfigurationError(f"{name} is {value!r}", hint=f"one of {', '.join(map(repr, allowed))}")
+        if self.prompt_type == "input" and self.prompt_layers != "all":
+            raise ConfigurationError(
+                f"prompt_layers is {self.prompt_layers!r} with prompt_type 'input'",
+                hint="an input prompt stands before all layers: prompt_layers='all', or a deep prompt",
+            )
         if self.num_virtual_tokens < 1:
             raise ConfigurationError(f"num_virtual_tokens is {self.num_virtual_tokens}", hint="at least 1")
         for name in ("prompt_dropout", "verbalizer_dropout", "unit_dropout"):

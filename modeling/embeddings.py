@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from ..core.errors import UnitError
 from ..core.vocabulary import SEPARATOR_TOKEN_ID
 
 __all__ = ["Separator", "UnitEmbedding", "belongs_to_adapters"]
@@ -88,11 +89,28 @@ class UnitEmbedding(nn.Embedding):
 
         Returns:
             `Tensor` of shape `(B, N, D)`.
+
+        Raises:
+            UnitError: on a CPU, an id is outside the vocabulary; GPUs stop with an error of their own.
         """
-        vectors = super().forward(input_ids)
+        try:
+            vectors = super().forward(input_ids)
+        except IndexError as error:
+            # Looked at only now: a check before would cost every pass of a small model, and wait for a GPU.
+            raise _outside(input_ids, self.num_embeddings) from error
         if separator is not False:
             vector = self.separator(self.start_row) if separator is True else separator
             vector = vector.to(vectors.dtype)
             vector = vector.unsqueeze(1) if vector.dim() == 2 else vector
             vectors = torch.where((input_ids == self.separator_token_id).unsqueeze(-1), vector, vectors)
         return vectors * self.scale
+
+
+def _outside(input_ids: Tensor, vocab_size: int) -> UnitError:
+    wrong = input_ids[(input_ids < 0) | (input_ids >= vocab_size)]
+    what = f"token id {int(wrong[0])} is" if wrong.numel() else "a token id is"
+    return UnitError(
+        f"{what} outside the vocabulary of {vocab_size} tokens, 0 to {vocab_size - 1}",
+        hint="units and language model must come from the same quantizer; input_ids are tokens, as its tokenizer "
+        "makes them of units, not units",
+    )

@@ -14,10 +14,11 @@ from ..core.errors import AdapterError, ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from .adapter_batch import classify_mixed
 from .adapter_set import MultiAdapterModel
-from .base_loading import load_base
+from .base_loading import base_vocabulary, load_base
 from .configuration_speechprompt import SpeechPromptConfig
 from .label_decoding import LabelReader
 from .label_rows import LabelRows
+from .prompt_initialization import TrainingRows, check_rows
 from .prompt_states import PromptStates
 from .unit_language_model import UnitLanguageModel
 from .verbalizers import frequency_map
@@ -51,6 +52,8 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
         readout: Literal["separator", "pooled", "hidden"] | None = None,
         method: Literal["prompt", "finetune", "probe"] = "prompt",
         label_sequences: Sequence[Sequence[int]] | None = None,
+        training_units: Iterable[Sequence[int]] | None = None,
+        training_labels: Iterable[int] | None = None,
         units_for_frequency: Iterable[Sequence[int]] | None = None,
         labels_for_frequency: Iterable[int] | None = None,
         vocabulary: UnitVocabulary | None = None,
@@ -74,9 +77,12 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
                 `"probe"`, else `"separator"`.
             method (`str`, defaults to `"prompt"`): `"prompt"`, `"finetune"` or `"probe"`.
             label_sequences (`Sequence[Sequence[int]]`, *optional*): M rows of k label-token ids.
-            units_for_frequency (`Iterable[Sequence[int]]`, *optional*): units of the training rows, for `"frequency"`.
-            labels_for_frequency (`Iterable[int]`, *optional*): class indices of the training rows, for `"frequency"`;
-                classes are taken in their order without it.
+            training_units (`Iterable[Sequence[int]]`, *optional*): units of the training rows, for the verbalizer
+                `"frequency"` and for `prompt_init` `"frequent_units"` and `"class_means"`; not looked at otherwise.
+            training_labels (`Iterable[int]`, *optional*): class indices of the training rows, for `"class_means"`,
+                which needs them, and `"frequency"`, which takes classes in their order without them.
+            units_for_frequency (`Iterable[Sequence[int]]`, *optional*): earlier name of `training_units`.
+            labels_for_frequency (`Iterable[int]`, *optional*): earlier name of `training_labels`.
             vocabulary (`UnitVocabulary`, *optional*): which token each unit is; by default the processor's, else the
                 base's, else numeric order.
             processor (`SpeechUnitProcessor`, *optional*): attached to the model.
@@ -91,7 +97,8 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
 
         Raises:
             ConfigurationError: options contradict each other.
-            LabelError: labels do not fit the verbalizer.
+            LabelError: labels do not fit the verbalizer, or `"class_means"` finds no row of a class.
+            UnitError: a training row has a unit that the base does not know.
             FingerprintMismatchError: the processor makes other units than the base was trained on.
         """
         loading: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
@@ -117,10 +124,14 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
         )
         if vocabulary is None:
             vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None)
-        unit_tokens = None
-        if verbalizer == "frequency":
-            unit_tokens = _frequency_tokens(config, units_for_frequency, labels_for_frequency, vocabulary)
-        return cls._build(base, config, lm, unit_tokens, processor, vocabulary)
+        units = _one_of("training_units", training_units, "units_for_frequency", units_for_frequency)
+        classes = _one_of("training_labels", training_labels, "labels_for_frequency", labels_for_frequency)
+        rows = None
+        if units is not None and (verbalizer == "frequency" or config.starts_from_rows):
+            rows = TrainingRows.encode(config, units, classes, vocabulary or base_vocabulary(lm))
+        check_rows(config, rows)
+        unit_tokens = _frequency_tokens(config, rows) if verbalizer == "frequency" else None
+        return cls._build(base, config, lm, unit_tokens, processor, vocabulary, rows)
 
     def forward(
         self,
@@ -270,21 +281,19 @@ def drop_units(
     return input_ids.gather(1, order).masked_fill(~kept, pad_token_id), kept.long()
 
 
-def _frequency_tokens(
-    config: SpeechPromptConfig,
-    units: Iterable[Sequence[int]] | None,
-    classes: Iterable[int] | None,
-    vocabulary: UnitVocabulary | None,
-) -> Tensor:
+def _one_of(name: str, value: Any, earlier_name: str, earlier_value: Any) -> Any:
+    if value is not None and earlier_value is not None:
+        raise ConfigurationError(f"{name} and {earlier_name} are given", hint=f"they are the same: pass {name}")
+    return earlier_value if value is None else value
+
+
+def _frequency_tokens(config: SpeechPromptConfig, rows: TrainingRows | None) -> Tensor:
     """Unit tokens of the distinct label tokens by frequency rank."""
-    if units is None:
+    if rows is None:
         raise ConfigurationError(
-            "verbalizer 'frequency' needs the units of the training rows", hint="pass units_for_frequency"
+            "verbalizer 'frequency' needs the units of the training rows", hint="pass training_units"
         )
-    if vocabulary is None:
-        vocabulary = UnitVocabulary.from_num_units(config.unit_vocab_size - len(SPECIAL_TOKENS))
-    rows = LabelRows(config.num_classes, config.label_sequences)
     sequences = config.label_sequences or [[index] for index in range(config.num_classes)]
-    labels = [token for index in (classes if classes is not None else ()) for token in sequences[int(index)]]
-    token_rows = (vocabulary.encode(row) for row in units)
-    return frequency_map(labels, token_rows, rows.label_tokens, config.unit_vocab_size)
+    labels = [token for index in rows.classes or () for token in sequences[index]]
+    label_tokens = LabelRows(config.num_classes, config.label_sequences).label_tokens
+    return frequency_map(labels, rows.token_rows, label_tokens, config.unit_vocab_size)

@@ -42,6 +42,7 @@ from .configuration_speechprompt import SpeechPromptConfig
 from .embeddings import belongs_to_adapters
 from .prompt_base import PromptModule
 from .prompt_deep import DeepPrompt
+from .prompt_initialization import TrainingRows
 from .prompt_input import InputPrompt
 from .publishing import loaded_commit, upload_options
 from .unit_language_model import UnitLanguageModel
@@ -62,6 +63,8 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         config (`SpeechPromptConfig`): what is built.
         lm (`UnitLanguageModel`): the language model; kept, not copied.
         unit_tokens (`LongTensor` of shape `(T,)`, *optional*): unit tokens of a fixed verbalizer.
+        rows (`TrainingRows`, *optional*): what a prompt begins with may depend on them; without them it is zero then,
+            until a saved one fills it.
     """
 
     config_class = SpeechPromptConfig
@@ -74,7 +77,13 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
     accepts_loss_kwargs = False
     _supports_sdpa = True
 
-    def __init__(self, config: SpeechPromptConfig, lm: UnitLanguageModel, unit_tokens: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: SpeechPromptConfig,
+        lm: UnitLanguageModel,
+        unit_tokens: Tensor | None = None,
+        rows: TrainingRows | None = None,
+    ) -> None:
         super().__init__(config)
         generator = torch.Generator().manual_seed(config.seed)
         self.prompt: PromptModule | None
@@ -82,7 +91,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         self.register_module("prompt", None)
         if config.method == "prompt":
             kind = DeepPrompt if config.prompt_type == "deep" else InputPrompt
-            self.prompt = kind(config, lm, generator)
+            self.prompt = kind(config, lm, generator, rows)
         self.verbalizer = VerbalizerHead(config, unit_tokens)
         # Before the language model is attached: post_init initialises every weight that it can see.
         self.post_init()
@@ -302,6 +311,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         unit_tokens: Tensor | None,
         processor: Any,
         vocabulary: UnitVocabulary | None,
+        rows: TrainingRows | None = None,
     ) -> Self:
         """A new model, with what its configuration must say about the base."""
         config.base_model_name_or_path = public_base_name(base)
@@ -310,7 +320,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         config.base_fingerprint = base_fingerprint(lm)
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
         config.trained_with = package_versions(_SHAPING_PACKAGES)
-        model = cls(config, lm, unit_tokens)
+        model = cls(config, lm, unit_tokens, rows)
         model._vocabulary = vocabulary
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()

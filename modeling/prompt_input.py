@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ..core.errors import AdapterError
 from .configuration_speechprompt import SpeechPromptConfig
 from .prompt_base import PromptModule
+from .prompt_initialization import TrainingRows, initial_vectors
 from .prompt_states import PromptStates
-from .unit_language_model import UnitLanguageModel, token_vectors
+from .unit_language_model import UnitLanguageModel
 
 __all__ = ["InputPrompt"]
 
@@ -24,6 +25,12 @@ class InputPrompt(PromptModule):
         config (`SpeechPromptConfig`): prompt length, initialisation, dropout.
         lm (`UnitLanguageModel`): the frozen language model; read, not kept.
         generator (`torch.Generator`, *optional*): randomness of the initialisation.
+        rows (`TrainingRows`, *optional*): for initialisations that look at the training rows; without them the vectors
+            are zero until a table fills them.
+
+    Raises:
+        ConfigurationError: the rows have fewer distinct units than there are columns.
+        LabelError: a class has no training rows.
 
     Source:
         SpeechPrompt v2 `transformer_prompt_decoder.py` without deep prompts.
@@ -32,15 +39,21 @@ class InputPrompt(PromptModule):
     file_names = ("vectors",)
 
     def __init__(
-        self, config: SpeechPromptConfig, lm: UnitLanguageModel, generator: torch.Generator | None = None
+        self,
+        config: SpeechPromptConfig,
+        lm: UnitLanguageModel,
+        generator: torch.Generator | None = None,
+        rows: TrainingRows | None = None,
     ) -> None:
         super().__init__(config, lm, generator)
         shape = (config.num_virtual_tokens, lm.config.hidden_size)
-        if config.prompt_init == "vocabulary":
-            vectors = token_vectors(lm, config.num_virtual_tokens, generator)
-        else:
+        if config.prompt_init == "zeros" or (config.starts_from_rows and rows is None):
+            vectors = torch.zeros(shape)
+        elif config.prompt_init in ("normal", "scaled"):
             std = 1.0 if config.prompt_init == "normal" else config.prompt_init_std
             vectors = torch.randn(shape, generator=generator) * std
+        else:
+            vectors = initial_vectors(config, lm, generator, rows)
         self.vectors = nn.Parameter(vectors.detach().clone())
 
     def states(self, lm: UnitLanguageModel) -> PromptStates:

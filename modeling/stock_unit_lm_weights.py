@@ -151,6 +151,13 @@ class StockWeights:
         tensor, stock = self._tensors.get(plain), self.stock
         rows = tensor.shape[0] if tensor is not None and len(tensor.shape) == 2 else stock.num_rows_needed
         matrix = self._take(plain, (rows, stock.embedding_width))
+        for what in ("start_token_id", "end_token_id", "pad_token_id"):
+            token = getattr(stock, what)
+            if token is not None and token >= rows:
+                raise ConfigurationError(
+                    f"{what} is {token}, but {matrix.key} in {self.name} has {rows} rows",
+                    hint=f"its tokens are 0 to {rows - 1}",
+                )
         if rows < stock.num_rows_needed:
             raise ConfigurationError(
                 f"{matrix.key} in {self.name} has {rows} rows, {stock.num_rows_needed} are needed for "

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -21,8 +20,6 @@ __all__ = [
     "UnitLanguageModel",
     "in_own_precision",
     "last_real_column",
-    "token_states",
-    "token_vectors",
 ]
 
 
@@ -226,39 +223,7 @@ class UnitLanguageModel(PreTrainedModel, ABC):
         """The utterances of `rows` (`LongTensor` of shape `(n,)`); the memory may be changed in place."""
 
 
-@torch.no_grad()
-def token_states(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> list[Tensor]:
-    """States of random units, to start deep prompts from what the layers usually see.
-
-    Args:
-        lm (`UnitLanguageModel`): the language model.
-        num_tokens (`int`): how many states P.
-        generator (`torch.Generator`, *optional*): draws the units.
-
-    Returns:
-        `list` of `Tensor`s of shape `(P, D)`, float32 on the CPU: the input of each of `prompt_layers`.
-    """
-    units = _random_units(lm, num_tokens, generator)
-    was_training = lm.training
-    lm.eval()
-    states = [state.float().cpu() for state in lm.states_of_tokens(units)]
-    lm.train(was_training)
-    return states
-
-
-@torch.no_grad()
-def token_vectors(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> Tensor:
-    """Input vectors of random units, to start input prompts from: float32 of shape `(P, D)` on the CPU."""
-    units = _random_units(lm, num_tokens, generator)
-    return lm.embed_utterances(units.unsqueeze(0), None)[0].float().cpu()
-
-
 def _project(projection: nn.Linear, vectors: Tensor) -> Tensor:
     """`vectors` `(P, D)` through a frozen projection and its bias, in float32 whatever the model's precision."""
     bias = None if projection.bias is None else projection.bias.float()
     return nn.functional.linear(vectors.float(), projection.weight.float(), bias)
-
-
-def _random_units(lm: UnitLanguageModel, num_tokens: int, generator: torch.Generator | None) -> Tensor:
-    first = len(SPECIAL_TOKENS)
-    return torch.randint(first, first + lm.num_units, (num_tokens,), generator=generator).to(lm.device)

@@ -32,8 +32,8 @@ class SpeechUnitProcessor(ProcessorMixin):
         tokenizer (`UnitTokenizer`): units to tokens.
         unit_encoder (`UnitEncoder | dict`): samples to units, or its description.
         prosody_quantizer (`ProsodyQuantizer | dict`, *optional*): makes a second stream of units, or its description.
-        interleaved (`bool`, *optional*): whether its codes stand between the units, see `ProsodyStream`.
             Without it there is none, and nothing else changes.
+        interleaved (`bool`, *optional*): whether its codes stand between the units, see `ProsodyStream`.
 
     Raises:
         ConfigurationError: the parts do not fit together.

@@ -15,30 +15,56 @@ _BASELINES = {
     "hidden_states": "logistic regression on the language model's states",
     "encoder_mean": "logistic regression on the encoder's mean features",
 }
+_COUNTED_ON = {"training rows": "in training", "measured rows": "of these rows"}
+_LONGEST_REASON = 200
 
 
-def print_report(report: Mapping[str, Any]) -> None:
-    """Accuracy with its interval, beside the baselines.
+def print_report(report: Mapping[str, Any], *, listed: str = "the report lists them") -> None:
+    """Accuracy with its interval, beside the baselines, and what was left out for which reason.
 
     Args:
         report (`Mapping`): the content of report.json.
+        listed (`str`, *optional*): where a reader finds all rows that were left out.
     """
     low, high = report["accuracy_interval"]
     rows = report["num_rows"].get("test", sum(report["num_rows"].values()))
+    # Reports of earlier versions do not say what they were made of.
+    one, what = ("row of units", "rows of units") if report.get("kind") == "units" else ("recording", "recordings")
     print_line(
-        f"accuracy  {report['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}; "
-        f"{rows} recordings{_whose(report)})"
+        f"accuracy  {report['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}; {rows} {what}{_whose(report)})"
     )
     print_line(f"macro F1  {report['macro_f1']:.3f}")
-    print_line("for comparison, on the same recordings:")
+    print_line(f"for comparison, on the same {what}:")
     for name, baseline in report["baselines"].items():
-        print_line(f"  {baseline['accuracy']:.3f}  {_BASELINES.get(name, name)}")
+        print_line(f"  {baseline['accuracy']:.3f}  {_called(name, baseline)}")
     if report["seconds"]:
         print_line(f"trained {report['trained_parameters']:,} parameters in {report['seconds']:.0f} s")
     for warning in report["warnings"]:
         print_line(f"note: {warning}")
     if report["skips"]:
-        print_line(f"note: {len(report['skips'])} recordings could not be used; the report lists them")
+        number = len(report["skips"])
+        print_line(f"note: {number} {one if number == 1 else what} could not be used; {listed}")
+        for reason in _reasons(report["skips"]):
+            print_line(f"  {reason}")
+
+
+def _called(name: str, baseline: Mapping[str, Any]) -> str:
+    text = _BASELINES.get(name, name)
+    where = _COUNTED_ON.get(str(baseline.get("counted_on")))
+    return text if where is None else f"{text} {where} ({baseline.get('label')})"
+
+
+def _reasons(skips: list[Mapping[str, str]]) -> list[str]:
+    """A line for each kind of error: how many rows, and the first of them."""
+    by_error: dict[str, list[Mapping[str, str]]] = {}
+    for skip in skips:
+        by_error.setdefault(skip["error"], []).append(skip)
+    lines = []
+    for error, found in sorted(by_error.items(), key=lambda entry: -len(entry[1])):
+        item, message = found[0]["item"], " ".join(found[0]["message"].split())
+        first = message if item in message else f"{item}: {message}"
+        lines.append(f"{len(found)} {error}, first {first}"[:_LONGEST_REASON])
+    return lines
 
 
 def _whose(report: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ def run(
         str | None,
         typer.Argument(
             help="What to run: smoke (no data, seconds), classification, few-shot, verbalizer-ablation, "
-            "prompt-ablation, genuine-units, or the path of a .yaml file of your own.",
+            "prompt-ablation, generalisation, genuine-units, or the path of a .yaml file of your own.",
             show_default=False,
         ),
     ] = None,
@@ -117,6 +117,7 @@ def _listing(suite: str | None, data_root: Path | None) -> dict[str, Any]:
                 "methods": [method.name for method in declared.methods],
                 "seeds": list(declared.seeds),
                 "shots": list(declared.shots),
+                "choose_on": list(declared.choose_on),
             }
             for declared in suites
         ],
@@ -132,6 +133,8 @@ def _print_listing(listing: dict[str, Any]) -> None:
     for suite in listing["suites"]:
         print_line(f"  {suite['name']}: {suite['title']}")
         print_line(f"    methods: {', '.join(suite['methods'])}")
+        if suite["choose_on"]:
+            print_line(f"    chosen on: {', '.join(suite['choose_on'])}")
     print_line("data sets:")
     for dataset in listing["datasets"]:
         state = "there" if dataset["there"] else "missing"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ..console import print_json, print_line, working
 from ..options import JsonOption
@@ -21,13 +22,39 @@ _HELP = (
     "SOURCE is a file, an archive (.tgz, .tar, .zip) that holds it, or a name of --list, which is downloaded."
 )
 
-app = typer.Typer(help=_HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+_LIST = "the names are shown by: speechprompt convert --list"
+
+
+class _Conversions(TyperGroup):
+    """Knows what is meant by `convert list`."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The sub-command of a name."""
+        if cmd_name == "list":
+            raise typer.BadParameter(_LIST, ctx=ctx, param_hint="list")
+        return super().get_command(ctx, cmd_name)
+
+
+class _Conversion(TyperCommand):
+    """Knows what is meant by `convert gslm --list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options and arguments of a sub-command."""
+        if "--list" in args:
+            raise typer.BadParameter(_LIST, ctx=ctx, param_hint="--list")
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Conversions, help=_HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "encoder": convert_parts.encoder,
     "quantizer": convert_parts.quantizer,
     "processor": convert_parts.processor,
     "gslm": convert_units.gslm,
+    "causal-lm": convert_units.causal_lm,
     "base": convert_units.base,
     "unit-mbart": convert_units.unit_mbart,
     "hifigan": convert_units.hifigan,
@@ -35,7 +62,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _COMMANDS.items():
     _paragraphs = [" ".join(part.split()) for part in (_command.__doc__ or "").split("\n\n")]
-    app.command(_name, help="\n\n".join(_paragraphs))(_command)
+    app.command(_name, cls=_Conversion, help="\n\n".join(_paragraphs))(_command)
 
 _TITLES = {
     "encoder": "encoder: what listens",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +17,7 @@ from .convert_work import (
     PrivateOption,
     PushOption,
     check_new,
-    check_repository,
+    check_push,
     convert_file,
     finish,
     source_files,
@@ -67,6 +67,7 @@ def quantizer(
     as_json: JsonOption = False,
 ) -> None:
     """Convert the centroids of a k-means to quantizer.safetensors."""
+    delivery = Delivery(push, private, as_json)
     if not (destination / "quantizer.safetensors").exists():
         check_new(destination)
     elif not overwrite:
@@ -75,7 +76,7 @@ def quantizer(
             "another folder, or replace it with --overwrite"
         )
     with working():
-        check_repository(push)
+        check_push(delivery, "quantizer")
         from speechprompt_hf.convert.quantizer import convert_quantizer
 
         with source_files("quantizer", source, destination, mirror=mirror) as found:
@@ -86,14 +87,36 @@ def quantizer(
             result = convert_quantizer(found.checkpoint, destination, metadata=metadata, overwrite=overwrite)
         line = f"{result['output']}\t{result['units']} units\t{result['features']} features"
         result = {**result, "origin": found.origin}
-        finish(result, line, destination, Delivery(push, private, as_json))
+        finish(result, line, destination, delivery)
 
 
 def processor(
-    recipe: Annotated[str, typer.Argument(help="Name of the units: that of the quantizer in the list.")],
-    encoder: Annotated[Path, typer.Argument(help="The folder of convert encoder.")],
-    quantizer: Annotated[Path, typer.Argument(help="The folder of convert quantizer.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Name of the units: that of the quantizer in the list, or with --layer one of your own."),
+    ],
+    encoder: Annotated[Path, typer.Argument(help="The folder of convert encoder, or another HuBERT of transformers.")],
+    quantizer: Annotated[
+        Path, typer.Argument(help="The folder of convert quantizer or quantize, or its quantizer.safetensors.")
+    ],
     destination: DestinationArgument,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="For an encoder and a quantizer of your own: whose features the quantizer divides; 0 is the first "
+            "layer's input.",
+            show_default=False,
+        ),
+    ] = None,
+    normalization: Annotated[
+        Literal["none", "zero_mean_unit_variance", "unit_rms"] | None,
+        typer.Option(
+            help="With --layer: how the encoder's input was scaled in its training; read from its conversion.json or "
+            "preprocessor_config.json by default.",
+            show_default=False,
+        ),
+    ] = None,
     dictionary: Annotated[
         Path | None,
         typer.Option("--dict", help="A language model's dict.txt, if its units are not in numeric order."),
@@ -105,16 +128,27 @@ def processor(
     """Join a converted encoder and quantizer to what makes units: a processor.
 
     The recipe knows layer, number of units and frame rate of the published units, and refuses parts that are not
-    theirs. The encoder is cut above the layer.
+    theirs. For units of your own say the layer with --layer. The encoder is cut above the layer.
     """
+    delivery = Delivery(push, private, as_json)
+    if normalization is not None and layer is None:
+        raise typer.BadParameter(
+            "it belongs to --layer: that of published units is known", param_hint="--normalization"
+        )
     check_new(destination)
     with working():
-        check_repository(push)
-        from speechprompt_hf.convert.recipes import build_processor
+        from speechprompt_hf.convert.own_units import recipe_of_own
+        from speechprompt_hf.convert.recipes import build_processor, find_recipe
 
-        result = build_processor(recipe, encoder, quantizer, destination, dictionary=dictionary)
+        needed = (
+            find_recipe(recipe)
+            if layer is None
+            else recipe_of_own(recipe, encoder, quantizer, layer, normalization=normalization)
+        )
+        check_push(delivery, "processor")
+        result = build_processor(needed, encoder, quantizer, destination, dictionary=dictionary)
         for name in ("encoder", "quantizer"):
-            if not result[f"{name}_is_published"]:
+            if layer is None and not result[f"{name}_is_published"]:
                 note(f"nothing shows that this {name} is the published one of {recipe}: its digest is not known")
         line = f"{destination}\t{result['units']} units\tlayer {result['layer']} of {result['encoder']}"
-        finish(result, line, destination, Delivery(push, private, as_json))
+        finish(result, line, destination, delivery)

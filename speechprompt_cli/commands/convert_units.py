@@ -1,4 +1,4 @@
-"""`speechprompt convert gslm|base|unit-mbart|hifigan|prompt`: what works on units."""
+"""`speechprompt convert gslm|causal-lm|base|unit-mbart|hifigan|prompt`: what works on units."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import working
+from ..console import note, working
 from ..options import JsonOption
 from .convert_work import (
     Delivery,
@@ -17,7 +17,7 @@ from .convert_work import (
     PrivateOption,
     PushOption,
     check_new,
-    check_repository,
+    check_push,
     convert_file,
     finish,
     units_and_parameters,
@@ -26,7 +26,7 @@ from .convert_work import (
 if TYPE_CHECKING:
     from speechprompt_hf.convert.source import Source
 
-__all__ = ["base", "gslm", "hifigan", "prompt", "unit_mbart"]
+__all__ = ["base", "causal_lm", "gslm", "hifigan", "prompt", "unit_mbart"]
 
 DictionaryOption = Annotated[
     Path | None,
@@ -67,7 +67,9 @@ def gslm(
 
 
 def base(
-    language_model: Annotated[Path, typer.Argument(help="The folder of convert gslm or convert unit-mbart.")],
+    language_model: Annotated[
+        Path, typer.Argument(help="The folder of convert gslm, convert unit-mbart or convert causal-lm.")
+    ],
     processor: Annotated[Path, typer.Argument(help="The folder of convert processor.")],
     destination: DestinationArgument,
     push: PushOption = None,
@@ -80,14 +82,75 @@ def base(
     nothing says which units it was trained on: convert --list says what belongs together. From then on units of
     another encoder or quantizer are refused.
     """
+    delivery = Delivery(push, private, as_json)
     check_new(destination)
     with working():
-        check_repository(push)
-        from speechprompt_hf.convert.whole_base import join_base
+        from speechprompt_hf.convert.whole_base import check_language_model, join_base
 
+        check_push(delivery, check_language_model(language_model))
         result = join_base(language_model, processor, destination)
         line = f"{destination}\t{result['units']} units\t{result['digest']}"
-        finish(result, line, destination, Delivery(push, private, as_json))
+        finish(result, line, destination, delivery)
+
+
+def causal_lm(
+    source: Annotated[Path, typer.Argument(help="A folder that transformers or slamkit saved: TWIST-350M, slam, …")],
+    destination: DestinationArgument,
+    processor: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of convert processor, which makes its units; without it the base reads units.",
+            show_default=False,
+        ),
+    ] = None,
+    unit_offset: Annotated[
+        int | None, typer.Option(min=0, help="Token of unit 0, where no file says it.", show_default=False)
+    ] = None,
+    num_units: Annotated[
+        int | None,
+        typer.Option(min=1, help="Units; all tokens from the offset on by default.", show_default=False),
+    ] = None,
+    start_token_id: Annotated[
+        int | None,
+        typer.Option(min=0, help="The token before the first unit, where no file says it.", show_default=False),
+    ] = None,
+    end_token_id: Annotated[
+        int | None,
+        typer.Option(min=0, help="The token after the last unit, where no file says it.", show_default=False),
+    ] = None,
+    dtype: DTypeOption = "float32",
+    push: PushOption = None,
+    private: PrivateOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a base of a language model of transformers over units: TWIST, slamkit, Llama, OPT and their kin.
+
+    Which tokens are units is read from the files, or said with --unit-offset. With --processor the result is what
+    train takes as --base for recordings; that the two belong together is your word.
+    """
+    import warnings
+
+    delivery = Delivery(push, private, as_json)
+    check_new(destination)
+    with working():
+        from speechprompt_hf.convert.whole_base import wrap_base
+
+        check_push(delivery, "unit_causal_lm")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            result = wrap_base(
+                source,
+                destination,
+                processor=processor,
+                unit_offset=unit_offset,
+                num_units=num_units,
+                start_token_id=start_token_id,
+                end_token_id=end_token_id,
+                dtype=dtype,
+            )
+        for warning in said:
+            note(str(warning.message))
+        finish(result, units_and_parameters(result), destination, delivery)
 
 
 def unit_mbart(

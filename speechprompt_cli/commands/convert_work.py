@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ __all__ = [
     "PrivateOption",
     "PushOption",
     "check_new",
-    "check_repository",
+    "check_push",
     "convert_file",
     "finish",
     "server_of",
@@ -52,6 +53,19 @@ MirrorOption = Annotated[
 ]
 
 
+_MODEL_TYPES = {
+    "encoder": "hubert",
+    "gslm": "gslm",
+    "unit-mbart": "unit_mbart",
+    "hifigan": "unit_hifigan",
+    "prompt": "speechprompt",
+}
+"""What becomes of each kind of checkpoint, as the Hub's repositories name it."""
+
+_SHOWN = 5
+"""How many names of what was left out are printed."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What becomes of a result.
@@ -66,6 +80,12 @@ class Delivery:
     private: bool
     as_json: bool
 
+    def __post_init__(self) -> None:
+        if self.private and self.push is None:
+            raise typer.BadParameter(
+                "it belongs to --push REPOSITORY: without it nothing is published", param_hint="--private"
+            )
+
 
 def check_new(destination: Path) -> None:
     """Refuse a folder that holds something before anything is downloaded for it."""
@@ -73,14 +93,21 @@ def check_new(destination: Path) -> None:
         raise typer.BadParameter(f"{destination} exists and is no empty folder: choose another one, or remove it")
 
 
-def check_repository(push: str | None) -> None:
-    """Refuse an impossible repository before anything is converted for it."""
-    if push is None:
+def check_push(delivery: Delivery, model_type: str) -> None:
+    """Refuse what cannot be published before anything is converted for it: repository, connection and login.
+
+    Args:
+        delivery (`Delivery`): nothing is asked without a repository.
+        model_type (`str`): of the result.
+    """
+    if delivery.push is None:
         return
     from speechprompt_hf.core.locations import is_hub_id
+    from speechprompt_hf.hub.push_folder import check_push as ask_the_hub
 
-    if not is_hub_id(push):
-        raise typer.BadParameter(f"{push!r} is no repository id: give organisation/name", param_hint="--push")
+    if not is_hub_id(delivery.push):
+        raise typer.BadParameter(f"{delivery.push!r} is no repository id: give organisation/name", param_hint="--push")
+    ask_the_hub(delivery.push, model_type)
 
 
 def server_of(mirror: str | None) -> str:
@@ -134,7 +161,7 @@ def convert_file(
     """
     check_new(destination)
     with working():
-        check_repository(delivery.push)
+        check_push(delivery, _MODEL_TYPES[kind])
         from speechprompt_hf.convert.source import record_origin
 
         with source_files(kind, source, destination, companion=companion, mirror=mirror) as found:
@@ -142,7 +169,8 @@ def convert_file(
             record_origin(destination, found.origin)
         line = describe(result)
         result = {**result, "origin": found.origin}
-        finish(result, line, destination, delivery, publish=publish)
+        command = "push" if kind == "prompt" else "push-base"
+        finish(result, line, destination, delivery, publish=publish, command=command)
 
 
 def units_and_parameters(result: dict[str, Any]) -> str:
@@ -157,8 +185,9 @@ def finish(
     delivery: Delivery,
     *,
     publish: Callable[..., Any] | None = None,
+    command: str = "push-base",
 ) -> None:
-    """Publish if asked, and print.
+    """Publish if asked, and print; what a checkpoint held beyond that is counted, and named where it is little.
 
     Args:
         result (`dict`): what the converter returned.
@@ -166,28 +195,58 @@ def finish(
         folder (`Path`): what is published.
         delivery (`Delivery`): where to, and how it is printed.
         publish (`Callable`, *optional*): instead of `push_converted`; called with folder, repository and `private`.
+        command (`str`, defaults to `"push-base"`): which command publishes the folder later.
     """
     done = None
     if delivery.push is not None:
-        from speechprompt_hf.core.errors import HubError
         from speechprompt_hf.hub.push_converted import push_converted
 
         push = publish or push_converted
         try:
             done = push(folder, delivery.push, private=delivery.private or None)
-        except HubError:
-            note(f"converted, but not published: the result is in {folder} (docs/converting.md, Publishing)")
+        except (Exception, KeyboardInterrupt):
+            words = ["speechprompt", command, str(folder), delivery.push, *(["--private"] if delivery.private else [])]
+            note(f"converted, but not published: the result is in {folder}; to publish it: {shlex.join(words)}")
             raise
         for sentence in done.kept:
             note(f"the card stays as it was edited: {sentence}")
         result = {**result, "pushed": {"repository": done.repo_id, "commit": done.commit, "url": done.url}}
     if delivery.as_json:
-        print_json(result)
+        print_json(_shortened(result, folder))
         return
     print_line(line)
+    _remark_left_out(result, folder)
     if done is not None:
         print_line(f"{done.repo_id}\t{done.commit}\t{len(done.files)} files\t{done.num_bytes / 1e6:.1f} MB")
         print_line(done.url)
+
+
+def _left_out(result: dict[str, Any]) -> dict[str, list[str]]:
+    """What was left out of a checkpoint: keys, entries, settings."""
+    return {
+        name: list(result[name])
+        for name in ("keys_left_out", "entries_left_out", "settings_left_out")
+        if isinstance(result.get(name), dict | list)
+    }
+
+
+def _shortened(result: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A result whose long lists end early, with their lengths, and the file that has them whole."""
+    shown = dict(result)
+    for name, found in _left_out(result).items():
+        shown[f"num_{name}"] = len(found)
+        if len(found) > _SHOWN:
+            whole = result[name]
+            shown[name] = {key: whole[key] for key in found[:_SHOWN]} if isinstance(whole, dict) else found[:_SHOWN]
+            shown["record"] = str(folder / "conversion.json")
+    return shown
+
+
+def _remark_left_out(result: dict[str, Any], folder: Path) -> None:
+    keys = _left_out(result).get("keys_left_out")
+    if keys:
+        more = ", …" if len(keys) > _SHOWN else ""
+        note(f"left out: {len(keys)} keys ({', '.join(keys[:_SHOWN])}{more}); why: {folder / 'conversion.json'}")
 
 
 def _remark(origin: dict[str, Any]) -> None:

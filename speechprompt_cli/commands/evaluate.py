@@ -1,4 +1,4 @@
-"""`speechprompt evaluate`: an adapter on labelled recordings."""
+"""`speechprompt evaluate`: an adapter on labelled recordings or rows of units."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def run(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure an adapter on labelled recordings.
+    """Measure an adapter on labelled recordings, or on labelled rows of units.
 
-    Prints accuracy with its 95 % interval (over speakers, where they are known), macro-F1, and the share of the most
-    frequent label.
+    Prints accuracy with its 95 % interval (over speakers, where they are known), macro-F1, the accuracy of always
+    saying the most frequent label of the training (of the measured rows, where the adapter's report does not tell it),
+    and how many rows were left out for which reason.
     """
     with working():
         from speechprompt_hf.core.files import write_json
@@ -47,4 +48,5 @@ def run(
     if as_json:
         print_json(report)
     else:
-        print_report(report)
+        listed = "--output FILE lists them" if output is None else f"{output} lists them"
+        print_report(report, listed=listed)

@@ -1,9 +1,11 @@
-"""`speechprompt predict`: labels of recordings."""
+"""`speechprompt predict`: labels of recordings, or of rows of units."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,17 +13,31 @@ from ..console import print_error, print_json, print_line, working
 from ..corpora import device_or_best
 from ..options import DeviceOption, JsonOption
 
+if TYPE_CHECKING:
+    from speechprompt_hf.evaluation.prediction import FilePrediction
+
 
 def run(
     adapter: Annotated[str, typer.Argument(help="The folder that train wrote, or a Hub id.", show_default=False)],
-    files: Annotated[list[str], typer.Argument(help="Recordings: wav, flac, ogg, opus or mp3.", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recordings: wav, flac, ogg, opus or mp3. Or rows of units: .parquet, .jsonl or .csv with a column "
+            "units, as speechprompt units writes it.",
+            show_default=False,
+        ),
+    ],
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which label each recording has.
+    """Say which label each recording has, or each row of a table of units.
 
     Prints a line a file: file, label, probability, separated by tabs. A file that cannot be read is one line on
     standard error and does not stop the others; the exit code is then 2.
+
+    Of a table of units it prints a line a row, which begins with what the column item, path, id or file_name calls the
+    row, else with the file and the row's number, counted from 0. Tables need no processor, so they are for adapters on
+    a base without one too.
     """
     with working():
         results = _predict(adapter, files, device, quiet=as_json)
@@ -33,14 +49,28 @@ def run(
 
 def _predict(adapter: str, files: list[str], device: str | None, *, quiet: bool) -> list[dict[str, Any]]:
     from speechprompt_hf import SpeechPromptForAudioClassification
-    from speechprompt_hf.evaluation import predict_files
 
     model = SpeechPromptForAudioClassification.from_pretrained(adapter).to(device_or_best(device))
     results = []
-    for prediction in predict_files(model, files):
+    for prediction in _predictions(model, files):
         results.append({name: value for name, value in asdict(prediction).items() if value is not None})
         if prediction.error is not None:
             print_error(prediction.error)
         elif not quiet:
-            print_line(f"{prediction.file}\t{prediction.label}\t{prediction.probability:.4f}")
+            print_line(f"{_called(prediction)}\t{prediction.label}\t{prediction.probability:.4f}")
     return results
+
+
+def _predictions(model: Any, files: list[str]) -> Iterator[FilePrediction]:
+    """Files in the order in which they are given, whatever they hold."""
+    from speechprompt_hf.data.unit_tables import UNIT_TABLE_SUFFIXES
+    from speechprompt_hf.evaluation import predict_files, predict_units
+
+    for are_tables, group in groupby(files, lambda file: file.endswith(UNIT_TABLE_SUFFIXES)):
+        yield from (predict_units if are_tables else predict_files)(model, group)
+
+
+def _called(prediction: FilePrediction) -> str:
+    if prediction.row is None:
+        return prediction.file
+    return prediction.item or f"{prediction.file} row {prediction.row}"

@@ -1,4 +1,4 @@
-"""`speechprompt push` and `push-base`: adapters and backbones to the Hub."""
+"""`speechprompt push` and `push-base`: adapters, backbones and their parts to the Hub."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def run_base(
     backbone: Annotated[
         str,
         typer.Argument(
-            help="The folder that pretrain wrote, or speechprompt-hf/tiny-hubert-km100-gslm for the one inside this "
-            "package.",
+            help="The folder that pretrain, quantize or convert wrote, or speechprompt-hf/tiny-hubert-km100-gslm for "
+            "the one inside this package.",
             show_default=False,
         ),
     ],
@@ -91,12 +91,13 @@ def run_base(
     """Share a backbone on the Hub, so that adapters trained on it can be shared.
 
     Uploads the language model, the encoder, the quantizer, the processor, the code that opens them where this package
-    is not installed, and a card, as one commit.
+    is not installed, and a card, as one commit. A folder that holds a part alone (an encoder, quantizer, processor or
+    vocoder of convert) is published as that.
     """
     with working():
-        from speechprompt_hf.hub.push import push_base
+        from speechprompt_hf.hub.push_folder import push_folder
 
-        done = push_base(
+        done = push_folder(
             backbone,
             repository,
             private=private or None,

@@ -1,4 +1,4 @@
-"""`speechprompt train`: a labelled folder to an adapter."""
+"""`speechprompt train`: labelled recordings or units to an adapter."""
 
 from __future__ import annotations
 
@@ -44,6 +44,21 @@ def run(
         typer.Option(help="deep: vectors in every layer. input: vectors before the first unit only."),
     ] = "deep",
     num_virtual_tokens: Annotated[int, typer.Option(min=1, help="How many prompt vectors.")] = 5,
+    prompt_layers: Annotated[
+        Literal["all", "lower", "upper", "encoder", "decoder"],
+        typer.Option(
+            help="Where a deep prompt is trained. lower, upper: half of the layers. encoder, decoder: one side of a "
+            "Unit mBART."
+        ),
+    ] = "all",
+    prompt_init: Annotated[
+        Literal["normal", "scaled", "zeros", "vocabulary", "frequent_units", "class_means"],
+        typer.Option(
+            help="What the prompt begins with. normal: random numbers, as in the paper; scaled: small ones; zeros. "
+            "vocabulary, frequent_units: the model's states of random units, or of the most frequent of the training "
+            "recordings. class_means: its mean states of the recordings of a label."
+        ),
+    ] = "normal",
     verbalizer: Annotated[
         Literal["learnable", "frequency", "random"],
         typer.Option(
@@ -55,9 +70,9 @@ def run(
         Literal["separator", "pooled"],
         typer.Option(help="Where it reads. separator: after the utterance, as in the paper. pooled: over all of it."),
     ] = "pooled",
-    epochs: Annotated[int, typer.Option(min=1, help="The most passes over the training recordings.")] = 25,
+    epochs: Annotated[int, typer.Option(min=1, help="The most passes over the training rows.")] = 25,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many passes without a better one.")] = 10,
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings in one update.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings, or rows of units, in one update.")] = 16,
     learning_rate: Annotated[
         float | None, typer.Option(min=0.0, help="0.01 by default, 0.0005 to finetune.", show_default=False)
     ] = None,
@@ -76,7 +91,7 @@ def run(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train an adapter on labelled recordings and measure it on recordings it has not heard.
+    """Train an adapter on labelled recordings, or units of recordings, and measure it on those it has not heard.
 
     The simplest data set is a folder with one sub-folder of recordings per label. Validation and test parts are made
     where they are missing, from other speakers where speakers are known.
@@ -87,6 +102,8 @@ def run(
     options: dict[str, Any] = {
         "prompt": prompt,
         "num_virtual_tokens": num_virtual_tokens,
+        "prompt_layers": prompt_layers,
+        "prompt_init": prompt_init,
         "verbalizer": verbalizer,
         "readout": readout,
         "num_epochs": epochs,
@@ -120,8 +137,8 @@ def run(
     if as_json:
         print_json(experiment.report)
         return
-    print_report(experiment.report)
-    _print_next(output, experiment.report["units"] is not None)
+    print_report(experiment.report, listed=f"{output / 'report.json'} lists them")
+    _print_next(output, experiment.result.model.processor is not None)
 
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
@@ -160,5 +177,4 @@ def _can_go_on(output: Path) -> bool:
 
 def _print_next(output: Path, hears: bool) -> None:
     print_line(f"saved in {output} (adapter, report.json, confusion.png)")
-    if hears:
-        print_line(f"next: speechprompt predict {output} RECORDING.wav")
+    print_line(f"next: speechprompt predict {output} {'RECORDING.wav' if hears else 'UNITS.parquet'}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .datasets import DatasetSpec, ready_datasets
+    from .generalisation import Choice, choose
     from .methods import Method
     from .results import write_results
     from .runner import SuiteRun, run_suite
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
     from .summary import Line, summarize
 
 _HOME = {
+    "Choice": "generalisation",
     "DatasetSpec": "datasets",
     "Line": "summary",
     "Method": "methods",
     "Suite": "suite",
     "SuiteRun": "runner",
+    "choose": "generalisation",
     "read_suite": "suite",
     "ready_datasets": "datasets",
     "ready_suites": "suite",
@@ -28,11 +31,13 @@ _HOME = {
 }
 
 __all__ = [
+    "Choice",
     "DatasetSpec",
     "Line",
     "Method",
     "Suite",
     "SuiteRun",
+    "choose",
     "read_suite",
     "ready_datasets",
     "ready_suites",

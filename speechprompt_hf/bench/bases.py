@@ -68,7 +68,9 @@ def named_bases(given: Iterable[str]) -> dict[str, str]:
         name, mark, source = text.partition("=")
         name, source = (name, source) if mark else (DEFAULT, text)
         if not name or not source:
-            raise ConfigurationError(f"--base {text!r}", hint="write NAME=FOLDER, or a folder or Hub id alone")
+            raise ConfigurationError(
+                f"{text!r} is no base", hint="write NAME=FOLDER, or a folder or Hub id alone (bases, --base)"
+            )
         if name in found:
             raise ConfigurationError(f"the base {name!r} is given twice: {found[name]} and {source}")
         found[name] = source

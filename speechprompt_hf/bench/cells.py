@@ -32,6 +32,9 @@ __all__ = ["CELL_SCHEMA", "Cell", "CellStore", "compute_cell", "make_cells"]
 CELL_SCHEMA = 1
 """Of a cell's file; it rises when cells of an earlier version must be computed again."""
 
+_ALWAYS_SO_BEFORE = {("prompt_layers", "all")}
+"""Settings that came later, with the value that all cells had before: these cells are the same."""
+
 _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "datasets")
 
 
@@ -76,8 +79,9 @@ def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base |
     draws = method.is_trained or method.untrained or bool(suite.shots)
     seeds = suite.seeds if draws else suite.seeds[:1]
     shared = {**suite.settings, **method.settings} if method.is_trained else {}
-    # With the defaults, so that a change of these makes new cells.
+    # With the defaults, so that a change of these makes new cells; but not with fields that older cells did not have.
     settings = asdict(method.training_settings(shared, 0, 1)) if method.is_trained else {}
+    settings = {name: value for name, value in settings.items() if (name, value) not in _ALWAYS_SO_BEFORE}
     read: Any = None
     if base is not None and (method.reads_language_model or method.kind == "encoder-mean"):
         read = base.weights["weights"] if method.reads_language_model else base.units

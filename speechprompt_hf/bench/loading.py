@@ -118,7 +118,7 @@ def open_dataset(
     if has_audio and base is None:
         raise ConfigurationError(
             f"the data set {spec.name} holds recordings and no base is named {spec.base}",
-            hint=f"--base {spec.base}=FOLDER",
+            hint=f"give {spec.base}=FOLDER in bases (--base)",
         )
     if not has_audio and base is not None and spec.folder is not None and data_root is not None:
         check_unit_identity(recorded_unit_fingerprint(data_root / spec.folder), base.units, spec.name)

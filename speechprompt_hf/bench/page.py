@@ -6,9 +6,18 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from .generalisation import Choice
 from .runner import SuiteRun
 from .summary import Line
-from .tables import dataset_sentence, legend, remark_lists, table_rows
+from .tables import (
+    CHOICE_HEADING,
+    choice_rows,
+    choice_sentences,
+    dataset_sentence,
+    legend,
+    remark_lists,
+    table_rows,
+)
 
 __all__ = ["report_page"]
 
@@ -21,7 +30,13 @@ code { background: #f2f2f2; padding: .15em .3em; } img { max-width: 100%; }
 """.strip()
 
 
-def report_page(run: SuiteRun, lines: Sequence[Line], pictures: Mapping[str, bytes], command: str) -> str:
+def report_page(
+    run: SuiteRun,
+    lines: Sequence[Line],
+    pictures: Mapping[str, bytes],
+    command: str,
+    choice: Choice | None = None,
+) -> str:
     """Tables, pictures and remarks of a run.
 
     Args:
@@ -29,6 +44,7 @@ def report_page(run: SuiteRun, lines: Sequence[Line], pictures: Mapping[str, byt
         lines (`Sequence[Line]`): of it.
         pictures (`Mapping[str, bytes]`): data set → PNG.
         command (`str`): that repeats it.
+        choice (`Choice`, *optional*): what was chosen.
 
     Returns:
         `str`: HTML without links to other files.
@@ -46,6 +62,10 @@ def report_page(run: SuiteRun, lines: Sequence[Line], pictures: Mapping[str, byt
         if spec.name in pictures:
             data = base64.b64encode(pictures[spec.name]).decode()
             body.append(f'<p><img alt="{escape(spec.name)}" src="data:image/png;base64,{data}"></p>')
+    if choice is not None:
+        body.append(f"<h2>{CHOICE_HEADING}</h2>")
+        body.append(f"<p>{escape(' '.join(choice_sentences(choice)))}</p>")
+        body += [_table(rows) for rows in [choice_rows(choice)] if rows]
     body.append("<h2>How to read this</h2>")
     body.append(_list(legend(lines)))
     for title, remarks in remark_lists(run).items():

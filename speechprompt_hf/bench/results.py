@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.files import atomic_path, write_json, write_text
 from .bases import public_source
+from .generalisation import choose
 from .page import report_page
 from .plots import draw
 from .runner import SuiteRun
@@ -61,10 +62,12 @@ def summary_of(run: SuiteRun, command: str) -> dict[str, Any]:
         command (`str`): that repeats it.
     """
     lines = summarize(run.suite, run.cells)
+    choice = choose(run.suite, run.cells, lines)
     return {
         "suite": run.suite.name,
         "command": command,
         "lines": [asdict(line) for line in lines],
+        "choice": None if choice is None else asdict(choice),
         "num_cells": len(run.cells),
         "skipped": [asdict(skip) for skip in run.skipped],
         "left_out": run.left_out,
@@ -85,6 +88,7 @@ def write_results(run: SuiteRun, output: Path, command: str) -> list[Path]:
     """
     folder = output / run.suite.name
     lines: list[Line] = summarize(run.suite, run.cells)
+    choice = choose(run.suite, run.cells, lines)
     pictures = {}
     for spec in run.suite.datasets:
         mine = [line for line in lines if line.dataset == spec.name]
@@ -92,8 +96,8 @@ def write_results(run: SuiteRun, output: Path, command: str) -> list[Path]:
             pictures[spec.name] = draw(f"{spec.name}: {spec.title}" if spec.title else spec.name, mine)
     texts = {
         "cells.csv": cells_csv(run.cells),
-        "table.md": markdown(run, lines, command),
-        "report.html": report_page(run, lines, pictures, command),
+        "table.md": markdown(run, lines, command, choice),
+        "report.html": report_page(run, lines, pictures, command, choice),
     }
     for name, text in texts.items():
         write_text(folder / name, text)

@@ -221,7 +221,7 @@ def _jobs(
         raise DatasetError(
             f"not one data set of the suite {suite.name} is there: "
             + "; ".join(f"{skip.dataset}: {skip.reason}" for skip in run.skipped),
-            hint="--data-root names the folder that holds them; the suite smoke needs no data",
+            hint="data_root (--data-root) names the folder that holds them; the suite smoke needs no data",
         )
 
 
@@ -233,7 +233,7 @@ def _lacks(method: Method, base: str, sources: Mapping[str, str]) -> str | None:
     """Why a method cannot run; `None` if it can. Units themselves need no base."""
     needs_base = method.reads_language_model or method.kind == "encoder-mean" or method.base is not None
     if needs_base and base not in sources:
-        return f"no base is named {base}: --base {base}=FOLDER"
+        return f"no base is named {base}: give {base}=FOLDER in bases (--base)"
     return None
 
 

@@ -36,9 +36,12 @@ class Suite:
             data set has none.
         settings (`Mapping[str, Any]`): fields of `TrainingSettings` of all trained methods.
         min_updates (`int`, defaults to 0): few rows get more epochs, until there are so many updates.
+        choose_on (`tuple[str, ...]`): data sets on whose validation rows the candidates compete; the one that wins is
+            reported on the other data sets. Nothing is chosen without it.
 
     Raises:
-        ConfigurationError: an empty list, a name twice, an unknown baseline, or wrong settings.
+        ConfigurationError: an empty list, a name twice, an unknown baseline, wrong settings, or nothing to choose from
+            or to report on.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Suite:
     selection: Literal["last", "best"] = "last"
     settings: Mapping[str, Any] = field(default_factory=dict)
     min_updates: int = 0
+    choose_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
@@ -78,6 +82,35 @@ class Suite:
         read_record(TrainingSettings, self.settings, "settings")
         for method in self.methods:
             read_record(TrainingSettings, {**self.settings, **method.settings}, f"settings of {method.name!r}")
+        if self.choose_on:
+            self._check_choice()
+
+    def _check_choice(self) -> None:
+        names = [spec.name for spec in self.datasets]
+        for name in self.choose_on:
+            if name not in names:
+                raise ConfigurationError(
+                    f"choose_on names {name!r}, which is none of the data sets", hint=f"one of {', '.join(names)}"
+                )
+            if self.choose_on.count(name) > 1:
+                raise ConfigurationError(f"choose_on names {name!r} twice")
+        if len(self.choose_on) == len(names):
+            raise ConfigurationError("choose_on names all data sets", hint="leave some to report the choice on")
+        if self.selection != "best" or self.shots:
+            raise ConfigurationError(
+                "choose_on needs validation rows of whole training parts", hint="selection: best, and no shots"
+            )
+        if len(self.candidates) < 2:
+            raise ConfigurationError(
+                f"choose_on has {len(self.candidates)} candidate(s): {', '.join(self.candidates) or 'none'}",
+                hint="name two trained methods or more that are no baseline",
+            )
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the methods that `choose_on` chooses from: the trained ones that are no baseline."""
+        baselines = {self.baseline, *(method.baseline for method in self.methods)}
+        return tuple(method.name for method in self.methods if method.is_trained and method.name not in baselines)
 
     def baseline_of(self, method: Method) -> str | None:
         """The method that this one is compared with; `None` for the baseline itself."""
@@ -99,6 +132,7 @@ class _SuiteFile:
     selection: Literal["last", "best"] = "last"
     settings: Mapping[str, Any] = field(default_factory=dict)
     min_updates: int = 0
+    choose_on: tuple[str, ...] = ()
 
 
 def ready_suites() -> tuple[str, ...]:
@@ -199,7 +233,7 @@ def selected(suite: Suite, only: Sequence[str] = (), num_seeds: int | None = Non
     for text in only:
         if not any(_matches((text,), spec, method) for spec in suite.datasets for method in suite.methods):
             raise ConfigurationError(
-                f"--only {text!r} names nothing of the suite {suite.name}",
+                f"{text!r} in only (--only) names nothing of the suite {suite.name}",
                 hint=f"data sets: {', '.join(spec.name for spec in suite.datasets)}; "
                 f"methods: {', '.join(method.name for method in suite.methods)}",
             )

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from ..evaluation.intervals import MIN_SPEAKERS
 from .suite import Suite
 
-__all__ = ["Line", "summarize"]
+__all__ = ["Line", "paired_difference", "summarize"]
 
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
@@ -110,6 +110,27 @@ def summarize(suite: Suite, cells: Sequence[Mapping[str, Any]]) -> list[Line]:
     return lines
 
 
+def paired_difference(
+    cells: Sequence[Mapping[str, Any]], dataset: str, method: str, other: str
+) -> tuple[float, tuple[float, float]] | None:
+    """By how much a method is more accurate than another one, without shots.
+
+    Args:
+        cells (`Sequence[Mapping]`): contents of cells.
+        dataset (`str`): name of the data set.
+        method (`str`): name of the method.
+        other (`str`): of the one that it is compared with.
+
+    Returns:
+        `tuple[float, tuple[float, float]] | None`: the difference and its paired 95 % bootstrap interval; `None` where
+        one of them has no whole seed, or they were measured on other rows.
+    """
+    mine = [cell for cell in cells if cell["dataset"] == dataset and cell["shots"] is None]
+    num_folds = len({cell["fold"] for cell in mine})
+    answers = [_answers([cell for cell in mine if cell["method"] == name], num_folds) for name in (method, other)]
+    return None if answers[0] is None else _difference(answers[0], answers[1])
+
+
 def _answers(cells: Sequence[Mapping[str, Any]], num_folds: int) -> _Answers | None:
     seeds = sorted({cell["seed"] for cell in cells})
     by_seed = [tuple(cell for cell in cells if cell["seed"] == seed) for seed in seeds]
@@ -134,11 +155,7 @@ def _line(
     accuracies = [_pooled(cells) for cells in mine.by_seed]
     values = np.array(list(mine.right.values()))
     groups, over = _groups(mine.speakers)
-    difference = interval = None
-    # Pairs need the same rows: a base that cannot take a row leaves it out.
-    if other is not None and other.right.keys() == mine.right.keys():
-        gaps = values - np.array([other.right[place] for place in mine.right])
-        difference, interval = float(gaps.mean()), _bootstrap(gaps, groups)
+    difference, interval = _difference(mine, other) or (None, None)
     memory = [_memory(cell) for cell in mine.cells]
     known = [value for value in memory if value is not None]
     return Line(
@@ -162,6 +179,14 @@ def _line(
         num_folds=len(mine.by_seed[0]),
         num_rows=len(values),
     )
+
+
+def _difference(mine: _Answers, other: _Answers | None) -> tuple[float, tuple[float, float]] | None:
+    # Pairs need the same rows: a base that cannot take a row leaves it out.
+    if other is None or other.right.keys() != mine.right.keys():
+        return None
+    gaps = np.array([right - other.right[place] for place, right in mine.right.items()])
+    return float(gaps.mean()), _bootstrap(gaps, _groups(mine.speakers)[0])
 
 
 def _pooled(cells: Sequence[Mapping[str, Any]]) -> float:

@@ -7,10 +7,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .generalisation import Choice
 from .runner import SuiteRun
 from .summary import Line
 
-__all__ = ["cells_csv", "column_names", "line_texts", "markdown", "table_rows"]
+__all__ = ["cells_csv", "choice_rows", "choice_sentences", "column_names", "line_texts", "markdown", "table_rows"]
+
+CHOICE_HEADING = "Chosen on some data sets, reported on the others"
 
 _CSV_COLUMNS = (
     "dataset",
@@ -71,13 +74,53 @@ def table_rows(lines: Sequence[Line]) -> list[list[str]]:
     return [columns, *(line_texts(line, columns) for line in lines)]
 
 
-def markdown(run: SuiteRun, lines: Sequence[Line], command: str) -> str:
+def choice_sentences(choice: Choice) -> list[str]:
+    """What was chosen, among what, and by which data sets."""
+    among = ", ".join(f"{name} {value:.4f}" for name, value in choice.validation.items())
+    sentences = [
+        f"Chosen: {choice.chosen}, by validation accuracy, mean over {', '.join(choice.chosen_on)}: {among}.",
+    ]
+    if choice.lacking:
+        sentences.append(f"These had no say, since they have not run: {', '.join(choice.lacking)}.")
+    if choice.not_compared:
+        sentences.append(f"These candidates have not run on all of them: {', '.join(choice.not_compared)}.")
+    if choice.held_out:
+        sentences.append(
+            "On the test rows of the other data sets, beside the baseline and beside the candidate with the highest "
+            "validation accuracy there:"
+        )
+    return sentences
+
+
+def choice_rows(choice: Choice) -> list[list[str]]:
+    """Headings and a row a held-out data set; none without held-out ones."""
+    if not choice.held_out:
+        return []
+    heading = ["data set", choice.chosen, "95 %", "baseline", "difference", "own best", "its accuracy", "difference"]
+    rows = [
+        [
+            each.dataset,
+            f"{each.accuracy:.4f}",
+            _interval(each.interval),
+            each.baseline or "",
+            _gap(each.difference, each.difference_interval),
+            each.own_best,
+            f"{each.own_accuracy:.4f}",
+            "" if each.own_best == choice.chosen else _gap(each.own_difference, each.own_interval),
+        ]
+        for each in choice.held_out
+    ]
+    return [heading, *rows]
+
+
+def markdown(run: SuiteRun, lines: Sequence[Line], command: str, choice: Choice | None = None) -> str:
     """The table with the command that made it, what was compared and what was skipped.
 
     Args:
         run (`SuiteRun`): what ran.
         lines (`Sequence[Line]`): of it.
         command (`str`): that repeats it.
+        choice (`Choice`, *optional*): what was chosen.
     """
     suite = run.suite
     text = [f"# {suite.name}: {suite.title}" if suite.title else f"# {suite.name}", "", f"Made by `{command}`.", ""]
@@ -86,11 +129,9 @@ def markdown(run: SuiteRun, lines: Sequence[Line], command: str) -> str:
         if not mine:
             continue
         text += [f"## {spec.name}", "", f"{dataset_sentence(spec.title, spec.note, mine)}", ""]
-        rows = table_rows(mine)
-        text.append(_row(rows[0]))
-        text.append(_row(["---"] * len(rows[0])))
-        text += [_row(row) for row in rows[1:]]
-        text.append("")
+        text += _table(table_rows(mine))
+    if choice is not None:
+        text += [f"## {CHOICE_HEADING}", "", " ".join(choice_sentences(choice)), "", *_table(choice_rows(choice))]
     text += ["## How to read this", "", *(f"- {sentence}" for sentence in legend(lines)), ""]
     for title, remarks in remark_lists(run).items():
         text += [f"## {title}", "", *(f"- {remark}" for remark in remarks), ""]
@@ -133,6 +174,12 @@ def remark_lists(run: SuiteRun) -> dict[str, list[str]]:
     return {title: remarks for title, remarks in lists.items() if remarks}
 
 
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    return [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:]), ""]
+
+
 def _row(texts: Sequence[str]) -> str:
     return f"| {' | '.join(text.replace('|', '/') for text in texts)} |"
 
@@ -141,11 +188,14 @@ def _accuracy(line: Line) -> str:
     return f"{line.accuracy:.4f}" + (f" ± {line.deviation:.4f}" if line.deviation is not None else "")
 
 
-def _difference(line: Line) -> str:
-    if line.difference is None or line.difference_interval is None:
+def _gap(difference: float | None, interval: tuple[float, float] | None) -> str:
+    if difference is None or interval is None:
         return ""
-    low, high = line.difference_interval
-    return f"{line.difference:+.4f} ({low:+.3f} to {high:+.3f})"
+    return f"{difference:+.4f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
 def _size(value: float | None) -> str:
@@ -160,8 +210,8 @@ _COLUMNS = {
     "method": lambda line: line.method,
     "shots": lambda line: "" if line.shots is None else str(line.shots),
     "accuracy": _accuracy,
-    "95 %": lambda line: f"{line.interval[0]:.3f}–{line.interval[1]:.3f}",
-    "difference": _difference,
+    "95 %": lambda line: _interval(line.interval),
+    "difference": lambda line: _gap(line.difference, line.difference_interval),
     "macro-F1": lambda line: f"{line.macro_f1:.4f}",
     "EER": lambda line: _share(line.equal_error_rate),
     "validation": lambda line: _share(line.validation_accuracy),

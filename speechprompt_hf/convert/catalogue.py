@@ -50,7 +50,7 @@ def find_entry(kind: Kind, name: str) -> CatalogueEntry:
     if name not in known:
         others = sorted({entry.kind for entry in entries_of() if entry.name == name})
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = "speechprompt convert --list has the names"
+        hint = "speechprompt convert --list has the names, in Python speechprompt_hf.convert.catalogue.entries_of()"
         if others:
             hint = f"there is one of kind {' and '.join(others)}: speechprompt convert {others[0]} {name} …"
         elif near:

@@ -39,12 +39,16 @@ def open_decompressed(path: Path) -> BinaryIO:
         ConversionError: the content is damaged or larger than `MAX_BYTES`, or the compression is another one.
     """
     if not path.is_file():
-        raise ConversionError(f"there is no file {path}", hint="check the spelling")
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise ConversionError(what, hint="give the file itself, spelled as it is on the disk")
     if path.stat().st_size > MAX_BYTES:
         raise ConversionError(f"{path} has {path.stat().st_size} bytes, more than {MAX_BYTES}")
     file = path.open("rb")
     head = file.read(6)
     file.seek(0)
+    if not head:
+        file.close()
+        raise ConversionError(f"{path} is empty", hint="download or copy it again")
     if head.startswith(b"\x80"):
         return file
     with file:

@@ -24,6 +24,7 @@ from ..processors.unit_encoder import BESIDE_ME, ENCODER_FOLDER, UnitEncoder, Un
 from .checkpoint_weights import DTYPES, checked_content, weight_reader
 from .encoder_keys import EncoderPlan, plan_encoder
 from .errors import ConversionError
+from .file_kinds import expecting
 from .hubert_settings import HubertSettings, read_hubert_settings
 from .new_folder import new_folder
 from .quantizer import convert_quantizer
@@ -76,7 +77,8 @@ def convert_encoder(
     with new_folder(destination) as folder:
         place = folder if quantizer is None else folder / ENCODER_FOLDER
         place.mkdir(exist_ok=True)
-        record = _convert(Path(source), place, layer, dtype)
+        with expecting("encoder", source):
+            record = _convert(Path(source), place, layer, dtype)
         result = {"output": str(destination), **record}
         if quantizer is not None:
             centroids = _centroids(Path(quantizer), folder, record["feature_size"], layer)

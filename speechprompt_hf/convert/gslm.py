@@ -16,6 +16,7 @@ from .checkpoint_weights import DTYPES, check_repeats, checked_content, weight_r
 from .dictionary_file import padded_size, read_symbols
 from .errors import ConversionError
 from .fairseq_settings import LanguageModelSettings, read_language_model_settings
+from .file_kinds import expecting
 from .gslm_keys import GslmPlan, plan_gslm
 from .new_folder import new_folder
 from .torch_file import TorchFile, open_torch_file
@@ -51,8 +52,8 @@ def convert_gslm(
     """
     if dtype not in DTYPES:
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
-    text, vocabulary, num_symbols = _read_dictionary(Path(dictionary))
-    with new_folder(destination) as folder, open_torch_file(source) as file:
+    with expecting("gslm", source), new_folder(destination) as folder, open_torch_file(source) as file:
+        text, vocabulary, num_symbols = _read_dictionary(Path(dictionary))
         content, state = checked_content(file)
         settings = read_language_model_settings(content, file.name)
         plan = plan_gslm(state, settings, len(vocabulary), file.name)

@@ -15,6 +15,7 @@ from ..core.digest import sha256_of_file
 from ..core.files import write_json
 from .checkpoint_weights import DTYPES, checked_content
 from .errors import ConversionError
+from .file_kinds import expecting
 from .hifigan_keys import VocoderPart, plan_vocoder
 from .hifigan_settings import read_vocoder_settings
 from .new_folder import new_folder
@@ -54,8 +55,8 @@ def convert_hifigan(
     """
     if dtype not in DTYPES:
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
-    settings = read_vocoder_settings(config)
-    with new_folder(destination) as folder, open_torch_file(source) as file:
+    with expecting("hifigan", source), new_folder(destination) as folder, open_torch_file(source) as file:
+        settings = read_vocoder_settings(config)
         content, state = checked_content(file, _WEIGHTS, hint=_HINT)
         parts = plan_vocoder(state, settings.config, file.name)
         pending = {

@@ -25,6 +25,7 @@ from ..modeling.publishing import loaded_commit
 from ..modeling.unit_language_model import UnitLanguageModel
 from .checkpoint_weights import checked_content, weight_reader
 from .errors import ConversionError
+from .file_kinds import expecting
 from .new_folder import new_folder
 from .prompt_keys import MAX_TENSORS, BaseSizes, PromptPlan, plan_prompt
 from .prompt_labels import Classes, JsonOrPath, read_classes, read_labels
@@ -54,7 +55,7 @@ def convert_prompt(
         source (`str | Path`): the prompt's checkpoint, for example `checkpoint_best.pt`; not `base_prompt_model.pt`,
             which holds the language model.
         destination (`str | Path`): the new folder: `config.json`, `adapter_config.json`, `adapter_model.safetensors`,
-            `verbalizer.safetensors`, `README.md`, and `conversion.json`, which says what became of what.
+            `verbalizer.safetensors`, `dict.txt`, `README.md`, and `conversion.json`, which says what became of what.
         base (`str | PathLike | UnitLanguageModel`): the converted language model that the prompt was trained on:
             folder, Hub id, or the model. Deep prompts are stored behind its projections, so its fingerprint is kept.
         verbalizer (`Mapping | str | Path`, *optional*): v2's `verbalizer.json` or v1's `verbal.json`, label → unit;
@@ -75,7 +76,7 @@ def convert_prompt(
             Nothing is left behind.
         AdapterError: there is no such base.
     """
-    with new_folder(destination) as folder, open_torch_file(source) as file:
+    with expecting("prompt", source), new_folder(destination) as folder, open_torch_file(source) as file:
         content, state = checked_content(file)
         if len(state) >= MAX_TENSORS:
             raise ConversionError(
@@ -141,7 +142,7 @@ def _vocabulary(
     if vocabulary is None:
         raise ConversionError(
             "the base has no dict.txt, so nothing says which token a unit is",
-            hint="give the dict.txt of the language model: dictionary=…",
+            hint="give the dict.txt of the language model: dictionary=… (--dict)",
         )
     if len(vocabulary) != lm.config.vocab_size:
         raise ConversionError(

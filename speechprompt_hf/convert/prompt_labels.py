@@ -83,12 +83,13 @@ def read_labels(
         if num_rows is None:
             raise ConversionError(
                 "the checkpoint has no linear verbalizer, and no verbalizer.json or verbal.json was given",
-                hint="give the file that maps labels to units, which lies beside the training data",
+                hint="give the file that maps labels to units, which lies beside the training data: verbalizer=… "
+                "(--verbalizer)",
             )
         if names is None:
             raise ConversionError(
                 f"the linear verbalizer has {num_rows - _NUM_SPECIAL} labels, and nothing says which",
-                hint="give verbalizer.json, or the label names in class order",
+                hint="give verbalizer.json (--verbalizer), or the label names in class order (--labels)",
             )
         if len(names) != num_rows - _NUM_SPECIAL:
             raise ConversionError(
@@ -192,7 +193,7 @@ def _mapping(value: Any, task: str | None) -> dict[str, Any]:
     if isinstance(value, Mapping) and value and all(isinstance(inner, Mapping) for inner in value.values()):
         tasks = ", ".join(repr(str(name)[:30]) for name in list(value)[:20])
         if task is None and len(value) > 1:
-            raise ConversionError(f"the verbalizer is for several tasks: {tasks}", hint="say which: task=…")
+            raise ConversionError(f"the verbalizer is for several tasks: {tasks}", hint="say which: task=… (--task)")
         if task is not None and task not in value:
             raise ConversionError(f"the verbalizer has no task {task[:60]!r}", hint=f"it has {tasks}")
         value = next(iter(value.values())) if task is None else value[task]

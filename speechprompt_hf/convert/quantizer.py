@@ -14,6 +14,7 @@ from .array_stream import JoblibRules
 from .byte_stream import ByteStream
 from .compressed import open_decompressed
 from .errors import ConversionError
+from .file_kinds import expecting
 from .pickle_machine import Record, load_inert
 
 __all__ = ["convert_quantizer", "read_centroids"]
@@ -33,6 +34,11 @@ def read_centroids(source: str | Path) -> np.ndarray:
     Raises:
         ConversionError: the file is damaged, names something else than k-means and arrays, or has no usable centroids.
     """
+    with expecting("quantizer", source):
+        return _read_centroids(source)
+
+
+def _read_centroids(source: str | Path) -> np.ndarray:
     with open_decompressed(Path(source)) as file:
         stream = ByteStream(file, str(source))
         content = load_inert(stream, JoblibRules())
@@ -71,7 +77,7 @@ def convert_quantizer(
     if path.exists() and not overwrite:
         raise ConversionError(
             f"{path} exists, and language models and adapters may stand on its units",
-            hint="choose another folder, or replace it with --overwrite",
+            hint="choose another folder, or replace it with overwrite=True (--overwrite)",
         )
     centroids = read_centroids(source)
     with Path(source).open("rb") as file:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.conversion import CONVERSION_FILE
-from ..core.files import read_json
 from ..core.vocabulary import UnitVocabulary
 from ..processors.quantizer import QUANTIZER_FILE, Quantizer
 from ..processors.tokenization_units import UnitTokenizer
-from ..processors.unit_encoder import ENCODER_FOLDER
 from .catalogue import entries_of, has_entry
 from .catalogue_types import Kind
 from .encoder import read_quantizer, save_processor
 from .errors import ConversionError
 from .new_folder import new_folder
+from .part_folders import check_quantizer_place, conversion_record, encoder_place, frame_rate_of, hubert_config
 
 __all__ = ["RECIPES", "ProcessorRecipe", "build_processor", "find_recipe"]
 
@@ -75,7 +72,7 @@ def find_recipe(name: str) -> ProcessorRecipe:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
     raise ConversionError(
         f"there is no recipe {name!r}"[:200],
-        hint=f"there is {', '.join(near)}; for those of your own see docs/converting.md, Processors",
+        hint=f"there is {', '.join(near)}; for units of your own say their layer (docs/converting.md, Processors)",
     )
 
 
@@ -109,9 +106,10 @@ def build_processor(
     """
     if isinstance(recipe, str):
         recipe = find_recipe(recipe)
-    source = _encoder_place(Path(encoder_folder))
+    check_quantizer_place(quantizer_folder)
+    source = encoder_place(Path(encoder_folder))
     _check_encoder(recipe, source)
-    conversion = _conversion(source)
+    conversion = conversion_record(source)
     encoder_is_published = _is_published("encoder", recipe.encoder, conversion.get("source_sha256"), source, recipe)
     quantizer = read_quantizer(quantizer_folder)
     _check_quantizer(recipe, quantizer, quantizer_folder)
@@ -144,29 +142,9 @@ def build_processor(
     }
 
 
-def _encoder_place(folder: Path) -> Path:
-    """The encoder itself, also where the folder of a processor was given."""
-    inner = folder / ENCODER_FOLDER
-    place = inner if not (folder / "config.json").is_file() and inner.is_dir() else folder
-    if not (place / "config.json").is_file():
-        raise ConversionError(f"{folder} has no config.json", hint="give the folder that convert encoder made")
-    return place.absolute()
-
-
-def _conversion(place: Path) -> dict[str, Any]:
-    path = place / CONVERSION_FILE
-    values = read_json(path) if path.is_file() else {}
-    if not isinstance(values, dict):
-        raise ConversionError(f"{path} is no JSON object", hint="convert the encoder again")
-    return values
-
-
 def _check_encoder(recipe: ProcessorRecipe, place: Path) -> None:
-    config = read_json(place / "config.json")
-    if not isinstance(config, dict) or config.get("model_type") != "hubert":
-        found = config.get("model_type") if isinstance(config, dict) else config
-        raise ConversionError(f"the encoder in {place} is {found!r}"[:300], hint=f"{recipe.name} needs a HuBERT")
-    layers, strides = config.get("num_hidden_layers"), config.get("conv_stride")
+    config = hubert_config(recipe.name, place)
+    layers = config.get("num_hidden_layers")
     if type(layers) is not int or layers < recipe.layer:
         raise ConversionError(
             f"the encoder in {place} has {layers!r:.60} layers, {recipe.name} needs features of layer {recipe.layer}",
@@ -177,12 +155,10 @@ def _check_encoder(recipe: ProcessorRecipe, place: Path) -> None:
             f"the encoder in {place} has features of size {config.get('hidden_size')!r:.60}, "
             f"{recipe.name} needs {recipe.feature_size}"
         )
-    if not isinstance(strides, list) or not all(type(stride) is int and stride > 0 for stride in strides):
-        raise ConversionError(f"the encoder in {place} has conv_stride {strides!r:.60}")
-    if 16_000 / math.prod(strides) != recipe.frame_rate:
+    frame_rate = frame_rate_of(config, place)
+    if frame_rate != recipe.frame_rate:
         raise ConversionError(
-            f"the encoder in {place} makes {16_000 / math.prod(strides):g} frames a second, "
-            f"{recipe.name} needs {recipe.frame_rate:g}",
+            f"the encoder in {place} makes {frame_rate:g} frames a second, {recipe.name} needs {recipe.frame_rate:g}",
             hint=f"the recipe's encoder is {recipe.encoder}",
         )
 

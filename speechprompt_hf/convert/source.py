@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
-from ..core.errors import ConfigurationError
+from ..core.errors import ConfigurationError, SpeechPromptError
 from ..core.files import read_json, write_json
 from ..core.locations import is_disk_full
 from .archive import extract, is_archive, list_members
@@ -20,6 +20,7 @@ from .catalogue_types import CatalogueEntry, CatalogueFile, Kind
 from .download import Download, OnProgress, download
 from .download_errors import DiskFullError
 from .errors import ConversionError
+from .file_kinds import kind_of_file, wrong_kind
 
 __all__ = ["Progress", "Source", "open_source", "record_origin"]
 
@@ -41,6 +42,7 @@ _COMPANIONS: dict[Kind, tuple[str, ...]] = {
     "hifigan": ("config.json", "*_config.json"),
 }
 _OPTIONS = {"gslm": "--dict", "unit-mbart": "--dict", "hifigan": "--config"}
+_ANY_CHECKPOINT = tuple(dict.fromkeys(pattern for patterns in _CHECKPOINTS.values() for pattern in patterns))
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ def open_source(
 
     Raises:
         ConfigurationError: there is no such file or name, or the companion is missing.
-        ConversionError: an archive is damaged or lacks the checkpoint.
+        ConversionError: an archive is damaged or lacks the checkpoint, or the checkpoint is of another kind. Errors
+            inside the block name members of archives as such.
         DownloadError: of one of its kinds; `DiskFullError` also where there is no room to unpack.
     """
     path = Path(source)
-    with ExitStack() as stack:
-        unpack = _Unpacking(kind, Path(scratch), stack)
+    names: dict[str, str] = {}
+    with _said_with(names), ExitStack() as stack:
+        unpack = _Unpacking(kind, Path(scratch), stack, names)
         if path.exists():
             yield _local(unpack, path, _given(companion))
             return
@@ -135,24 +139,82 @@ def _given(companion: str | Path | None) -> Path | None:
     return Path(companion)
 
 
+@contextmanager
+def _said_with(names: dict[str, str]) -> Iterator[None]:
+    """Let errors call what was unpacked by its name in the archive: its own path is gone when they are read."""
+    try:
+        yield
+    except SpeechPromptError as error:
+        # A folder's path is the beginning of those of its files.
+        for path in sorted(names, key=len, reverse=True):
+            error.args = tuple(_renamed(part, path, names[path]) for part in error.args)
+            error.hint = _renamed(error.hint, path, names[path])
+        raise
+
+
+def _renamed(text: Any, path: str, name: str) -> Any:
+    return text.replace(path, name) if isinstance(text, str) else text
+
+
 @dataclass(frozen=True)
 class _Unpacking:
-    """What to look for in archives, and where to put it until the stack is left."""
+    """What to look for in archives, and where to put it until the stack is left; `names` gets what it is called."""
 
     kind: Kind
     scratch: Path
     stack: ExitStack
+    names: dict[str, str]
 
     def __call__(self, path: Path) -> tuple[Path, Path | None]:
         self.scratch.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".unpacked.", dir=self.scratch, ignore_cleanup_errors=True)
-        return _unpacked(self.kind, path, Path(self.stack.enter_context(folder)))
+        temporary = tempfile.TemporaryDirectory(prefix=".unpacked.", dir=self.scratch, ignore_cleanup_errors=True)
+        folder = self.stack.enter_context(temporary)
+        self.names[folder] = str(self.scratch)
+        found = self._extracted(path, Path(folder), _wanted(self.kind))
+        if "checkpoint" not in found:
+            raise self._nothing_found(path, Path(folder))
+        return found["checkpoint"], found.get("companion")
+
+    def _extracted(self, path: Path, folder: Path, wanted: dict[str, tuple[str, ...]]) -> dict[str, Path]:
+        try:
+            found = extract(path, wanted, folder)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise DiskFullError(
+                f"no room on the disk to unpack {path} into {folder}: {error.strerror}",
+                hint="make room, and try again",
+            ) from error
+        for role, file in found.items():
+            # A name with odd characters is not used on the disk.
+            self.names[str(file)] = f"{file.name if file.name != role else f'the {role}'} in {path}"
+        return found
+
+    def _nothing_found(self, path: Path, folder: Path) -> ConversionError:
+        try:
+            found = self._extracted(path, folder, {"other": _ANY_CHECKPOINT})
+        except SpeechPromptError:
+            found = {}
+        if "other" in found and (kind := kind_of_file(found["other"])) is not None and kind.kind != self.kind:
+            return wrong_kind(self.kind, str(found["other"]), kind)
+        names = [member.path[:80] for member in list_members(path)]
+        return ConversionError(
+            f"{path} holds no {' or '.join(_CHECKPOINTS[self.kind])}, but {', '.join(names[:6]) or 'no file at all'}",
+            hint=f"it is no archive of a {self.kind}; a checkpoint inside another archive has to be unpacked first",
+        )
+
+
+def _wanted(kind: Kind) -> dict[str, tuple[str, ...]]:
+    companion = {"companion": _COMPANIONS[kind]} if kind in _COMPANIONS else {}
+    return {"checkpoint": _CHECKPOINTS[kind], **companion}
 
 
 def _local(unpack: _Unpacking, path: Path, companion: Path | None) -> Source:
     kind = unpack.kind
     if not path.is_file():
-        raise ConfigurationError(f"{path} is a folder", hint="give the checkpoint in it, or an archive")
+        what = kind_of_file(path)
+        hint = f"it seems to be {what.text}: {what.hint}" if what else "give the checkpoint in it, or an archive"
+        raise ConfigurationError(f"{path} is a folder", hint=hint)
     origin: dict[str, Any] = {"file": path.name, "sha256": sha256_of_file(path)}
     checkpoint, inside = unpack(path) if is_archive(path) else (path, None)
     if companion is None and checkpoint == path:
@@ -161,9 +223,11 @@ def _local(unpack: _Unpacking, path: Path, companion: Path | None) -> Source:
         origin["companion"] = {"file": companion.name, "sha256": sha256_of_file(companion)}
     companion = companion or inside
     if companion is None and kind in _COMPANIONS:
-        name = _COMPANIONS[kind][0]
+        if (what := kind_of_file(checkpoint)) is not None and what.kind != kind:
+            raise wrong_kind(kind, str(checkpoint), what)
         raise ConfigurationError(
-            f"{kind} needs {name}, which is neither in nor beside {path}", hint=f"name it with {_OPTIONS[kind]}"
+            f"{kind} needs {_COMPANIONS[kind][0]}, which is neither in nor beside {path}",
+            hint=f"name it: companion= in Python, {_OPTIONS[kind]} on the command line",
         )
     return Source(checkpoint, companion, origin)
 
@@ -174,27 +238,6 @@ def _beside(kind: Kind, path: Path) -> Path | None:
         if len(found) == 1:
             return found[0]
     return None
-
-
-def _unpacked(kind: Kind, path: Path, folder: Path) -> tuple[Path, Path | None]:
-    wanted = {"checkpoint": _CHECKPOINTS[kind]}
-    if kind in _COMPANIONS:
-        wanted["companion"] = _COMPANIONS[kind]
-    try:
-        found = extract(path, wanted, folder)
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise DiskFullError(
-            f"no room on the disk to unpack {path} into {folder}: {error.strerror}", hint="make room, and try again"
-        ) from error
-    if "checkpoint" not in found:
-        names = [member.path[:80] for member in list_members(path)]
-        raise ConversionError(
-            f"{path} holds no {' or '.join(_CHECKPOINTS[kind])}, but {', '.join(names[:6]) or 'no file at all'}",
-            hint=f"it is no archive of a {kind}; a checkpoint inside another archive has to be unpacked first",
-        )
-    return found["checkpoint"], found.get("companion")
 
 
 def _fetch(file: CatalogueFile, cache_dir: Path, server: str, progress: Progress | None) -> Download:

@@ -16,6 +16,7 @@ from ..core.files import write_json
 from ..modeling.configuration_unit_mbart import UnitMBartConfig
 from .checkpoint_weights import DTYPES, check_repeats, checked_content, weight_reader
 from .errors import ConversionError
+from .file_kinds import expecting
 from .new_folder import new_folder
 from .torch_file import TorchFile, open_torch_file
 from .unit_mbart_keys import EMBEDDING, MBartPart, UnitMBartPlan, plan_unit_mbart
@@ -63,8 +64,8 @@ def convert_unit_mbart(
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
     if isinstance(languages, str):
         raise ConversionError(f"languages is {languages!r}", hint="a list of names")
-    symbols = read_mbart_dictionary(Path(dictionary))
-    with new_folder(destination) as folder, open_torch_file(source) as file:
+    with expecting("unit-mbart", source), new_folder(destination) as folder, open_torch_file(source) as file:
+        symbols = read_mbart_dictionary(Path(dictionary))
         content, state = checked_content(file)
         settings = read_unit_mbart_settings(content, file.name)
         plan = plan_unit_mbart(state, settings, file.name)
@@ -120,7 +121,7 @@ def _languages(settings: UnitMBartSettings, given: Sequence[str] | None, name: s
     if list(given) != list(settings.languages):
         raise ConversionError(
             f"languages is {', '.join(given)}, but {name} names {', '.join(settings.languages)}"[:300],
-            hint="leave languages out",
+            hint="leave languages (--language) out",
         )
     return list(given)
 

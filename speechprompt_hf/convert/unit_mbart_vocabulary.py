@@ -109,7 +109,8 @@ def find_rows(
     if not known:
         raise ConversionError(
             f"{name} names no languages; its embedding has {num_rows} rows, {dictionary.name} makes {base} tokens",
-            hint="pass languages=[…] in the order of pretraining: their tokens follow the units",
+            hint="name them in the order of pretraining, languages=[…] (--language, repeated): their tokens follow "
+            "the units",
         )
     if len(set(known)) != len(known) or not all(known):
         raise ConversionError(f"{name} names a language twice, or an empty one: {', '.join(known)}"[:300])

@@ -1,4 +1,4 @@
-"""A converted language model and a processor become one base that recordings can be trained on."""
+"""A language model and a processor become one base that recordings can be trained on."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from ..core.conversion import CONVERSION_FILE
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..core.vocabulary import UnitVocabulary
+from ..modeling.stock_unit_lm import is_stock_unit_lm
+from ..modeling.unit_causal_lm_families import FAMILIES
 from ..processors.processing_speech_units import SpeechUnitProcessor
 from ..processors.quantizer import Quantizer
 from ..processors.tokenization_units import UnitTokenizer
 from ..processors.unit_encoder import ENCODER_FOLDER, UnitEncoder
 from .catalogue import entries_of, has_entry
 from .catalogue_types import Kind
+from .causal_lm import wrap_causal_lm
 from .errors import ConversionError
 from .new_folder import new_folder
 
-__all__ = ["join_base"]
+__all__ = ["check_language_model", "join_base", "wrap_base"]
 
 _DICTIONARY = "dict.txt"
+_WRITTEN = "give what speechprompt convert gslm, unit-mbart or causal-lm wrote"
 _KINDS: dict[str, Kind] = {"gslm": "gslm", "unit_mbart": "unit-mbart"}
 """Language models of the catalogue by their `model_type`."""
 
@@ -35,7 +39,7 @@ def join_base(language_model: str | Path, processor: str | Path, destination: st
     quantizer must agree with that. For any other language model, that the two belong together is the caller's word.
 
     Args:
-        language_model (`str | Path`): what `convert_gslm` or `convert_unit_mbart` wrote.
+        language_model (`str | Path`): what `convert_gslm`, `convert_unit_mbart` or `wrap_causal_lm` wrote.
         processor (`str | Path`): what `build_processor` wrote, or another folder with a processor and its encoder.
         destination (`str | Path`): the new folder, a base for `speechprompt train --base`.
 
@@ -48,33 +52,114 @@ def join_base(language_model: str | Path, processor: str | Path, destination: st
         ConfigurationError: the processor cannot be read.
     """
     source = Path(language_model)
-    for name in ("config.json", _DICTIONARY):
-        if not (source / name).is_file():
-            raise ConversionError(f"{source} has no {name}", hint="give what speechprompt convert gslm wrote")
-    if not (Path(processor) / "processor_config.json").is_file():
-        raise ConfigurationError(
-            f"{processor} has no processor_config.json", hint="give what speechprompt convert processor wrote"
-        )
-    parts = SpeechUnitProcessor.from_pretrained(processor)
+    check_language_model(source)
+    parts = _processor(processor)
     vocabulary = UnitVocabulary.from_dict_txt(source / _DICTIONARY)
+    _check_num_units(source, vocabulary, processor, parts)
+    _check_units(source, Path(processor), parts.unit_encoder)
+    with new_folder(destination) as folder:
+        for path in sorted(source.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                shutil.copyfile(path, folder / path.name)
+        digest = _add_processor(folder, vocabulary, parts)
+    return {"output": str(destination), "units": vocabulary.num_units, "digest": digest}
+
+
+def wrap_base(
+    source: str | Path, destination: str | Path, *, processor: str | Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """Make a base of a stock language model of transformers or slamkit, with what makes its units if that is given.
+
+    That the two belong together is the caller's word; only the number of units is compared.
+
+    Args:
+        source (`str | Path`): as in `wrap_causal_lm`.
+        destination (`str | Path`): the new folder, a base for `speechprompt train --base`.
+        processor (`str | Path`, *optional*): as in `join_base`; without it the base reads units.
+        options: further keywords of `wrap_causal_lm`.
+
+    Returns:
+        `dict`: what `wrap_causal_lm` returns; with a processor also `digest` of the units' fingerprint.
+
+    Raises:
+        ConversionError: the language model cannot be wrapped, or has another number of units than the processor;
+            nothing is left behind.
+        ConfigurationError: the processor cannot be read.
+    """
+    if processor is None:
+        return wrap_causal_lm(source, destination, **options)
+    parts = _processor(processor)
+    with new_folder(destination) as folder:
+        wrapped = folder / "wrapped"
+        result = wrap_causal_lm(source, wrapped, **options)
+        vocabulary = UnitVocabulary.from_dict_txt(wrapped / _DICTIONARY)
+        _check_num_units(source, vocabulary, processor, parts)
+        for path in sorted(wrapped.iterdir()):
+            path.rename(folder / path.name)
+        wrapped.rmdir()
+        digest = _add_processor(folder, vocabulary, parts)
+    return {**result, "output": str(destination), "digest": digest}
+
+
+def check_language_model(folder: str | Path) -> str:
+    """Refuse a folder that is none of a converted language model.
+
+    Args:
+        folder (`str | Path`): what the user gave.
+
+    Returns:
+        `str`: the `model_type` in its `config.json`.
+
+    Raises:
+        ConversionError: there is no such folder, a file is missing, or it holds a stock language model.
+    """
+    source = Path(folder)
+    if not source.is_dir():
+        raise ConversionError(f"there is no folder {source}", hint=_WRITTEN)
+    if not (source / "config.json").is_file():
+        raise ConversionError(f"{source} has no config.json", hint=_WRITTEN)
+    values = _json(source / "config.json")
+    model_type = str(values.get("model_type"))
+    if model_type in FAMILIES or is_stock_unit_lm(values):
+        raise ConversionError(
+            f"{source} holds a language model of transformers ({model_type[:60]}), not a converted one",
+            hint=f"speechprompt convert causal-lm {source} NEW_FOLDER --processor PROCESSOR makes a base of both",
+        )
+    if not (source / _DICTIONARY).is_file():
+        raise ConversionError(f"{source} has no {_DICTIONARY}", hint=_WRITTEN)
+    return model_type
+
+
+def _processor(folder: str | Path) -> SpeechUnitProcessor:
+    """What makes units, opened."""
+    if not (Path(folder) / "processor_config.json").is_file():
+        raise ConfigurationError(
+            f"{folder} has no processor_config.json", hint="give what speechprompt convert processor wrote"
+        )
+    return SpeechUnitProcessor.from_pretrained(folder)
+
+
+def _check_num_units(
+    source: str | Path, vocabulary: UnitVocabulary, processor: str | Path, parts: SpeechUnitProcessor
+) -> None:
     if vocabulary.num_units != parts.unit_encoder.num_units:
         raise ConversionError(
             f"the language model in {source} has {vocabulary.num_units} units, the processor in {processor} makes "
             f"{parts.unit_encoder.num_units}",
             hint="speechprompt convert --list says what belongs together",
         )
-    _check_units(source, Path(processor), parts.unit_encoder)
+
+
+def _add_processor(folder: Path, vocabulary: UnitVocabulary, parts: SpeechUnitProcessor) -> str:
+    """Put what makes units beside a language model; returns the digest of the units' fingerprint."""
     joined = SpeechUnitProcessor.from_unit_encoder(parts.unit_encoder, UnitTokenizer(vocabulary=vocabulary))
-    with new_folder(destination) as folder:
-        for path in sorted(source.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                shutil.copyfile(path, folder / path.name)
-        joined.save_pretrained(folder, save_encoder=True)
-        # As the language model has it, with its counts.
-        shutil.copyfile(source / _DICTIONARY, folder / _DICTIONARY)
-        config = read_json(folder / "config.json")
-        write_json(folder / "config.json", {**config, "fingerprint": joined.fingerprint})
-    return {"output": str(destination), "units": vocabulary.num_units, "digest": joined.fingerprint["digest"]}
+    # As the language model has it, with its counts.
+    dictionary = (folder / _DICTIONARY).read_bytes()
+    joined.save_pretrained(folder, save_encoder=True)
+    (folder / _DICTIONARY).write_bytes(dictionary)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**config, "fingerprint": joined.fingerprint})
+    return str(joined.fingerprint["digest"])
 
 
 def _check_units(language_model: Path, processor: Path, encoder: UnitEncoder) -> None:

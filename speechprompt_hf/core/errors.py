@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 __all__ = [
     "AdapterError",
     "AudioDecodeError",
@@ -29,14 +27,17 @@ class SpeechPromptError(Exception):
     Args:
         message (`str`): what was given and what is allowed.
         hint (`str`, *optional*): what to do next; it is shown after the message.
+        is_mistake (`bool`, *optional*): the class's by default.
     """
 
-    is_mistake: ClassVar[bool] = True
+    is_mistake: bool = True
     """Whether what was given was wrong (exit code 2), rather than that something failed (exit code 1)."""
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, is_mistake: bool | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        if is_mistake is not None:
+            self.is_mistake = is_mistake
 
     def __str__(self) -> str:
         message = super().__str__()

@@ -71,6 +71,12 @@ class UnitCollator:
         name = row.get("item", f"row {number} of the batch")
         if len(ids) <= 2:
             raise UnitError(f"{name} has no units", hint="leave it out")
+        if "input_ids" in row and not 0 <= min(ids) <= max(ids) < len(self.vocabulary):
+            wrong = next(token for token in ids if not 0 <= token < len(self.vocabulary))
+            raise UnitError(
+                f"token id {wrong} of {name} is outside the vocabulary of {len(self.vocabulary)} tokens",
+                hint="units and language model must come from the same quantizer",
+            )
         if self.max_positions is not None and len(ids) > self.max_positions:
             raise UnitError(
                 f"{name} has {len(ids)} tokens, more than the model's {self.max_positions} positions",

@@ -102,7 +102,7 @@ def read_record(path: Path) -> ShardRecord:
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(
             f"{path} is no shard of `speechprompt units`: it lacks the record, or the record is of another version",
-            hint="move it away or choose another --output",
+            hint="move it away, or choose another output folder (--output)",
         ) from error
     return record
 
@@ -131,7 +131,7 @@ def check_shard(path: Path, fingerprint: Mapping[str, Any], source: Mapping[str,
         there, wanted = ({key: side.get(key) for key in differing} for side in (record.source, source))
         raise FingerprintMismatchError(
             f"{path} holds other rows than this run wants: {there} there, {wanted} wanted",
-            hint="give the same corpus and options, choose another --output, or remove the old shards",
+            hint="give the same corpus and options, choose another output folder (--output), or remove the old shards",
         )
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -157,5 +157,6 @@ def check_fingerprint(path: Path, record: ShardRecord, fingerprint: Mapping[str,
             f"the units in {path} were made by {record.fingerprint.get('encoder_id', 'an encoder')} "
             f"({str(record.fingerprint.get('digest'))[:16]}), this run makes those of "
             f"{fingerprint.get('encoder_id', 'an encoder')} ({fingerprint['digest'][:16]})",
-            hint="give the --base that made them, choose another --output, or remove the old shards",
+            hint="give the base (--base) whose processor made them, choose another output folder (--output), or "
+            "remove the old shards",
         )

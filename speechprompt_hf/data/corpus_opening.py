@@ -88,7 +88,7 @@ def _local_stream(files: Iterable[Path], root: Path, *, of_many: bool) -> Stream
     if not of_many and "split" in (rows.features or ()):
         raise DatasetError(
             f"the rows of {paths[0]} tell their part by a column 'split', which a stream cannot follow",
-            hint="leave --streaming out, or write one file a part",
+            hint="read it without streaming (leave --streaming out), or write one file a part",
         )
     return _counted(Stream(rows, tuple(told), root), str(root))
 
@@ -126,6 +126,6 @@ def _counted(stream: Stream, source: str) -> Stream:
     if stream.rows.num_shards != len(stream.files):
         raise DatasetError(
             f"{source} is a stream of {stream.rows.num_shards} files, but {len(stream.files)} were found",
-            hint="leave --streaming out",
+            hint="read it without streaming (leave --streaming out)",
         )
     return stream

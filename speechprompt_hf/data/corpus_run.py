@@ -172,7 +172,8 @@ def _check_folder(output: Path, corpus: Corpus, fingerprint: Mapping[str, Any]) 
         if not corpus.owns_name(path.name):
             raise DatasetError(
                 f"{path} is no shard of this run, whose plan is {corpus.plan}",
-                hint="give the options of the earlier run, choose another --output, or remove the old files",
+                hint="give the options of the earlier run, choose another output folder (--output), or remove the old "
+                "files",
             )
         try:
             check_fingerprint(path, read_record(path), fingerprint)

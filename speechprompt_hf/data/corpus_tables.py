@@ -59,7 +59,7 @@ class TableCorpus:
         num_rows = {name: len(table) for name, table in tables.items()}
         self._shards = plan_shards(num_rows, shard_rows)
         if not self._shards:
-            raise DatasetError("the corpus has no rows", hint="check the folder or file that --dataset names")
+            raise DatasetError("the corpus has no rows", hint="check the folder or file of the data set (--dataset)")
         self._names = frozenset(shard.name for shard in self._shards)
         self.plan: dict[str, Any] = {"shard_rows": shard_rows, "rows": num_rows}
         self.parts = tuple(tables)

@@ -14,7 +14,14 @@ from ..core.errors import DatasetError, FingerprintMismatchError, UnitError
 from ..core.files import read_json
 from ..core.units import merge_runs
 
-__all__ = ["UNITS_SUMMARY", "check_is_complete", "check_unit_identity", "merged_units", "recorded_unit_fingerprint"]
+__all__ = [
+    "UNITS_SUMMARY",
+    "check_is_complete",
+    "check_unit_identity",
+    "merged_row",
+    "merged_units",
+    "recorded_unit_fingerprint",
+]
 
 UNITS_SUMMARY = "units.json"
 """What `speechprompt units` writes beside its Parquet files: what made the units."""
@@ -96,14 +103,28 @@ def merged_units(table: Dataset, items: Sequence[str]) -> Dataset:
     changed = False
     rows = []
     for item, units in zip(items, table["units"], strict=True):
-        row = _unit_list(units, item)
-        if any(left == right for left, right in pairwise(row)):
-            row = merge_runs(row)[0].tolist()
+        row = merged_row(units, item)
         changed = changed or row is not units
         rows.append(row)
     if not changed:
         return table
     return Dataset.from_dict({"units": rows}, features=Features({"units": List(Value("int32"))}))
+
+
+def merged_row(units: Any, item: str) -> list[int]:
+    """The units of one row as integers without equal neighbours; the list itself where it has none.
+
+    Args:
+        units (`Any`): a list of integers, one unit a frame or merged, or text such as `"71 12 56"`.
+        item (`str`): how errors call the row.
+
+    Raises:
+        UnitError: it is neither.
+    """
+    row = _unit_list(units, item)
+    if any(left == right for left, right in pairwise(row)):
+        return [int(unit) for unit in merge_runs(row)[0]]
+    return row
 
 
 def _unit_list(units: Any, item: str) -> list[int]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .baselines import (
         BASELINES,
         BaselineResult,
+        constant_baseline,
         encoder_mean_baseline,
         hidden_state_baseline,
         majority_baseline,
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .confusion import save_confusion_matrix
     from .intervals import Interval, accuracy_interval
     from .metrics import Accuracy, EqualErrorRate, MacroF1, equal_error_rate
-    from .prediction import class_probabilities, predict_files
+    from .prediction import class_probabilities, predict_files, predict_units
     from .report import REPORT_SCHEMA, build_report, classification_scores, validate_report, write_report
 
 _HOME = {
@@ -33,12 +34,14 @@ _HOME = {
     "build_report": "report",
     "class_probabilities": "prediction",
     "classification_scores": "report",
+    "constant_baseline": "baselines",
     "encoder_mean_baseline": "baselines",
     "equal_error_rate": "metrics",
     "evaluate_adapter": "adapter",
     "hidden_state_baseline": "baselines",
     "majority_baseline": "baselines",
     "predict_files": "prediction",
+    "predict_units": "prediction",
     "save_confusion_matrix": "confusion",
     "tfidf_baseline": "baselines",
     "validate_report": "report",
@@ -57,12 +60,14 @@ __all__ = [
     "build_report",
     "class_probabilities",
     "classification_scores",
+    "constant_baseline",
     "encoder_mean_baseline",
     "equal_error_rate",
     "evaluate_adapter",
     "hidden_state_baseline",
     "majority_baseline",
     "predict_files",
+    "predict_units",
     "save_confusion_matrix",
     "tfidf_baseline",
     "validate_report",

@@ -19,7 +19,7 @@ from ..data.unit_identity import check_unit_identity, recorded_unit_fingerprint
 from ..data.unit_splits import unit_rows, without_too_long
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
-from .baselines import majority_baseline
+from .baselines import BaselineResult, constant_baseline, majority_baseline
 from .prediction import class_probabilities
 from .report import build_report, classification_scores
 
@@ -60,7 +60,8 @@ def evaluate_adapter(
         progress (`bool`, defaults to `True`): bars on stderr.
 
     Returns:
-        `dict`: a report; its only baseline is the majority class, counted on these rows themselves.
+        `dict`: a report; its only baseline is the most frequent label of the training rows, or of the measured rows
+            where nothing beside the adapter tells it; `counted_on` says which.
 
     Raises:
         DatasetError: the data cannot be read, or a label is none of the adapter's.
@@ -110,7 +111,7 @@ def evaluate_adapter(
     return build_report(
         task=task,
         scores=classification_scores(task, rows, probabilities, seed=seed),
-        baselines={"majority": majority_baseline(rows, rows)},
+        baselines={"majority": _majority(rows, labels, trained_on)},
         method=model.config.method,
         trained_parameters=model.num_trained_parameters(),
         seconds=0.0,
@@ -191,6 +192,18 @@ def _carved_part(
     except (DatasetError, ConfigurationError):
         return None
     return parts[split] if splits.carved else None
+
+
+def _majority(rows: Dataset, labels: Sequence[str], trained_on: dict[str, Any] | None) -> BaselineResult:
+    """The most frequent label of the training rows, as far as the report beside the adapter tells it."""
+    found: Any = trained_on
+    for key in ("baselines", "majority", "label"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found in labels:
+        return constant_baseline(found, rows)
+    label = majority_baseline(rows, rows).label
+    assert label is not None
+    return constant_baseline(label, rows, "measured rows")
 
 
 def _known_rows(

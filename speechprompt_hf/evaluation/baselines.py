@@ -6,8 +6,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from ..data.collators import UnitCollator
 __all__ = [
     "BASELINES",
     "BaselineResult",
+    "constant_baseline",
     "encoder_mean_baseline",
     "hidden_state_baseline",
     "majority_baseline",
@@ -45,6 +46,8 @@ class BaselineResult:
         seconds (`float`): time of fitting and predicting.
         scores (`tuple[float, ...]` of length R, *optional*): with two classes, how much a row looks like the second
             one by name; `None` for more classes, and where the baseline gives none.
+        label (`str`, *optional*): of a baseline that says one class always.
+        counted_on (`str`, *optional*): `"training rows"` or `"measured rows"`: where that class is the most frequent.
     """
 
     predicted: tuple[str, ...]
@@ -52,6 +55,22 @@ class BaselineResult:
     num_parameters: int
     seconds: float
     scores: tuple[float, ...] | None = None
+    label: str | None = None
+    counted_on: Literal["training rows", "measured rows"] | None = None
+
+
+def constant_baseline(
+    label: str, test: Dataset, counted_on: Literal["training rows", "measured rows"] = "training rows"
+) -> BaselineResult:
+    """One label for every row.
+
+    Args:
+        label (`str`): what is said of each.
+        test (`Dataset`): rows with `label`.
+        counted_on (`str`, defaults to `"training rows"`): the rows of which it is the most frequent label.
+    """
+    result = _result([label] * len(test), test, 0, time.perf_counter())
+    return replace(result, label=label, counted_on=counted_on)
 
 
 def majority_baseline(train: Dataset, test: Dataset) -> BaselineResult:
@@ -61,10 +80,8 @@ def majority_baseline(train: Dataset, test: Dataset) -> BaselineResult:
         train (`Dataset`): rows with `label`.
         test (`Dataset`): rows with `label`.
     """
-    start = time.perf_counter()
     counts = Counter(train["label"])
-    label = min(counts, key=lambda name: (-counts[name], name))
-    return _result([label] * len(test), test, 0, start)
+    return constant_baseline(min(counts, key=lambda name: (-counts[name], name)), test)
 
 
 def tfidf_baseline(train: Dataset, test: Dataset) -> BaselineResult:

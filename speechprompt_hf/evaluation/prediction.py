@@ -1,9 +1,9 @@
-"""Running a classifier: over rows of units, and over files one by one."""
+"""Running a classifier: over rows of units, over recordings one by one, and over files with rows of units."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,16 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..core.audio_io import check_waveform, load_waveform
-from ..core.errors import AdapterError, SpeechPromptError
+from ..core.errors import AdapterError, SpeechPromptError, UnitError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator
+from ..data.unit_identity import check_unit_identity, merged_row, recorded_unit_fingerprint
+from ..data.unit_tables import UnitRow, read_unit_table
 
-__all__ = ["FilePrediction", "class_probabilities", "predict_files"]
+__all__ = ["FilePrediction", "class_probabilities", "predict_files", "predict_units"]
+
+# Rows of a table that are classified before their answers are given.
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,16 @@ class FilePrediction:
         label (`str | None`): the most probable class; `None` where the file could not be used.
         probability (`float | None`): of that class.
         error (`str | None`): why the file could not be used.
+        row (`int | None`): of a table of units, counted from 0.
+        item (`str | None`): what the table calls that row.
     """
 
     file: str
     label: str | None = None
     probability: float | None = None
     error: str | None = None
+    row: int | None = None
+    item: str | None = None
 
 
 @torch.no_grad()
@@ -87,7 +96,8 @@ def predict_files(
         raise AdapterError(
             "the model has no processor that makes units of recordings",
             hint="its folder needs processor_config.json and the files beside it: save the adapter again on a base "
-            "that has a processor; in Python a processor can be passed. Rows of units go to speechprompt evaluate",
+            "that has a processor; in Python a processor can be passed. Rows of units (.parquet, .jsonl, .csv) need "
+            "none",
         )
     model.eval()
     for file in files:
@@ -108,3 +118,63 @@ def _predict_file(model: Any, name: str, processor: Any) -> FilePrediction:
     probabilities = logits[0].double().softmax(-1)
     best = int(probabilities.argmax())
     return FilePrediction(name, model.config.id2label[best], float(probabilities[best]))
+
+
+def predict_units(model: Any, files: Iterable[str | os.PathLike[str]]) -> Iterator[FilePrediction]:
+    """Classify the rows of files of units; no processor is needed, and a bad row does not stop the others.
+
+    Args:
+        model (`SpeechPromptForAudioClassification`): put into evaluation mode.
+        files (`Iterable[str | PathLike]`): Parquet, JSON lines or CSV with a column `units`; see `read_unit_table`.
+
+    Yields:
+        `FilePrediction`: one a row, in order, with `row` and, where a column names it, `item`; one without `row` for a
+        file that cannot be used: it has no such column, or units of another encoder.
+    """
+    for file in files:
+        name = os.fspath(file)
+        try:
+            rows = read_unit_table(name)
+            check_unit_identity(recorded_unit_fingerprint(name), model.config.unit_fingerprint, name)
+        except SpeechPromptError as error:
+            yield FilePrediction(name, error=str(error))
+            continue
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            yield from _predict_rows(model, name, rows[start : start + _ROWS_AT_ONCE])
+
+
+def _predict_rows(model: Any, name: str, rows: Sequence[UnitRow]) -> Iterator[FilePrediction]:
+    vocabulary = model.vocabulary
+    units: dict[int, list[int]] = {}
+    errors: dict[int, str] = {}
+    for row in rows:
+        try:
+            units[row.number] = _checked_units(row, name, vocabulary, model.lm.max_utterance_tokens)
+        except UnitError as error:
+            errors[row.number] = str(error)
+    scores = class_probabilities(model, Dataset.from_dict({"units": list(units.values())}), vocabulary)
+    answers = dict(zip(units, scores, strict=True))
+    for number, item, _ in rows:
+        if number in errors:
+            yield FilePrediction(name, error=errors[number], row=number, item=item)
+        else:
+            best = int(answers[number].argmax())
+            label = model.config.id2label[best]
+            yield FilePrediction(name, label, float(answers[number][best]), row=number, item=item)
+
+
+def _checked_units(row: UnitRow, name: str, vocabulary: UnitVocabulary, max_tokens: int) -> list[int]:
+    what = f"row {row.number} of {name}" + ("" if row.item is None else f" ({row.item[:100]})")
+    units = [] if row.units is None else merged_row(row.units, what)
+    if not units:
+        raise UnitError(f"{what} has no units", hint="leave it out")
+    try:
+        tokens = vocabulary.input_ids(units)
+    except UnitError as error:
+        raise UnitError(f"{what}: {Exception.__str__(error)}", hint=error.hint) from error
+    if len(tokens) > max_tokens:
+        raise UnitError(
+            f"{what} has {len(units)} units; with start and separator more than the base's {max_tokens} positions",
+            hint="cut it, or use an adapter on a base with more positions",
+        )
+    return units

@@ -65,6 +65,8 @@ def classification_scores(
 ) -> dict[str, Any]:
     """Accuracy with its interval, macro-F1, the scores of each label, and for two classes the equal error rate.
 
+    Also `kind`: `"audio"` where the units were made of recordings now (the rows then have `content`), else `"units"`.
+
     Args:
         task (`Task`): the classes.
         rows (`Dataset`): R rows with `label` and `speaker`.
@@ -78,6 +80,7 @@ def classification_scores(
         "accuracy": float(accuracy_score(expected, predicted)),
         "macro_f1": float(f1_score(expected, predicted, average="macro", zero_division=0)),
         "accuracy_interval": [interval.low, interval.high],
+        "kind": "audio" if "content" in rows.column_names else "units",
         "interval": {"confidence": interval.confidence, "over": interval.over, "method": interval.method},
         "per_label": {
             label: {
@@ -147,6 +150,7 @@ def build_report(
                 "accuracy": result.accuracy,
                 "trained_parameters": result.num_parameters,
                 "seconds": result.seconds,
+                **{key: getattr(result, key) for key in ("label", "counted_on") if getattr(result, key) is not None},
             }
             for name, result in baselines.items()
         },

@@ -49,7 +49,10 @@ def use_section(name: str, *, base_id: str | None, has_processor: bool, rate_hz:
     install = "With the package speechprompt-hf:"
     if not has_processor:
         note = "This adapter was saved without a processor: it takes units, not recordings."
-        return f"## How to use it\n\n{note} {install}\n\n{_python(_PACKAGE_UNITS.format(name=quoted))}"
+        python = _python(_PACKAGE_UNITS.format(name=quoted))
+        command = f"```bash\nspeechprompt predict {_shell(name)} UNITS.parquet\n```"
+        line = "On the command line, for a table with a column `units`:"
+        return "\n\n".join(["## How to use it", f"{note} {install}", python, line, command])
     parts = ["## How to use it", install, _python(_PACKAGE.format(name=quoted))]
     parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
     if base_id or has_remote_code:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -29,6 +30,8 @@ NOT_DONE = (429, 503)
 """Statuses of a Hub that has certainly done nothing."""
 
 _ATTEMPTS = 4
+# Somebody else was faster, and statuses of clients that did nothing wrong.
+_NO_MISTAKE = (408, 409, 412)
 _Result = TypeVar("_Result")
 
 
@@ -41,12 +44,15 @@ def talking_to_the_hub(repo_id: str, doing: str) -> Iterator[None]:
         doing (`str`): what was tried, for example `"push to"`.
 
     Raises:
-        HubError: what went wrong, and what to do.
+        HubError: what went wrong, and what to do. It is no mistake of the user's (`is_mistake`) where the Hub could
+            not be reached, was busy, or was changed by somebody else, or where a disk is full.
     """
     try:
         yield
     except HubError:
         raise
+    except LocalTokenNotFoundError as error:
+        raise HubError(f"cannot {doing} {repo_id}: you are not logged in", hint="run `hf auth login`") from error
     except (RepositoryNotFoundError, GatedRepoError) as error:
         raise HubError(
             f"cannot {doing} {repo_id}: there is no such repository, or you may not see it",
@@ -56,29 +62,34 @@ def talking_to_the_hub(repo_id: str, doing: str) -> Iterator[None]:
         raise HubError(f"cannot {doing} {repo_id}: it has no such branch, tag or commit") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise HubError(
-            f"cannot {doing} {repo_id}: the Hub cannot be reached", hint="check the network and HF_HUB_OFFLINE"
+            f"cannot {doing} {repo_id}: the Hub cannot be reached",
+            hint="check the network and HF_HUB_OFFLINE",
+            is_mistake=constants.HF_HUB_OFFLINE,
         ) from error
     except EntryNotFoundError as error:
         raise HubError(f"cannot {doing} {repo_id}: a file is missing there: {_first_line(error)}") from error
     except HFValidationError as error:
         raise HubError(f"{repo_id!r} is no repository id", hint="give organisation/name") from error
     except HfHubHTTPError as error:
-        raise HubError(f"cannot {doing} {repo_id}: {_reason(error)}", hint=_advice(error)) from error
+        raise _refusal(error, repo_id, doing) from error
     except Exception as error:
         # Uploads of large files hide what happened in a RuntimeError.
         cause = error.__cause__ if isinstance(error, RuntimeError) else None
         if isinstance(cause, HfHubHTTPError):
-            raise HubError(f"cannot {doing} {repo_id}: {_reason(cause)}", hint=_advice(cause)) from error
+            raise _refusal(cause, repo_id, doing) from error
         if is_disk_full(error):
             raise HubError(
                 f"cannot {doing} {repo_id}: no room on the disk ({_first_line(error)})",
                 hint="make room, or let HF_HOME name a folder on another disk; nothing was changed on the Hub",
+                is_mistake=False,
             ) from error
         if not is_of_the_network(error) and not (cause and is_of_the_network(cause)):
             raise
         raise HubError(
             f"cannot {doing} {repo_id}: the connection failed ({type(error).__name__}: {_first_line(error)})",
-            hint="try again; a push is one commit, so the repository is as it was or as you wanted it",
+            hint="check the network and try again; a push is one commit, so the repository is as it was or as you "
+            "wanted it",
+            is_mistake=False,
         ) from error
 
 
@@ -113,6 +124,12 @@ def patiently(call: Callable[[], _Result], busy: tuple[int, ...] = _BUSY) -> _Re
                 raise
             time.sleep(min(30.0, _retry_after(answer) or 0.5 * 2**attempt))
     raise AssertionError("unreachable")
+
+
+def _refusal(error: HfHubHTTPError, repo_id: str, doing: str) -> HubError:
+    status = _status(error)
+    is_mistake = status is not None and 400 <= status < 500 and status not in (*_BUSY, *_NO_MISTAKE)
+    return HubError(f"cannot {doing} {repo_id}: {_reason(error)}", hint=_advice(error), is_mistake=is_mistake)
 
 
 def _status(error: HfHubHTTPError) -> int | None:

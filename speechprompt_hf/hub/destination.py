@@ -84,6 +84,23 @@ class Destination:
             )
         return found
 
+    def check_login(self) -> None:
+        """Make sure that somebody is logged in who may write there, as far as the Hub says it beforehand.
+
+        Raises:
+            HubError: nobody is logged in, the token only reads, or it has no right to this repository.
+        """
+        with talking_to_the_hub(self.repo_id, "push to"):
+            account = patiently(self.api.whoami)
+            if self.head is not None:
+                patiently(lambda: self.api.auth_check(self.repo_id, write=True))
+        token = (account.get("auth") or {}).get("accessToken") or {}
+        if token.get("role") == "read":
+            raise HubError(
+                f"cannot push to {self.repo_id}: the token of {account.get('name')} may only read",
+                hint="make a token that may write, and log in with it: hf auth login",
+            )
+
     def file(self, path: str) -> Path | None:
         """A file of the head, downloaded; `None` where it has none."""
         if self.head is None:
@@ -161,6 +178,7 @@ class Destination:
             raise HubError(
                 f"cannot push to {repo_id}: somebody else changed it in the meantime, while it held the same files",
                 hint="look at it, then push again",
+                is_mistake=False,
             )
         return Published(
             repo_id=repo_id,

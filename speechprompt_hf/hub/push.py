@@ -150,6 +150,7 @@ def push_adapter(
         FingerprintMismatchError: the base on the Hub has other weights or units than the adapter was trained on.
     """
     api = HfApi(endpoint=endpoint, token=token)
+    adapter_values(Path(folder))
     target = Destination.find(api, repo_id, branch=branch, model_type=SpeechPromptConfig.model_type)
     with temporary_stage(Path(folder)) as stage:
         save_for_the_hub(Path(folder), stage, api=api, base=base, base_revision=base_revision)

@@ -18,6 +18,7 @@ from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..modeling.adapter_card import escape_markdown
 from ..modeling.bases import base_types
+from ..processors.prosody_quantizer import PROSODY_FILE
 from ..processors.quantizer import QUANTIZER_FILE
 from ..processors.unit_encoder import ENCODER_FOLDER
 from .base_identity import BASE_RECORD_FILE
@@ -46,6 +47,7 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tokenizer_config.json",
             "special_tokens_map.json",
             "dict.txt",
+            PROSODY_FILE,
             CONVERSION_FILE,
             *(f"encoder/{name}" for name in (*_ENCODER, CONVERSION_FILE)),
         ),
@@ -91,8 +93,8 @@ def push_converted(
         `Published`: its `kept` says where the card was left as somebody had edited it.
 
     Raises:
-        ConfigurationError: the folder holds nothing that was converted, or not all of it (links are not followed), or
-            no such id is possible.
+        ConfigurationError: the folder holds nothing that was converted and no processor, or not all of it (links are
+            not followed), or no such id is possible.
         HubError: the repository holds something else, the Hub refused or could not be reached.
     """
     source = Path(folder)
@@ -173,9 +175,10 @@ def _kind(folder: Path) -> str:
         found = "" if model_type is None else f", but a model of type {str(model_type)[:60]!r}"
         raise ConfigurationError(
             f"{folder} holds no encoder, quantizer, processor, vocoder or language model{found}",
-            hint="give what speechprompt convert wrote",
+            hint="give what speechprompt convert, quantize or pretrain wrote",
         )
-    if not _was_converted(folder):
+    # A processor that was fitted here is whole as well; it only has no file that it came from.
+    if kind != "processor" and not _was_converted(folder):
         raise ConfigurationError(
             f"nothing in {folder} says that it was converted: there is no {CONVERSION_FILE}, and no quantizer "
             "that names its source",

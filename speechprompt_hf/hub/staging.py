@@ -108,6 +108,7 @@ def temporary_stage(source: Path) -> Iterator[Path]:
                 "make room, or let TMPDIR name a folder on another disk" if full else "look at the file that it names"
             )
             + "; nothing was changed on the Hub",
+            is_mistake=not full,
         ) from error
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertModel
 
+from ..core.errors import ConfigurationError
 from .augmentation import AugmentationConfig, augment, unit_variance
 from .checkpoints import ResumableRun, adamw
 from .filterbank import initialise_filterbank, student_config
 from .frames import Batch, TaughtShards, shard_digest
 from .precision import computes_bfloat16
+from .processes import Processes
 from .quantization import save_centroids
 from .student import Student, distillation_loss, export_encoder, take_over
 
@@ -40,7 +42,7 @@ class DistillationConfig:
         unit_weight (`float`, *optional*, defaults to 1.0): weight of the cross-entropy on units.
         weight_decay (`float`, *optional*, defaults to 0.01): of AdamW (betas 0.9, 0.98).
         clip_norm (`float`, *optional*, defaults to 1.0): bound of the gradient's norm.
-        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16, on CPUs that compute in it.
+        bf16 (`bool`, *optional*, defaults to `True`): autocast to bfloat16, where the device computes in it.
         seed (`int`, *optional*, defaults to 0): of weights and draws.
         cluster_seed (`int`, *optional*, defaults to 0): of the teacher's clusters and units.
         checkpoint_every (`int`, *optional*, defaults to 100): steps between checkpoints.
@@ -96,10 +98,15 @@ def distill(
     validation: Sequence[str | Path] = (),
     shares: Sequence[float] | None = None,
     start_from: str | Path | None = None,
+    device: str | torch.device | None = None,
+    processes: Processes | None = None,
     show_progress: bool = True,
     on_report: Callable[[dict[str, float]], None] | None = None,
 ) -> HubertModel:
     """Trains a student; goes on from the last checkpoint in `output` if there is one.
+
+    Started by torchrun or accelerate launch, all processes train one student: each step's crops are shared out among
+    them, so that their number changes rounding alone. The first one writes.
 
     Args:
         shards (`Sequence[str | Path]`): folders of [`teacher.write_shard`].
@@ -110,16 +117,25 @@ def distill(
         shares (`Sequence[float]`, *optional*): how often each shard is drawn.
         start_from (`str` or `Path`, *optional*): the output folder of an earlier run whose weights are taken over, or
             the folder of a smaller encoder of the same width; layers that it lacks start anew.
+        device (`str | torch.device`, *optional*): where to train; a GPU where there is one by default.
+        processes ([`Processes`], *optional*): who trains together, if they have met before.
         show_progress (`bool`, *optional*, defaults to `True`): a bar with the rate and the loss.
         on_report (`Callable`, *optional*): receives what is written to `log.jsonl`.
 
     Returns:
-        `HubertModel`: the student in float32, in evaluation mode.
+        `HubertModel`: the student in float32 on the CPU, in evaluation mode.
 
     Raises:
-        ConfigurationError: `output` holds a checkpoint of other settings or shards, or `start_from` does not fit.
+        ConfigurationError: `output` holds a checkpoint of other settings or shards, `start_from` does not fit, there
+            is no such device, or sharded parameters (FSDP) are asked for.
     """
     config = config or DistillationConfig()
+    processes = processes or Processes.join(device)
+    if processes.sharding is not None:
+        raise ConfigurationError(
+            "distillation does not shard parameters (FSDP): a student is small enough for every process",
+            hint="start it with torchrun, or with distributed_type: MULTI_GPU in accelerate's configuration",
+        )
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     data = TaughtShards(shards, shares=shares, num_units=config.num_units or 100, seed=config.cluster_seed)
@@ -135,10 +151,11 @@ def distill(
     if config.num_units:
         batch = data.draw(generator, batch_size=300, num_frames=150)
         student.start_prototypes(unit_variance(batch.waves), batch.units.masked_fill(batch.weights < 1, -1))
+    student.to(processes.device)
     identity: dict[str, str | None] = {f"shard {number}": shard_digest(shard) for number, shard in enumerate(shards)}
-    run = _Run(student, config, output, identity, show_progress=show_progress, on_report=on_report)
+    run = _Run(student, config, output, identity, processes, show_progress=show_progress, on_report=on_report)
     run.train(data, held_out)
-    return student.encoder.eval()
+    return student.encoder.cpu().eval()
 
 
 class _Run:
@@ -150,11 +167,15 @@ class _Run:
         config: DistillationConfig,
         output: Path,
         identity: dict[str, str | None],
+        processes: Processes,
         *,
         show_progress: bool,
         on_report: Callable[[dict[str, float]], None] | None,
     ) -> None:
-        self.student, self.config, self.output, self.show_progress = student, config, output, show_progress
+        self.student, self.config, self.output, self.processes = student, config, output, processes
+        self.show_progress = show_progress and processes.is_main
+        self.bf16 = config.bf16 and computes_bfloat16(processes.device)
+        self.wrapped = processes.wrap(student)
         self.optimizer = adamw(student, config.cycles[0][1], config.weight_decay)
         states: dict[str, nn.Module | torch.optim.Optimizer] = {"student": student, "optimizer": self.optimizer}
         self.state = ResumableRun(output, config, identity, states, counted="steps", on_report=on_report)
@@ -176,6 +197,8 @@ class _Run:
                 bar.set_postfix(loss=f"{smoothed:.3f}", refresh=False)
                 state.seconds = time.perf_counter() - started
                 finished = state.step in boundaries
+                if not self.processes.is_main:
+                    continue
                 if state.step % 50 == 0:
                     state.report({"loss": smoothed, **parts})
                 if held_out is not None and (finished or state.step % self.config.validate_every == 0):
@@ -186,6 +209,7 @@ class _Run:
                     export_encoder(self.student.encoder, self.output / "encoder")
                     if self.student.prototypes is not None:
                         save_centroids(self.student.prototypes, self.output / "quantizer.safetensors")
+        self.processes.wait()
 
     def train_step(self, data: TaughtShards) -> tuple[float, dict[str, float]]:
         """One step; all its draws come from the seed and the step's number, so that resuming changes nothing."""
@@ -206,16 +230,24 @@ class _Run:
         else:
             waves = augment(batch.waves, generator, config.augmentation)
         self.student.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16 and computes_bfloat16("cpu")):
-            outputs = self.student(waves)
-        loss, parts = self.loss(outputs, batch)
+        processes, total_weight = self.processes, batch.weights.sum()
+        own = slice(processes.rank, None, processes.size)
+        if processes.rank >= len(waves):  # more processes than crops: take part in the exchange, and say nothing
+            own = slice(0, 1)
+            batch.weights.zero_()
+        with torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            outputs = self.wrapped(waves[own].to(processes.device))
+        loss, parts = self.loss(outputs, batch.rows(own).to(processes.device), total_weight.to(processes.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # Gradients are averaged over processes, and these losses are shares of a sum.
+        (processes.size * loss).backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
-        return float(loss.detach()), {name: float(part) for name, part in parts.items()}
+        return float(processes.sum(loss.detach())), {name: float(processes.sum(part)) for name, part in parts.items()}
 
-    def loss(self, outputs: tuple[Tensor, Tensor, Tensor | None], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, outputs: tuple[Tensor, Tensor, Tensor | None], batch: Batch, total_weight: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the student's three outputs, and its parts."""
         return distillation_loss(
             *outputs[:2],
@@ -223,6 +255,7 @@ class _Run:
             cluster_weight=self.config.cluster_weight,
             unit_scores=outputs[2],
             unit_weight=self.config.unit_weight,
+            total_weight=total_weight,
         )
 
     @torch.no_grad()
@@ -234,6 +267,7 @@ class _Run:
         for index in range(num_batches):
             num_frames = self.config.crop_frames[index % len(self.config.crop_frames)]
             batch = held_out.draw(generator, batch_size=max(1, 1800 // num_frames), num_frames=num_frames)
+            batch = batch.to(self.processes.device)
             loss, parts = self.loss(self.student(unit_variance(batch.waves)), batch)
             for name, value in {"loss": loss, **parts}.items():
                 sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / num_batches

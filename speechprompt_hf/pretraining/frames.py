@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,14 @@ class Batch:
     clusters: Tensor
     weights: Tensor
     units: Tensor
+
+    def rows(self, chosen: slice) -> Batch:
+        """These rows of the batch."""
+        return Batch(*(getattr(self, each.name)[chosen] for each in fields(self)))
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on this device."""
+        return Batch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 def shard_digest(folder: str | Path) -> str:

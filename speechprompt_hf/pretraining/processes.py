@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -96,7 +97,13 @@ class Processes:
             torch.distributed.all_reduce(value)
         return value
 
-    def wait(self) -> None:
-        """Returns when every process is here."""
+    def wait(self, *, patiently: bool = False) -> None:
+        """Returns when every process is here.
+
+        Args:
+            patiently (`bool`, *optional*, defaults to `False`): one of them works for hours: do not take it for lost
+                after the minutes that torch allows.
+        """
         if self.size > 1:
-            torch.distributed.barrier()
+            long = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7)) if patiently else None
+            torch.distributed.barrier(group=long)

@@ -78,14 +78,25 @@ def distillation_loss(
     cluster_weight: float,
     unit_scores: Tensor | None = None,
     unit_weight: float = 0.0,
+    total_weight: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L1 + (1 - cosine) + weighted cross-entropies, averaged with the frames' weights.
+
+    Args:
+        predicted (`Tensor`): floating (B, T, D), what the student says of the teacher's features.
+        logits (`Tensor`): floating (B, T, C), of the clusters.
+        batch ([`Batch`]): the targets.
+        cluster_weight (`float`): of the cross-entropy on clusters.
+        unit_scores (`Tensor`, *optional*): floating (B, T, K).
+        unit_weight (`float`, *optional*, defaults to 0.0): of the cross-entropy on units.
+        total_weight (`Tensor`, *optional*): of all frames of the step, of which `batch` is a share; the losses of all
+            shares sum up to that of the whole. By default that of `batch`.
 
     Returns:
         The scalar loss and its parts (`l1`, `cosine`, `cross_entropy`, `accuracy`, with prototypes also
         `unit_cross_entropy` and `unit_accuracy`), all float32 without gradient.
     """
-    weights = batch.weights / batch.weights.sum()
+    weights = batch.weights / (batch.weights.sum() if total_weight is None else total_weight)
     predicted, logits = predicted.float(), logits.float()
     l1 = ((predicted - batch.targets).abs().mean(-1) * weights).sum()
     cosine = (nn.functional.cosine_similarity(predicted, batch.targets, dim=-1) * weights).sum()
@@ -93,7 +104,8 @@ def distillation_loss(
     entropy = (entropy * weights).sum()
     correct = ((logits.argmax(-1) == batch.clusters).float() * weights).sum()
     parts = {"l1": l1, "cosine": cosine, "cross_entropy": entropy, "accuracy": correct}
-    loss = l1 + (1 - cosine) + cluster_weight * entropy
+    share = 1.0 if total_weight is None else weights.sum()
+    loss = l1 + (share - cosine) + cluster_weight * entropy
     if unit_scores is not None:
         unit_entropy = nn.functional.cross_entropy(unit_scores.transpose(1, 2), batch.units, reduction="none")
         parts["unit_cross_entropy"] = (unit_entropy * weights).sum()

@@ -25,13 +25,15 @@ from ..evaluation.confusion import save_confusion_matrix
 from ..evaluation.prediction import class_probabilities
 from ..evaluation.report import build_report, classification_scores, write_report
 from ..hub.card import write_model_card
+from ..modeling.adapter_reading import load_processor
 from ..modeling.base_loading import load_base
+from ..modeling.prompt_deep import chosen_layers
 from ..processors.loading import check_processor_config
 from ..tasks import Task, task_from_labels
 from .run import TrainingResult, train
 from .settings import Method, TrainingSettings
 
-__all__ = ["CONFUSION_FILE", "EXTRA_BASELINES", "REPORT_FILE", "Experiment", "run_experiment"]
+__all__ = ["CONFUSION_FILE", "EXTRA_BASELINES", "REPORT_FILE", "Experiment", "base_processor", "run_experiment"]
 
 EXTRA_BASELINES = ("hidden_states", "encoder_mean")
 """Baselines on request, beside those of every report."""
@@ -106,7 +108,8 @@ def run_experiment(
 
     Raises:
         DatasetError: the data cannot be read, split, or used.
-        ConfigurationError: an unknown baseline, or recordings and a base without a processor.
+        ConfigurationError: an unknown baseline, layers that the base lacks, or recordings and a base without a
+            processor.
         AdapterError: there is no such base.
         FingerprintMismatchError: the data are units of another encoder than the base's.
     """
@@ -123,8 +126,11 @@ def run_experiment(
             config_name=config_name,
             revision=revision,
         )
-    processor = _processor_of(base)
     lm = load_base(base)
+    if settings is not None and method == "prompt":
+        # Before units are made of hours of recordings.
+        chosen_layers(settings.prompt_layers, lm)
+    processor = base_processor(base)
     if recorded.kind == "units":
         recorded = _identified(recorded, lm, processor)
     splits, skips = unit_splits(
@@ -222,14 +228,27 @@ def _measure(
     return report
 
 
-def _processor_of(base: str | os.PathLike[str]) -> Any:
-    """The base's processor, or `None` where it has none (a language model alone, for data sets of units)."""
-    folder = resolve_base(os.fspath(base))
-    if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, "processor_config.json")):
-        return None
-    check_processor_config(folder)
-    with reading(folder, AdapterError, "the processor of the base"):
-        return AutoProcessor.from_pretrained(folder)
+def base_processor(base: str | os.PathLike[str]) -> Any:
+    """The processor of a base.
+
+    Args:
+        base (`str | PathLike`): Hub id, folder or embedded name.
+
+    Returns:
+        `SpeechUnitProcessor | None`: `None` where it has none: a language model alone, for data sets of units.
+
+    Raises:
+        AdapterError: it cannot be read.
+        ConfigurationError: its `processor_config.json` is damaged.
+    """
+    name = resolve_base(os.fspath(base))
+    with reading(name, AdapterError, "the processor of the base"):
+        if not os.path.isdir(name):
+            return load_processor(name, {})
+        if not os.path.isfile(os.path.join(name, "processor_config.json")):
+            return None
+        check_processor_config(name)
+        return AutoProcessor.from_pretrained(name)
 
 
 def _fitting(rows: Dataset, max_positions: int, skips: list[SkippedItem]) -> Dataset:

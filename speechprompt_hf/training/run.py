@@ -147,12 +147,15 @@ def train(
         lm,
         task.id2label,
         label_sequences=task.label_sequences,
-        units_for_frequency=splits.train["units"] if settings.verbalizer == "frequency" else None,
-        labels_for_frequency=tables["train"]["labels"] if settings.verbalizer == "frequency" else None,
         vocabulary=vocabulary,
         processor=processor,
         seed=seed,
-        **{**settings.model_options(method), **(model_options or {})},
+        **{
+            "training_units": splits.train["units"],
+            "training_labels": tables["train"]["labels"],
+            **settings.model_options(method),
+            **(model_options or {}),
+        },
     )
     checkpoints = Path(output_dir) / CHECKPOINT_FOLDER
     arguments = _training_arguments(task, settings, method, checkpoints, seed, trainer_arguments)

@@ -19,6 +19,8 @@ class TrainingSettings:
     Attributes:
         prompt (`str`, defaults to `"deep"`): `"deep"` or `"input"`.
         num_virtual_tokens (`int`, defaults to 5): prompt length P.
+        prompt_layers (`str`, defaults to `"all"`): layers of a deep prompt: `"all"`, `"lower"`, `"upper"`, with an
+            encoder also `"encoder"`, `"decoder"`; as in `SpeechPromptConfig`.
         prompt_init (`str`, defaults to `"normal"`): as in `SpeechPromptConfig`.
         prompt_dropout (`float`, defaults to 0.1): dropout on prompt vectors.
         verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
@@ -42,12 +44,13 @@ class TrainingSettings:
         gradient_checkpointing (`bool`, defaults to `False`): less memory, a third more time.
 
     Raises:
-        ConfigurationError: a number is out of range.
+        ConfigurationError: a number is out of range, or an input prompt is to be trained in some layers only.
     """
 
     prompt: Literal["deep", "input"] = "deep"
     num_virtual_tokens: int = 5
-    prompt_init: Literal["normal", "scaled", "vocabulary"] = "normal"
+    prompt_layers: Literal["all", "lower", "upper", "encoder", "decoder"] = "all"
+    prompt_init: Literal["normal", "scaled", "zeros", "vocabulary", "frequent_units", "class_means"] = "normal"
     prompt_dropout: float = 0.1
     verbalizer: Literal["learnable", "frequency", "random"] = "learnable"
     readout: Literal["separator", "pooled"] = "pooled"
@@ -78,6 +81,11 @@ class TrainingSettings:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="above 0")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
+        if self.prompt == "input" and self.prompt_layers != "all":
+            raise ConfigurationError(
+                f"prompt_layers is {self.prompt_layers!r} with an input prompt",
+                hint="an input prompt stands before all layers: prompt_layers 'all', or a deep prompt",
+            )
 
     def model_options(self, method: Method) -> dict[str, Any]:
         """The arguments for `SpeechPromptForAudioClassification.from_base`."""
@@ -90,7 +98,7 @@ class TrainingSettings:
         if method != "probe":
             options["readout"] = self.readout
         if method == "prompt":
-            names = ("prompt", "num_virtual_tokens", "prompt_init", "prompt_dropout")
+            names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
             options |= {name: getattr(self, name) for name in names}
         return options
 

@@ -2,16 +2,23 @@
 
 import json
 import shutil
+import time
 
 import huggingface_hub.constants
 import pytest
 import torch
+from datasets import Dataset
 
+from speechprompt_cli.main import main
 from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
 from speechprompt_hf.core.errors import AdapterError
 from speechprompt_hf.hub.push import push_adapter, push_base
 from speechprompt_hf.modeling.adapter_reading import read_config
+from speechprompt_hf.modeling.base_loading import base_fingerprint, load_base
+from speechprompt_hf.training.experiment import base_processor
+from tests.fixtures.official_prompts import prompt_tensors, write_prompt
 from tests.fixtures.repositories import BASE
+from tests.hub.faults import Fault
 
 # huggingface_hub 2.4 uploads with a call that its own network library calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
@@ -139,6 +146,117 @@ def test_nobody_listening_and_the_answer_of_a_hub_are_told_apart(hub, run_python
         lines = run_python(REFUSED, "org/empty", env=environment).stdout.splitlines()
         assert len(lines) == len(WHERE)
         assert all("no config.json of it was found on the Hub (give the folder" in line for line in lines), lines
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """A client of this process that finds nobody; what it would have waited, in seconds."""
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", NOBODY["HF_ENDPOINT"])
+    template = NOBODY["HF_ENDPOINT"] + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.chdir(tmp_path)
+    return waited
+
+
+@pytest.fixture
+def speechprompt(capsys, tmp_path, monkeypatch):
+    """Runs a command on units of two labels; returns its exit code and its one error."""
+    units = [[1, 2, 3, index] for index in range(20)]
+    rows = {"units": units, "label": ["yes", "no"] * 10}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setenv("SPEECHPROMPT_CACHE", str(tmp_path / "units"))
+
+    def run(*arguments):
+        code = main(list(arguments))
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return code, error
+
+    return run
+
+
+COMMANDS = {
+    "train": ["train", "--dataset", "rows.parquet", "--output", "new", "--base", "NAME"],
+    "evaluate": ["evaluate", "NAME", "--dataset", "rows.parquet"],
+    "predict": ["predict", "NAME", "a.wav"],
+    "units": ["units", "a.wav", "--base", "NAME"],
+    "prompt": ["convert", "prompt", "prompt.pt", "new", "--base", "NAME"],
+}
+
+
+@pytest.mark.parametrize("name", ["mistyped", "org/mistyped", "here/mistyped"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_name_that_is_no_folder_fails_at_once_where_nobody_answers(
+    no_network, speechprompt, tmp_path, command, name
+):
+    (tmp_path / "here").mkdir()
+    state = prompt_tensors(version=2, kind="deep", width=8, layers=1, vocab=30, num_classes=2)
+    write_prompt(tmp_path / "prompt.pt", state)
+    code, error = speechprompt(*(name if word == "NAME" else word for word in COMMANDS[command]))
+    assert f"{name} is no folder here, the Hub cannot be reached, and it is not in the cache -> check" in error
+    # Nothing that was given is known to be wrong.
+    assert code == 1 and sum(no_network) == 0 and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("./mistyped", "there is no folder ./mistyped"),
+        ("/mistyped", "there is no folder /mistyped"),
+        ("here/and/there", "there is no folder here/and/there"),
+        ("mistyped/", "there is no folder mistyped/"),
+        ("a name", "there is no folder a name for the base, and no Hub id has this form"),
+        ("rows.parquet", "rows.parquet is a file"),
+    ],
+)
+def test_what_can_be_no_id_is_a_mistake_and_nobody_is_asked(
+    no_network, speechprompt, tmp_path, monkeypatch, name, words
+):
+    def ask(*arguments, **options):
+        raise AssertionError("nobody may be asked")
+
+    monkeypatch.setattr("speechprompt_hf.core.locations.get_hf_file_metadata", ask)
+    code, error = speechprompt(*(name if word == "NAME" else word for word in COMMANDS["train"]))
+    assert code == 2 and words in error and sum(no_network) == 0
+
+
+def test_a_repository_that_the_hub_does_not_have_is_named_so(hub, no_network, speechprompt, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for command in ("train", "predict"):
+        code, error = speechprompt(*("org/mistyped" if word == "NAME" else word for word in COMMANDS[command]))
+        assert code == 2 and "org/mistyped is no folder here, and there is no such repository on the Hub" in error
+    assert len(hub.log) == 2 and sum(no_network) == 0
+
+
+def test_a_connection_that_breaks_once_is_tried_again(hub, no_network, trained, tmp_path, monkeypatch):
+    """A drop is no absent network: the patient way goes on."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    hub.add_repo(ADAPTER, {path.name: path.read_bytes() for path in trained[0].iterdir()})
+    hub.inject(Fault("drop", path="config.json", times=2))
+    assert SpeechPromptForAudioClassification.from_pretrained(ADAPTER).config.num_labels == 2
+    assert sum(no_network) > 0
+
+
+def test_a_cached_base_is_opened_for_training_without_asking_for_minutes(hub, published, no_network, monkeypatch):
+    names = ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE")
+    nobody = {name: getattr(huggingface_hub.constants, name) for name in names}
+    monkeypatch.setattr(huggingface_hub.constants, names[0], hub.url)
+    monkeypatch.setattr(huggingface_hub.constants, names[1], hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    online = load_base(BASE), base_processor(BASE)
+    for name in names:
+        monkeypatch.setattr(huggingface_hub.constants, name, nobody[name])
+    no_network.clear()
+    offline = load_base(BASE), base_processor(BASE)
+    assert offline[1].fingerprint == online[1].fingerprint is not None
+    assert base_fingerprint(offline[0]) == base_fingerprint(online[0])
+    assert sum(no_network) == 0
 
 
 @pytest.fixture

@@ -224,3 +224,40 @@ def test_pretraining_shards_parameters_and_resumes_with_any_number_of_processes(
     more = pretrain("more", architecture, mode, processes=2, environment=FSDP, checkpoint=alone[1][10])
     for name, value in alone[1][12]["model"].items():
         torch.testing.assert_close(more[1][12]["model"][name], value, atol=2e-3, rtol=1e-3)
+
+
+DISTILLATION = """
+import sys
+from speechprompt_hf.pretraining.distillation import distill
+from tests.fast.pretraining.test_distillation import settings
+
+shard, output, clusters = sys.argv[1:]
+# Steps of 8 and 4 crops, and of one: fewer than processes.
+config = settings(crop_frames=(20, 40, 160), validate_every=4, num_units=int(clusters))
+distill([shard], output, config, validation=[shard], device="cpu", show_progress=False)
+"""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("num_units", [0, 8])
+def test_distillation_on_two_processes_is_that_of_one(project_root, tmp_path, num_units):
+    from tests.fast.pretraining.test_distillation import write_made_up_shard
+
+    shard = str(write_made_up_shard(tmp_path / "shard", seed=3))
+    script = tmp_path / "distillation.py"
+    script.write_text(DISTILLATION)
+    run([sys.executable, str(script), shard, str(tmp_path / "alone"), str(num_units)], project_root)
+    run(two_processes(str(script), shard, str(tmp_path / "both"), str(num_units)), project_root)
+    alone, both = (
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("alone", "both")
+    )
+    assert [entry["step"] for entry in alone] == [entry["step"] for entry in both] and len(alone) == 4
+    for one, other in zip(alone, both, strict=True):
+        for name in one.keys() - {"seconds", "steps_per_second"}:
+            assert other[name] == pytest.approx(one[name], rel=1e-3, abs=1e-3), name
+    ours, theirs = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["student"] for name in ("alone", "both")
+    )
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, atol=2e-3, rtol=2e-3, msg=name)

@@ -1,6 +1,7 @@
 """Suites are read strictly: every mistake is an error that names its place."""
 
 import textwrap
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -8,6 +9,7 @@ from speechprompt_hf.bench.datasets import DatasetSpec, Protocol, ready_datasets
 from speechprompt_hf.bench.methods import READY_METHODS
 from speechprompt_hf.bench.suite import methods_of, read_suite, ready_suites, selected
 from speechprompt_hf.core.errors import ConfigurationError
+from speechprompt_hf.training import TrainingSettings
 
 GOOD = """
 datasets:
@@ -74,6 +76,11 @@ def test_few_rows_get_more_epochs():
         (changed("seeds: [3, 4]", "seeds: [-1]"), "out of range"),
         (changed("seeds: [3, 4]", "shots: [0]"), "out of range"),
         (changed("seeds: [3, 4]", "selection: first"), "selection is 'first'"),
+        (changed("seeds: [3, 4]", "choose_on: lt-words"), "mine.yaml: choose_on is 'lt-words'"),
+        (changed("seeds: [3, 4]", "choose_on: [songs]"), "mine.yaml: choose_on names 'songs'"),
+        (changed("num_virtual_tokens: 50", "prompt_layers: middle"), "prompt_layers is 'middle'"),
+        (changed("num_virtual_tokens: 50", "prompt: input, prompt_layers: upper"), "prompt_layers is 'upper'"),
+        (changed("num_virtual_tokens: 50", "prompt_init: ones"), "prompt_init is 'ones'"),
         (changed("seeds: [3, 4]", "name: a b"), "the suite is called 'a b'"),
         (changed("- lt-words", "- lt-worte"), "datasets[0]: there is no data set 'lt-worte'"),
         (changed("- lt-words", "- 7"), "datasets[0] is 7"),
@@ -145,8 +152,28 @@ def test_ready_suites_can_be_read(name):
 
 
 def test_the_named_suites_are_there():
-    wanted = {"smoke", "classification", "few-shot", "verbalizer-ablation", "prompt-ablation", "genuine-units"}
-    assert wanted <= set(ready_suites())
+    wanted = {"smoke", "classification", "few-shot", "verbalizer-ablation", "prompt-ablation", "generalisation"}
+    assert {*wanted, "genuine-units"} <= set(ready_suites())
+
+
+def test_a_choice_is_declared(tmp_path):
+    suite = read(tmp_path, GOOD + "selection: best\nchoose_on: [lt-words, short]\n")
+    assert suite.choose_on == ("lt-words", "short") and suite.candidates == ("long", "own")
+    ready = read_suite("generalisation")
+    folders = {spec.name: spec.folder for spec in ready.datasets}
+    held_out = {folder for name, folder in folders.items() if name not in ready.choose_on}
+    assert held_out and not held_out & {folders[name] for name in ready.choose_on}
+    assert ready.candidates and "tfidf" not in ready.candidates
+
+
+def test_the_prompt_ablation_has_every_position_and_beginning():
+    suite = read_suite("prompt-ablation")
+    prompts = [method.settings for method in suite.methods if method.kind == "prompt"]
+    hints = get_type_hints(TrainingSettings)
+    for name in ("prompt", "prompt_layers", "prompt_init"):
+        assert {settings.get(name, getattr(TrainingSettings(), name)) for settings in prompts} == set(
+            get_args(hints[name])
+        )
 
 
 def test_emotion_clips_have_one_length_and_repeated_rows_go():

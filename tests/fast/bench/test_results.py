@@ -18,44 +18,7 @@ from speechprompt_hf.bench.runner import Failure, Skipped, SuiteRun
 from speechprompt_hf.bench.suite import Suite
 from speechprompt_hf.bench.summary import summarize
 from speechprompt_hf.core.errors import ConfigurationError
-
-SPEAKERS = [f"s{row // 5}" for row in range(50)]
-
-
-def cell(method, correct, *, seed=0, fold="f", shots=None, speakers=None, **values):
-    """A cell whose test rows are right or wrong as given."""
-    size = len(correct)
-    expected = [row % 2 for row in range(size)]
-    return {
-        "dataset": "d|1",
-        "method": method,
-        "fold": fold,
-        "seed": seed,
-        "shots": shots,
-        "key": "0" * 64,
-        "accuracy": float(np.mean(correct)),
-        "macro_f1": 0.5,
-        "equal_error_rate": None,
-        "validation_accuracy": None,
-        "trained_parameters": 7,
-        "seconds": 2.0,
-        "cpu_seconds": 3.0,
-        "num_epochs": None,
-        "memory_before": 100 * 2**20,
-        "peak_memory": 130 * 2**20,
-        "cuda_peak_memory": None,
-        "num_rows": {"train": 9, "test": size},
-        "base": None,
-        "versions": {"torch": "x"},
-        "predictions": {
-            "item": [f"i{row}" for row in range(size)],
-            "speaker": speakers or SPEAKERS[:size],
-            "expected": expected,
-            "predicted": [label if right else 1 - label for label, right in zip(expected, correct, strict=True)],
-            "correct": [int(right) for right in correct],
-        },
-        **values,
-    }
+from tests.fixtures.bench_cells import SPEAKERS, cell
 
 
 def suite(*names, **options):

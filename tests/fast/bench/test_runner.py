@@ -13,9 +13,11 @@ from speechprompt_hf.bench.datasets import DatasetSpec, Protocol
 from speechprompt_hf.bench.loading import open_dataset
 from speechprompt_hf.bench.methods import READY_METHODS, Method
 from speechprompt_hf.bench.runner import run_suite
+from speechprompt_hf.bench.suite import Suite
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
 from speechprompt_hf.core.files import read_json, write_json
 from tests.fixtures.tiny_models import PEFT_WARNING
+from tests.fixtures.unit_mbarts import DECODER_LAYERS, ENCODER_LAYERS, MBART_WIDTH, tiny_mbart
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
@@ -62,7 +64,7 @@ def opened(words, tiny_base, tmp_path):
     return open_dataset(words, None, base, cache_dir=tmp_path), base
 
 
-def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base):
+def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base, monkeypatch):
     data, base = opened
     prompt, tfidf = quick_suite.methods[2], quick_suite.methods[1]
 
@@ -73,6 +75,11 @@ def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base):
     assert len(first) == 4
     assert keys(method=replace(prompt, name="other name")) == first
     assert keys(suite=replace(quick_suite, name="other", baseline="majority")) == first
+    # A setting that came later, at the value that all had before: their cells stay.
+    assert keys(method=replace(prompt, settings={**prompt.settings, "prompt_layers": "all"})) == first
+    monkeypatch.setattr("speechprompt_hf.bench.cells._ALWAYS_SO_BEFORE", set())
+    assert not keys() & first
+    monkeypatch.undo()
     other = replace(base, weights={**base.weights, "weights": "other"})
     for changed in (
         {"suite": replace(quick_suite, settings={"num_epochs": 2, "num_virtual_tokens": 2})},
@@ -81,6 +88,7 @@ def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base):
         {"suite": replace(quick_suite, shots=(2,))},
         {"suite": replace(quick_suite, seeds=(5, 6))},
         {"method": replace(prompt, model={"prompt_init_std": 0.5})},
+        {"method": replace(prompt, settings={**prompt.settings, "prompt_layers": "upper"})},
         {"method": replace(prompt, untrained=True)},
         {"method": replace(prompt, kind="finetune")},
         {"base": other},
@@ -117,6 +125,8 @@ def test_the_best_epoch_needs_validation_rows_and_gets_them(quick_suite, words, 
         Method("random states", "hidden-states", untrained=True),
         Method("table", "prompt", model={"prompt_parametrization": "table"}),
         Method("zero", "prompt", {"prompt_init": "scaled"}, {"prompt_init_std": 0.0}),
+        Method("classes", "prompt", {"prompt_init": "class_means", "prompt_layers": "lower"}),
+        Method("frequent", "prompt", {"prompt_init": "frequent_units", "prompt": "input"}),
         READY_METHODS["deep-frequency"],
         READY_METHODS["input-random"],
         READY_METHODS["untrained-deep-learnable"],
@@ -164,7 +174,7 @@ def test_missing_sets_and_bases_are_skipped(quick_suite, tiny_base, tmp_path):
     ]
     assert [skip.reason for skip in run.skipped] == [
         "no data root was given",
-        *["no base is named units50: --base units50=FOLDER"] * 2,
+        *["no base is named units50: give units50=FOLDER in bases (--base)"] * 2,
         "the data set holds units, not recordings",
     ]
     assert {cell["method"] for cell in run.cells} == {"majority", "tfidf"}
@@ -290,3 +300,20 @@ def test_schema_is_part_of_the_key(quick_suite, opened, monkeypatch):
     before = [cell.key for cell in make_cells(quick_suite, data, quick_suite.methods[0], base)]
     monkeypatch.setattr(cells, "CELL_SCHEMA", 99)
     assert before != [cell.key for cell in make_cells(quick_suite, data, quick_suite.methods[0], base)]
+
+
+def test_sides_of_an_encoder_decoder_base(words, tiny_base, tmp_path):
+    tiny_mbart(std=0.15).save_pretrained(tmp_path / "mbart")
+    methods = tuple(
+        Method(f"{side} {init}", "prompt", {"prompt_layers": side, "prompt_init": init}, base="unit-mbart")
+        for side, init in (("encoder", "normal"), ("decoder", "class_means"))
+    )
+    held_out = Protocol("held-out", values=(("speaker 0", "speaker 1"),))
+    settings = {"num_epochs": 1, "num_virtual_tokens": 2}
+    suite = Suite("sides", (replace(words, protocol=held_out),), methods, seeds=(0,), settings=settings)
+    run = run_suite(suite, work=tmp_path / "work", bases=[tiny_base, f"unit-mbart={tmp_path / 'mbart'}"])
+    assert not run.failed, run.failed
+    sizes = [cell["trained_parameters"] for cell in run.cells]
+    assert sizes[1] - sizes[0] == 2 * 2 * MBART_WIDTH * (DECODER_LAYERS - ENCODER_LAYERS)
+    skipped = run_suite(suite, work=tmp_path / "other", bases=[tiny_base]).skipped
+    assert [skip.method for skip in skipped] == [method.name for method in methods]

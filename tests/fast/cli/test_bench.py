@@ -63,7 +63,7 @@ def test_a_suite_of_one_s_own_with_a_failing_cell(speechprompt, tiny, tmp_path):
         ([], "name a suite"),
         (["smok"], "there is no suite 'smok'"),
         (["absent.yaml"], "absent.yaml cannot be read"),
-        (["smoke", "--only", "words"], "--only 'words' names nothing of the suite smoke"),
+        (["smoke", "--only", "words"], "'words' in only (--only) names nothing of the suite smoke"),
         (["smoke", "--seeds", "0"], "--seeds"),
         (["smoke", "--base", "units50=x"], "the suite smoke knows no base 'units50'"),
         (["smoke", "--base", "ABSENT"], "absent"),

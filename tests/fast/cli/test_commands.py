@@ -128,12 +128,13 @@ def test_prosody_stands_between_the_units(speechprompt, recordings, encoder_fold
     options = ["--steps", 10, "--layers", 1, "--width", 32, "--heads", 2, "--tokens-per-step", 400]
     answer = speechprompt("pretrain", "--dataset", units, "--base", base, *options, "--output", whole)
     assert answer.code == 0, answer.err
-    answer = speechprompt("train", "--dataset", recordings, "--base", whole, "--output", adapter, "--epochs", 2, "--json")
+    options = ["--base", whole, "--output", adapter, "--epochs", 2]
+    answer = speechprompt("train", "--dataset", recordings, *options, "--json")
     assert answer.code == 0, answer.err
     assert (adapter / "dict.txt").read_text().split()[::2] == [str(unit) for unit in range(17)]
     answer = speechprompt("predict", adapter, recordings / "low" / "0.wav", "--json")
     assert answer.code == 0 and "error" not in answer.out
-    row = speechprompt("units", recordings / "low" / "0.wav", "--base", whole, "--json").json
+    (row,) = speechprompt("units", recordings / "low" / "0.wav", "--base", whole, "--json").json["recordings"]
     assert any(unit >= 12 for unit in row["units"]) and 0 in row["durations"]
 
 

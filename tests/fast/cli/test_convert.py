@@ -176,7 +176,7 @@ def test_a_base_refuses_parts_that_do_not_fit(convert, tmp_path):
     message = refused(convert("base", tmp_path / "lm", tmp_path / "lm", tmp_path / "base"))
     assert "has no processor_config.json" in message
     message = refused(convert("base", tmp_path, processor, tmp_path / "base"))
-    assert "has no config.json -> give what speechprompt convert gslm wrote" in message
+    assert "has no config.json -> give what speechprompt convert gslm, unit-mbart or causal-lm wrote" in message
     assert not (tmp_path / "base").exists()
 
 
@@ -266,7 +266,7 @@ def test_mistakes_are_said_before_anything_is_made(convert, server, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "kind", ["encoder", "quantizer", "processor", "gslm", "base", "unit-mbart", "hifigan", "prompt"]
+    "kind", ["encoder", "quantizer", "processor", "gslm", "causal-lm", "base", "unit-mbart", "hifigan", "prompt"]
 )
 def test_every_option_of_every_kind_is_explained(kind):
     import typer

@@ -219,7 +219,7 @@ def test_options_that_contradict_the_files_are_refused(twist, tmp_path):
     for source, options, match in (
         (folder, {"unit_offset": 4}, "unit_offset is 4, but .* has offset 3"),
         (folder, {"num_units": 28}, "has 27 tokens from that of unit 0 on, not 28 units"),
-        (folder, {"start_token_id": ROWS}, "has 30 rows, 31 are needed"),
+        (folder, {"start_token_id": 99}, r"start_token_id is 99, but .* has 30 rows.*0 to 29"),
         (folder, {"start_token_id": OFFSET}, f"start_token_id of .* is {OFFSET}, which is unit 0"),
         (folder, {"end_token_id": OFFSET + 2}, f"end_token_id of .* is {OFFSET + 2}, which is unit 2"),
         (slam, {"end_token_id": 0}, "end_token_id is 0, but .* says 1"),

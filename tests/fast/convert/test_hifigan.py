@@ -296,7 +296,7 @@ def test_values_beyond_half_precision_are_refused(checkpoint):
     assert not paths[1].exists()
 
 
-@pytest.mark.parametrize("content", [[1], {"mpd": {}}, {"generator": {}}, {"generator": 3}])
+@pytest.mark.parametrize("content", [[1], {"mdp": {}}, {"generator": {}}, {"generator": 3}])
 def test_other_contents_are_refused(checkpoint, content):
     weights, folder, config = checkpoint.write()
     torch.save(content, weights)

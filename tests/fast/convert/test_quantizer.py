@@ -197,9 +197,14 @@ def test_files_that_go_on_are_refused(tmp_path, raw):
 
 
 def test_other_files_are_refused(tmp_path):
-    (tmp_path / "km.bin").write_bytes(b"RIFF....WAVE")
-    with pytest.raises(ConversionError, match="RIFF"):
+    (tmp_path / "km.bin").write_bytes(b"ABCD....WAVE")
+    with pytest.raises(ConversionError, match="ABCD"):
         read_centroids(tmp_path / "km.bin")
+    (tmp_path / "km.bin").write_bytes(b"")
+    with pytest.raises(ConversionError, match="is empty"):
+        read_centroids(tmp_path / "km.bin")
+    with pytest.raises(ConversionError, match="is a folder"):
+        read_centroids(tmp_path)
     with pytest.raises(ConversionError, match="no file"):
         read_centroids(tmp_path / "absent")
 

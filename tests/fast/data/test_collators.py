@@ -44,3 +44,11 @@ def test_labelled_units_hold_ids_labels_and_lengths():
         labelled_units(
             Dataset.from_dict({"units": [[1], []], "label": ["a", "b"], "item": ["x", "y"]}), task, VOCABULARY
         )
+
+
+@pytest.mark.parametrize("token", [-1, len(VOCABULARY)])
+def test_ids_outside_the_vocabulary_are_refused(token):
+    with pytest.raises(
+        UnitError, match=rf"token id {token} of b is outside the vocabulary of {len(VOCABULARY)} tokens"
+    ):
+        UnitCollator(VOCABULARY)([{"input_ids": [2, 4, 0], "item": "a"}, {"input_ids": [2, token, 0], "item": "b"}])

@@ -119,3 +119,35 @@ def test_a_model_in_memory_has_no_report(one_table, base, tmp_path, monkeypatch)
     model = SpeechPromptForAudioClassification.from_base(base, ["left", "right", "stop"], num_virtual_tokens=2)
     model.config._name_or_path = ""
     assert not evaluate_adapter(model, utterances(80, 0, "abcde"), progress=False)["warnings"]
+
+
+def test_the_majority_is_that_of_the_training(base, tmp_path):
+    """Of other rows than those of the training another label is the most frequent one."""
+    rows = utterances(60, 0)
+    many = rows.select([row for row, label in enumerate(rows["label"]) if label == "stop" or row < 30])
+    report = trained(write_rows(many, tmp_path / "data.parquet"), base, tmp_path / "adapter")
+    said = report["baselines"]["majority"]
+    assert (said["label"], said["counted_on"]) == ("stop", "training rows")
+    # Of the part that the training held out both say the same.
+    held_out = evaluate_adapter(tmp_path / "adapter", tmp_path / "data.parquet", progress=False)
+    assert held_out["baselines"]["majority"]["accuracy"] == said["accuracy"]
+    others = utterances(40, 9)
+    others = others.select([row for row, label in enumerate(others["label"]) if label == "left" or row < 6])
+    share = list(others["label"]).count("stop") / len(others)
+    measured = evaluate_adapter(tmp_path / "adapter", others, progress=False)["baselines"]["majority"]
+    assert (measured["label"], measured["counted_on"]) == ("stop", "training rows")
+    assert measured["accuracy"] == pytest.approx(share) and share < 0.2
+    # A report of an earlier version does not tell it, and an adapter from elsewhere has none.
+    path = tmp_path / "adapter" / "report.json"
+    values = json.loads(path.read_text())
+    for label in (None, ["stop"], "no label of this adapter"):
+        values["baselines"]["majority"]["label"] = label
+        path.write_text(json.dumps(values))
+        measured = evaluate_adapter(tmp_path / "adapter", others, progress=False)["baselines"]["majority"]
+        assert (measured["label"], measured["counted_on"]) == ("left", "measured rows")
+        assert measured["accuracy"] == pytest.approx(list(others["label"]).count("left") / len(others))
+
+
+def test_the_report_says_what_it_was_made_of(one_table):
+    _, _, report = one_table
+    assert report["kind"] == "units"

@@ -8,7 +8,7 @@ from speechprompt_hf.core.errors import AdapterError, ConfigurationError, UnitEr
 from speechprompt_hf.modeling import UnitMBartConfig, UnitMBartForConditionalGeneration
 from speechprompt_hf.modeling.base_loading import base_fingerprint, load_base
 from speechprompt_hf.modeling.embeddings import belongs_to_adapters
-from speechprompt_hf.modeling.unit_language_model import token_states, token_vectors
+from speechprompt_hf.modeling.prompt_initialization import token_states, token_vectors
 from tests.fixtures.tiny_models import RAGGED_ROWS, pad, real_rows
 from tests.fixtures.unit_mbarts import (
     DECODER_LAYERS,

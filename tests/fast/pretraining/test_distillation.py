@@ -15,7 +15,9 @@ from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
 from speechprompt_hf.pretraining.filterbank import student_config
 from speechprompt_hf.pretraining.frames import Batch, TaughtShards
 from speechprompt_hf.pretraining.packing import lay_out, pack_clips
+from speechprompt_hf.pretraining.processes import Processes
 from speechprompt_hf.pretraining.quantization import nearest
+from speechprompt_hf.pretraining.sharding import Sharding
 from speechprompt_hf.pretraining.student import Student, distillation_loss, take_over, unit_logits
 
 STUDENT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -229,3 +231,28 @@ def test_a_student_that_does_not_hold_the_earlier_weights_is_refused(shard, tmp_
     student = Student(student_config(**{**settings().student, **change}), 6, 8)
     with pytest.raises(ConfigurationError, match=message):
         take_over(student, tmp_path / "first" / "encoder")
+
+
+def test_shares_of_a_step_sum_up_to_its_loss():
+    torch.manual_seed(0)
+    batch = Batch(
+        torch.zeros(5, 8), torch.randn(5, 4, 3), torch.randint(6, (5, 4)), torch.rand(5, 4), torch.randint(2, (5, 4))
+    )
+    outputs = (torch.randn(5, 4, 3), torch.randn(5, 4, 6), torch.randn(5, 4, 2))
+
+    def loss(rows, total_weight=None):
+        predicted, logits, units = (output[rows] for output in outputs)
+        options = {"cluster_weight": 0.3, "unit_scores": units, "unit_weight": 0.7, "total_weight": total_weight}
+        return distillation_loss(predicted, logits, batch.rows(rows), **options)
+
+    whole, parts = loss(slice(None))
+    shares = [loss(slice(rank, None, 3), batch.weights.sum()) for rank in range(3)]
+    torch.testing.assert_close(sum(share for share, _ in shares), whole)
+    for name, value in parts.items():
+        torch.testing.assert_close(sum(share[name] for _, share in shares), value)
+
+
+def test_sharding_is_refused(shard, tmp_path):
+    processes = Processes(0, 2, torch.device("cpu"), Sharding())
+    with pytest.raises(ConfigurationError, match="distillation does not shard"):
+        distill([shard], tmp_path, settings(), processes=processes)

@@ -57,6 +57,7 @@ def test_the_record_places_every_tensor(official_file, base, tmp_path):
         "adapter_model.safetensors",
         "config.json",
         "conversion.json",
+        "dict.txt",
         "verbalizer.safetensors",
     ]
     placed = sum(tensor.numel() for key, tensor in state.items() if key not in record["keys_left_out"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class ResumableRun:
         on_report (`Callable`, *optional*): receives what is written to the log.
 
     Raises:
-        ConfigurationError: the checkpoint is of other settings or data.
+        ConfigurationError: the checkpoint is of other settings or data, or damaged.
     """
 
     def __init__(
@@ -81,11 +82,18 @@ class ResumableRun:
         self.config = config
         self.counted, self.on_report = counted, on_report
         self.step, self.seconds, self.count = 0, 0.0, 0
+        self.smoothed_loss: float | None = None
         self._restore()
 
     @property
     def _path(self) -> Path:
         return self.output / CHECKPOINT_FILE
+
+    def smooth(self, loss: float, weight_of_past: float) -> float:
+        """The running mean of the losses with one more; checkpoints hold it, so that logs go on as well."""
+        past = self.smoothed_loss
+        self.smoothed_loss = loss if past is None else weight_of_past * past + (1 - weight_of_past) * loss
+        return self.smoothed_loss
 
     def report(self, values: Mapping[str, float]) -> None:
         """Writes one line of the log: step, seconds, rate and these values."""
@@ -108,6 +116,7 @@ class ResumableRun:
             "step": self.step,
             "seconds": self.seconds,
             self.counted: self.count,
+            "smoothed_loss": self.smoothed_loss,
             **{name: part.state_dict() for name, part in self.states.items()},
         }
         with atomic_path(self._path) as temporary:
@@ -118,7 +127,7 @@ class ResumableRun:
             write_json(self.output / "settings.json", asdict(self.config))
             return
         # On the CPU: the run may have begun on a GPU that this machine has not; the parts move it where they are.
-        content = torch.load(self._path, map_location="cpu", weights_only=True)
+        content = _read_checkpoint(self._path)
         recorded = completed_settings(json.loads(content["settings"]), self.config)
         now = json.loads(json.dumps(asdict(self.config)))
         different = [name for name in sorted({*recorded, *now}) if recorded.get(name) != now.get(name)]
@@ -132,6 +141,22 @@ class ResumableRun:
         for name, part in self.states.items():
             part.load_state_dict(content[name])
         self.step, self.seconds, self.count = content["step"], content["seconds"], content.get(self.counted, 0)
+        self.smoothed_loss = content.get("smoothed_loss")
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # What torch and its unpickler raise for cut, empty and foreign files.
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ConfigurationError(
+            f"the checkpoint {path} cannot be read: {' '.join(str(error).split())[:200]}",
+            hint="it is damaged: delete it to begin anew, or copy it again",
+            is_mistake=False,
+        ) from error
+    if not isinstance(content, dict) or not {"settings", "step", "seconds"} <= content.keys():
+        raise ConfigurationError(f"{path} is no checkpoint of a pretraining", hint="choose another output folder")
+    return content
 
 
 def completed_settings(recorded: Mapping[str, Any], config: Any) -> dict[str, Any]:
@@ -166,7 +191,7 @@ def forget_other_units(output: Path, digest: str | None) -> None:
     path = output / CHECKPOINT_FILE
     if not path.exists():
         return
-    identity = torch.load(path, map_location="cpu", weights_only=True).get("identity") or {}
+    identity = _read_checkpoint(path).get("identity") or {}
     if identity.get(UNITS_IDENTITY) != digest:
         path.unlink()
         (output / "log.jsonl").unlink(missing_ok=True)

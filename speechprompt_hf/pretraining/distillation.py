@@ -18,6 +18,7 @@ from .checkpoints import ResumableRun, adamw
 from .filterbank import initialise_filterbank, student_config
 from .frames import Batch, TaughtShards, shard_digest
 from .precision import computes_bfloat16
+from .pretraining_settings import check_at_least
 from .processes import Processes
 from .quantization import save_centroids
 from .student import Student, distillation_loss, export_encoder, take_over
@@ -49,6 +50,9 @@ class DistillationConfig:
         validate_every (`int`, *optional*, defaults to 500): steps between validations.
         augmentation ([`AugmentationConfig`], *optional*): disturbances of the student's input.
         student (`dict`, *optional*): arguments of [`filterbank.student_config`].
+
+    Raises:
+        ConfigurationError: a number of frames or steps is too low.
     """
 
     cycles: tuple[tuple[int, float], ...] = ((1700, 1e-3), (2600, 7e-4))
@@ -70,6 +74,9 @@ class DistillationConfig:
     validate_every: int = 500
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     student: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, frames_per_step=1, checkpoint_every=1, validate_every=1)
 
     @property
     def num_steps(self) -> int:
@@ -185,14 +192,14 @@ class _Run:
 
         state = self.state
         boundaries = set(np.cumsum([steps for steps, _ in self.config.cycles]).tolist())
-        started, smoothed = time.perf_counter() - state.seconds, float("nan")
+        started = time.perf_counter() - state.seconds
         bar = tqdm(total=self.config.num_steps, initial=state.step, desc="distilling", disable=not self.show_progress)
         with bar:
             while state.step < self.config.num_steps:
                 loss, parts = self.train_step(data)
                 state.step += 1
                 state.count += 1
-                smoothed = loss if np.isnan(smoothed) else 0.98 * smoothed + 0.02 * loss
+                smoothed = state.smooth(loss, 0.98)
                 bar.update()
                 bar.set_postfix(loss=f"{smoothed:.3f}", refresh=False)
                 state.seconds = time.perf_counter() - started

@@ -109,13 +109,14 @@ class _Run:
         self.parts = {"model": WholeState(model), "optimizer": WholeState(self.optimizer)}
         states: dict[str, HasState] = {**self.parts}
         self.state = ResumableRun(output, config, identity, states, counted="tokens", on_report=on_report)
+        self.next_epoch = 0, 0  # its number, and the step at which it begins
 
     def train(self, rows: Sequence[np.ndarray], held_out: Sequence[np.ndarray], *, show_progress: bool) -> None:
         from tqdm.auto import tqdm
 
         config, state, is_main = self.config, self.state, self.processes.is_main
         epoch, batches, position = -1, list[list[np.ndarray]](), 0
-        started, smoothed = time.perf_counter() - state.seconds, float("nan")
+        started = time.perf_counter() - state.seconds
         hidden = not (show_progress and is_main)
         with tqdm(total=config.num_steps, initial=state.step, desc="pretraining", disable=hidden) as bar:
             while state.step < config.num_steps:
@@ -126,7 +127,7 @@ class _Run:
                 state.step += 1
                 if position == len(batches):
                     batches = []
-                smoothed = loss if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * loss
+                smoothed = state.smooth(loss, 0.95)
                 state.seconds = time.perf_counter() - started
                 bar.update()
                 bar.set_postfix(loss=f"{smoothed:.3f}", epoch=epoch, refresh=False)
@@ -161,13 +162,13 @@ class _Run:
 
     def _find_epoch(self, rows: Sequence[np.ndarray]) -> tuple[int, list[list[np.ndarray]], int]:
         """Epoch, its batches and the place in them of the next update: functions of the seed and the step alone."""
-        epoch, remaining = 0, self.state.step
         while True:
+            epoch, first_step = self.next_epoch
             batches = self.objective.epoch(rows, np.random.default_rng((self.config.seed, epoch)))
-            if remaining < len(batches):
-                return epoch, batches, remaining
-            remaining -= len(batches)
-            epoch += 1
+            # After a stop the epochs before are planned once more, to see how many updates they had.
+            self.next_epoch = epoch + 1, first_step + len(batches)
+            if self.state.step < self.next_epoch[1]:
+                return epoch, batches, self.state.step - first_step
 
     def train_step(self, lines: Sequence[Sequence[np.ndarray]]) -> float:
         """One update on these lines; returns the loss in nats a token, over all processes."""

@@ -9,11 +9,26 @@ import numpy as np
 
 from ..core.errors import ConfigurationError
 
-__all__ = ["PretrainingConfig"]
+__all__ = ["PretrainingConfig", "check_at_least"]
 
 
 def _small_model() -> dict[str, Any]:
     return {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+
+
+def check_at_least(settings: Any, **least: int) -> None:
+    """Refuse numbers that are too low.
+
+    Args:
+        settings (dataclass instance): what has these fields.
+        least (`int`): the lowest value of each.
+
+    Raises:
+        ConfigurationError: a field is lower; it is named.
+    """
+    for name, bound in least.items():
+        if not getattr(settings, name) >= bound:
+            raise ConfigurationError(f"{name} is {getattr(settings, name)!r}", hint=f"give {bound} or more")
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,8 @@ class PretrainingConfig:
         model (`dict`, *optional*): arguments of [`GSLMConfig`]; 4 layers of width 256 by default.
 
     Raises:
-        ConfigurationError: a share is not in [0, 1), or there is no such mode.
+        ConfigurationError: a share is not in [0, 1), a number of updates or tokens is too low, or there is no such
+            mode.
     """
 
     num_steps: int = 1500
@@ -65,6 +81,8 @@ class PretrainingConfig:
     def __post_init__(self) -> None:
         if self.break_mode not in ("utterance", "packed", "stream"):
             raise ConfigurationError(f"break_mode is {self.break_mode!r}", hint="utterance, packed or stream")
+        # A row of a GSLM is a start, units and an end.
+        check_at_least(self, num_steps=1, tokens_per_step=1, max_tokens=3, checkpoint_every=1, validate_every=1)
         for name in ("replaced_units", "left_out_units"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(

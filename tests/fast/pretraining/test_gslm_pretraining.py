@@ -8,9 +8,9 @@ import torch
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling.modeling_gslm import GSLMForCausalLM
-from speechprompt_hf.pretraining.checkpoints import completed_settings
+from speechprompt_hf.pretraining.checkpoints import ResumableRun, completed_settings
 from speechprompt_hf.pretraining.distillation import DistillationConfig
-from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, evaluate_loss, pretrain_gslm
+from speechprompt_hf.pretraining.gslm_pretraining import NextUnit, PretrainingConfig, evaluate_loss, pretrain_gslm
 from speechprompt_hf.pretraining.rows import (
     collate_rows,
     disturb,
@@ -251,3 +251,65 @@ def test_a_device_that_is_not_here_is_named_before_anything_is_written(tmp_path)
 def test_shares_of_units_are_shares(name, share):
     with pytest.raises(ConfigurationError, match=f"{name} is {share}"):
         PretrainingConfig(**{name: share})
+
+
+@pytest.mark.parametrize("name", ["num_steps", "tokens_per_step", "max_tokens", "checkpoint_every", "validate_every"])
+def test_numbers_that_are_too_low_are_refused(name):
+    with pytest.raises(ConfigurationError, match=rf"{name} is 0 \(give [13] or more"):
+        PretrainingConfig(**{name: 0})
+    if name.endswith("every"):
+        with pytest.raises(ConfigurationError, match=f"{name} is 0"):
+            DistillationConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"hello", None])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    options = {"vocabulary": VOCABULARY, "show_progress": False}
+    pretrain_gslm(counting(), tmp_path, settings(num_steps=1), **options)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:3000] if content is None else content)
+    with pytest.raises(ConfigurationError, match=r"checkpoint .*checkpoint.pt cannot be read: .*delete it") as caught:
+        pretrain_gslm(counting(), tmp_path, settings(num_steps=1), **options)
+    assert not caught.value.is_mistake
+    torch.save([1, 2], path)
+    with pytest.raises(ConfigurationError, match="is no checkpoint of a pretraining"):
+        pretrain_gslm(counting(), tmp_path, settings(num_steps=1), **options)
+
+
+def test_an_epoch_is_planned_once_and_logs_go_on_after_a_stop(tmp_path, monkeypatch):
+    """Four batches an epoch: a resumed run plans the epochs up to its own once more, and no other twice."""
+    planned = []
+    plan = NextUnit.epoch
+
+    def epoch(self, rows, generator):
+        planned.append(generator.bit_generator.seed_seq.entropy)
+        return plan(self, rows, generator)
+
+    monkeypatch.setattr(NextUnit, "epoch", epoch)
+    options = {"vocabulary": VOCABULARY, "show_progress": False}
+    logs: dict[str, list] = {"whole": [], "cut": []}
+    pretrain_gslm(counting(), tmp_path / "whole", settings(num_steps=50), on_report=logs["whole"].append, **options)
+    assert len(planned) > 5 and planned == [(0, number) for number in range(len(planned))]
+    num_planned = len(planned)
+
+    class StoppedError(Exception):
+        pass
+
+    saved = []
+
+    def stop(run):
+        save(run)
+        saved.append(run.step)
+        if run.step == 30:
+            raise StoppedError
+
+    save = ResumableRun.save
+    monkeypatch.setattr(ResumableRun, "save", stop)
+    with pytest.raises(StoppedError):
+        pretrain_gslm(counting(), tmp_path / "cut", settings(num_steps=50), **options)
+    planned.clear()
+    monkeypatch.setattr(ResumableRun, "save", save)
+    pretrain_gslm(counting(), tmp_path / "cut", settings(num_steps=50), on_report=logs["cut"].append, **options)
+    assert planned == [(0, number) for number in range(num_planned)]
+    one, other = ([(entry["step"], entry["loss"]) for entry in log] for log in logs.values())
+    assert one == other and len(one) == 1

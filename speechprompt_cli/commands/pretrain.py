@@ -147,6 +147,7 @@ def _pretrain(
     train_on: Callable[..., Any],
 ) -> dict[str, Any]:
     from speechprompt_hf import UnitVocabulary
+    from speechprompt_hf.pretraining.unit_columns import UnitColumn
 
     vocabulary = processor.tokenizer.vocabulary if processor else UnitVocabulary.from_num_units(num_units or 1)
     fingerprint = processor.fingerprint if processor else None
@@ -155,7 +156,7 @@ def _pretrain(
     train = corpus.get("train") or next(iter(corpus.values()))
     reports: list[dict[str, float]] = []
     if is_main_process():
-        note(f"{len(train)} utterances, {sum(map(len, train['units']))} units")
+        note(f"{len(train)} utterances, {UnitColumn(train).lengths.sum()} units")
     model, seed = train_on(
         train,
         corpus.get("validation"),
@@ -178,10 +179,11 @@ def _pretrain_gslm(
     options: dict[str, Any], device: str | None, train: Dataset, validation: Dataset | None, output: Path, **given: Any
 ) -> tuple[Any, int]:
     from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
+    from speechprompt_hf.pretraining.unit_columns import UnitColumn
 
-    held_out = [] if validation is None else list(validation["units"])
+    held_out = () if validation is None else UnitColumn(validation)
     config = PretrainingConfig(**options)
-    model = pretrain_gslm(list(train["units"]), output, config, validation=held_out, device=device, **given)
+    model = pretrain_gslm(UnitColumn(train), output, config, validation=held_out, device=device, **given)
     return model, config.seed
 
 
@@ -194,15 +196,16 @@ def _pretrain_unit_mbart(
     output: Path,
     **given: Any,
 ) -> tuple[Any, int]:
+    from speechprompt_hf.pretraining.unit_columns import UnitColumn
     from speechprompt_hf.pretraining.unit_mbart_pretraining import UnitMBartPretrainingConfig, pretrain_unit_mbart
 
     config = UnitMBartPretrainingConfig(**options)
     model = pretrain_unit_mbart(
-        list(train["units"]),
+        UnitColumn(train),
         output,
         config,
         languages=_languages(train, language),
-        validation=[] if validation is None else list(validation["units"]),
+        validation=() if validation is None else UnitColumn(validation),
         validation_languages=None if validation is None else _languages(validation, language),
         device=device,
         **given,

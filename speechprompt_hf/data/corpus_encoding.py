@@ -13,6 +13,7 @@ from datasets import Features, List, Value
 from ..core.audio_io import load_waveform
 from ..core.errors import AudioError
 from ..core.units import UnitSequence
+from .corpus_files import PROSODY_COLUMN
 from .extraction import SkippedItem, content_hash
 from .unit_batches import batches_by_length, encode_batch
 
@@ -29,7 +30,7 @@ class EncodedRows:
 
     Attributes:
         rows (`list[dict]`): the rows that have units, in order, without `audio` and with `units`, `durations`,
-            `content`.
+            `content`, and with a second stream `prosody`.
         skips (`list[SkippedItem]`): the rows left out.
         seconds (`float`): of sound in `rows`.
     """
@@ -48,15 +49,17 @@ class EncodedRows:
         return pa.Table.from_pydict(features.encode_batch(columns), schema=features.arrow_schema)
 
 
-def unit_features(features: Mapping[str, Any]) -> Features:
+def unit_features(features: Mapping[str, Any], *, with_prosody: bool = False) -> Features:
     """The columns of units of a corpus: those of the corpus without `audio`, and what `extract_units` adds.
 
     Args:
         features (`Mapping[str, Any]`): of the corpus, by column.
+        with_prosody (`bool`, defaults to `False`): whether the processor makes a second stream beside the units.
     """
     kept = {name: feature for name, feature in features.items() if name != "audio"}
     lists = {"units": List(Value("int32")), "durations": List(Value("int32"))}
-    return Features({**(kept or {"item": Value("string")}), **lists, "content": Value("string")})
+    columns = {**(kept or {"item": Value("string")}), **lists, "content": Value("string")}
+    return Features({**columns, PROSODY_COLUMN: List(Value("int32"))} if with_prosody else columns)
 
 
 def encode_rows(
@@ -95,8 +98,10 @@ def encode_rows(
                 result.skips.append(SkippedItem(row.item, *(row.reason or reasons[row.content])))
                 continue
             sequence = units[row.content]
-            lists = {"units": sequence.units.tolist(), "durations": sequence.durations.tolist()}
-            result.rows.append({**row.rest, **lists, "content": row.content})
+            made_of = {"units": sequence.units.tolist(), "durations": sequence.durations.tolist()}
+            if sequence.prosody is not None:
+                made_of[PROSODY_COLUMN] = sequence.prosody.tolist()
+            result.rows.append({**row.rest, **made_of, "content": row.content})
             result.seconds += len(row.wave) / rate
     return result
 

@@ -6,6 +6,7 @@ was stopped may be continued by another number of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ __all__ = [
     "file_shares",
     "own_shards",
     "plan_shards",
+    "shard_order",
 ]
 
 DEFAULT_SHARD_ROWS = 1000
@@ -94,8 +96,9 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """File name, such as `train-00012-of-00340.parquet`."""
-        return f"{self.part}-{self.index:05d}-of-{self.total:05d}.parquet"
+        """File name, such as `train-00012-of-00340.parquet`; the order of the names is that of the numbers."""
+        width = max(5, len(str(self.total)))
+        return f"{self.part}-{self.index:0{width}d}-of-{self.total:0{width}d}.parquet"
 
 
 def plan_shards(num_rows: Mapping[str, int], shard_rows: int) -> tuple[Shard, ...]:
@@ -162,3 +165,8 @@ def file_shares(num_files: int, world: World) -> tuple[FileShare, ...]:
 def block_name(part: str, file: int, block: int) -> str:
     """File name of a shard of a stream, whose end is not known: `train-00003-00012.parquet`, file 3, block 12."""
     return f"{part}-{file:05d}-{block:05d}.parquet"
+
+
+def shard_order(name: str) -> tuple[str | int, ...]:
+    """Key that sorts file names of shards by part, then by number, also where numbers have more than five digits."""
+    return tuple(int(text) if text.isdecimal() else text for text in re.split(r"(\d+)", name))

@@ -13,14 +13,14 @@ from datasets import Audio, Dataset, Features, IterableDataset, Value
 
 from ..core.errors import DatasetError
 from .columns import unify
-from .corpus_files import ShardRecord
+from .corpus_files import ShardRecord, check_source
 from .corpus_shards import FileShare, World, block_name, file_shares
 from .corpus_tables import FindShard, ShardJob, check_recordings
 from .sources import AUDIO_FEATURE, rooted
 
 __all__ = ["Labelling", "Stream", "StreamCorpus"]
 
-_NAME = re.compile(r"(?P<part>.+)-(?P<file>\d{5})-(?P<block>\d{5})\.parquet")
+_NAME = re.compile(r"(?P<part>.+)-(?P<file>\d{5,})-(?P<block>\d{5,})\.parquet")
 # Rows that are brought to the columns of the result at once. Each block starts anew, so that a run that goes on calls
 # them the same.
 _ROWS_AT_ONCE = 64
@@ -78,8 +78,11 @@ class StreamCorpus:
 
     def owns_name(self, name: str) -> bool:
         """Whether a file name is that of one of its shards."""
-        match = _NAME.fullmatch(name)
-        return bool(match and int(match["file"]) < self._num_files.get(match["part"], 0))
+        try:
+            self._place(name)
+        except DatasetError:
+            return False
+        return True
 
     def num_rows(self, world: World) -> int | None:
         """Rows that are this process's: unknown."""
@@ -111,6 +114,51 @@ class StreamCorpus:
                 if name not in records:
                     missing.append(name)
         return tuple(missing)
+
+    def source(self, name: str) -> dict[str, Any]:
+        """The rows of a shard, as its record says them.
+
+        Args:
+            name (`str`): of its file.
+
+        Raises:
+            DatasetError: it is no name of a shard of this corpus.
+        """
+        part, file, block = self._place(name)
+        return self._source(part, self._streams[part], file, block)
+
+    def check(self, folder: Path, records: Mapping[str, ShardRecord]) -> None:
+        """Refuse shards of other rows, such as those of an earlier state of a file that has become shorter.
+
+        Args:
+            folder (`Path`): of the shards.
+            records (`Mapping[str, ShardRecord]`): of those that are there, by name.
+
+        Raises:
+            FingerprintMismatchError: a shard holds other rows.
+            DatasetError: a shard lies behind the one that ends its file.
+        """
+        last: dict[tuple[str, int], int] = {}
+        places = {name: self._place(name) for name in records}
+        for name, (part, file, block) in places.items():
+            check_source(folder / name, records[name], self.source(name))
+            if records[name].is_last:
+                last[part, file] = min(block, last.get((part, file), block))
+        for name, (part, file, block) in places.items():
+            end = last.get((part, file), block)
+            if block > end:
+                raise DatasetError(
+                    f"{folder / name} lies behind {block_name(part, file, end)}, with which their file ends",
+                    hint="remove both and start the same command again, or choose another output folder (--output)",
+                )
+
+    def _place(self, name: str) -> tuple[str, int, int]:
+        """Part, file and block of the name of a shard."""
+        if match := _NAME.fullmatch(name):
+            part, file, block = match["part"], int(match["file"]), int(match["block"])
+            if file < self._num_files.get(part, 0) and name == block_name(part, file, block):
+                return part, file, block
+        raise DatasetError(f"{name} is no shard of this corpus, whose plan is {self.plan}")
 
     def _first_wanted(self, part: str, stream: Stream, share: FileShare, find: FindShard) -> int | None:
         """The first block of a share that is not there; `None` if the file is known to end before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from datasets import Audio, Dataset, Features
 
 from ..core.digest import sha256_of_json
 from ..core.errors import DatasetError
-from .corpus_files import ShardRecord
+from .corpus_files import ShardRecord, check_source
 from .corpus_shards import Shard, World, own_shards, plan_shards
 
 __all__ = ["FindShard", "ShardJob", "TableCorpus", "check_recordings"]
@@ -57,28 +58,27 @@ class TableCorpus:
     def __init__(self, tables: Mapping[str, Dataset], shard_rows: int) -> None:
         self._tables = {name: _undecoded(name, table) for name, table in tables.items()}
         num_rows = {name: len(table) for name, table in tables.items()}
-        self._shards = plan_shards(num_rows, shard_rows)
+        self._shards = {shard.name: shard for shard in plan_shards(num_rows, shard_rows)}
         if not self._shards:
             raise DatasetError("the corpus has no rows", hint="check the folder or file of the data set (--dataset)")
-        self._names = frozenset(shard.name for shard in self._shards)
         self.plan: dict[str, Any] = {"shard_rows": shard_rows, "rows": num_rows}
         self.parts = tuple(tables)
 
     def owns_name(self, name: str) -> bool:
         """Whether a file name is that of one of its shards."""
-        return name in self._names
+        return name in self._shards
 
     def num_rows(self, world: World) -> int | None:
         """Rows that are this process's."""
-        return sum(shard.stop - shard.start for shard in own_shards(self._shards, world))
+        return sum(shard.stop - shard.start for shard in self._own(world))
 
     def jobs(self, world: World, find: FindShard) -> Iterator[ShardJob]:
         """This process's shards that are still to be made; all are looked at before the first one is made."""
         jobs = []
-        for shard in own_shards(self._shards, world):
-            table = self._tables[shard.part].select(range(shard.start, shard.stop))
-            source = {"part": shard.part, "rows": [shard.start, shard.stop], "digest": rows_digest(table)}
+        for shard in self._own(world):
+            source = self.source(shard.name)
             if find(shard.name, source) is None:
+                table = self._table(shard)
                 jobs.append(ShardJob(shard.name, source, table.features, _rows(table, shard), lambda: False))
         yield from jobs
 
@@ -88,11 +88,40 @@ class TableCorpus:
         Args:
             records (`Mapping[str, ShardRecord]`): of the shards that are there, by name.
         """
-        return tuple(
-            shard.name
-            for shard in self._shards
-            if shard.name not in records or records[shard.name].source.get("rows") != [shard.start, shard.stop]
-        )
+        return tuple(name for name in self._shards if name not in records)
+
+    def source(self, name: str) -> dict[str, Any]:
+        """The rows of a shard, as its record says them.
+
+        Args:
+            name (`str`): of its file.
+        """
+        shard = self._shards[name]
+        return {**_borders(shard), "digest": rows_digest(self._table(shard))}
+
+    def check(self, folder: Path, records: Mapping[str, ShardRecord]) -> None:
+        """Refuse shards with other borders; their rows are compared when a shard is read.
+
+        Args:
+            folder (`Path`): of the shards.
+            records (`Mapping[str, ShardRecord]`): of those that are there, by name.
+
+        Raises:
+            FingerprintMismatchError: a shard holds other rows.
+        """
+        for name, record in records.items():
+            digest = record.source.get("digest")
+            check_source(folder / name, record, {**_borders(self._shards[name]), "digest": digest})
+
+    def _own(self, world: World) -> tuple[Shard, ...]:
+        return own_shards(tuple(self._shards.values()), world)
+
+    def _table(self, shard: Shard) -> Dataset:
+        return self._tables[shard.part].select(range(shard.start, shard.stop))
+
+
+def _borders(shard: Shard) -> dict[str, Any]:
+    return {"part": shard.part, "rows": [shard.start, shard.stop]}
 
 
 def _undecoded(name: str, table: Dataset) -> Dataset:

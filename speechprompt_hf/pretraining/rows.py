@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -11,8 +11,47 @@ from torch import Tensor
 
 from ..core.errors import DatasetError
 from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
+from .unit_columns import UnitColumn
 
-__all__ = ["collate_packed", "collate_rows", "disturb", "make_batches", "make_packed_batches", "make_rows"]
+__all__ = [
+    "TokenRows",
+    "collate_packed",
+    "collate_rows",
+    "disturb",
+    "make_batches",
+    "make_packed_batches",
+    "make_rows",
+]
+
+
+class TokenRows(Sequence[np.ndarray]):
+    """Rows of token ids in one array: two bytes an id, four of a vocabulary of more than 32,768 ids.
+
+    A row is an int64 vector, made when it is asked for.
+
+    Args:
+        ids (`NDArray[int16]` or `NDArray[int32]` of shape `(N,)`): of all rows.
+        starts (`NDArray[int64]` of shape `(R,)`): where each row begins in it.
+        lengths (`NDArray[int64]` of shape `(R,)`): ids of each row; rows may overlap.
+    """
+
+    def __init__(self, ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+        self.ids, self.starts, self.lengths = ids, starts, lengths
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        start = self.starts[index]
+        return self.ids[start : start + self.lengths[index]].astype(np.int64)
 
 
 def make_rows(
@@ -21,39 +60,92 @@ def make_rows(
     *,
     max_tokens: int,
     break_mode: Literal["utterance", "stream"] = "utterance",
-) -> list[np.ndarray]:
+) -> TokenRows:
     """Token rows by fairseq's convention: each starts with `</s>`, an utterance ends with `</s>`.
 
     Args:
-        sequences (`Sequence[Sequence[int]]`): merged units of each utterance.
+        sequences (`Sequence[Sequence[int]]` or `UnitColumn`): merged units of each utterance; those of a column go
+            from Arrow into the rows without being held in between.
         vocabulary ([`UnitVocabulary`]): units to token ids.
         max_tokens (`int`): longest row, both `</s>` included.
         break_mode (`str`, *optional*, defaults to `"utterance"`): as in `PretrainingConfig`.
 
     Returns:
-        `list[np.ndarray]`: int64 rows of 3 to `max_tokens` ids; a model reads `row[:-1]` and predicts `row[1:]`.
+        `TokenRows`: int64 rows of 3 to `max_tokens` ids; a model reads `row[:-1]` and predicts `row[1:]`.
 
     Raises:
         DatasetError: there is no utterance with units.
+        UnitError: a unit is not in the vocabulary.
     """
-    tokens = [[*vocabulary.encode(units), EOS_TOKEN_ID] for units in sequences if len(units)]
-    if not tokens:
+    if isinstance(sequences, UnitColumn):
+        counts = sequences.lengths
+    else:
+        counts = np.fromiter(map(len, sequences), dtype=np.int64)
+    counts = counts[counts > 0]
+    if not len(counts):
         raise DatasetError("The corpus has no utterance with units.", hint="Extract units first: speechprompt units.")
-    pieces = [[token for row in tokens for token in row]] if break_mode == "stream" else tokens
+    ends = np.cumsum(counts)
     step = max_tokens - 1
-    rows = []
-    for piece in pieces:
-        for start in range(0, len(piece), step):
-            before = EOS_TOKEN_ID if start == 0 or break_mode == "utterance" else piece[start - 1]
-            part = piece[start : start + step]
-            if len(part) > 1 or start == 0:
-                rows.append(np.array([before, *part], dtype=np.int64))
-    return rows
+    if break_mode == "stream":
+        # One `</s>` before the first utterance and one behind each; a row begins with the last token of the last one.
+        num_tokens = int(ends[-1]) + len(ends)
+        starts = np.arange(0, num_tokens, step)
+        lengths = np.minimum(step, num_tokens - starts) + 1
+        kept = (lengths > 2) | (starts == 0)
+        starts, lengths, size = starts[kept], lengths[kept], num_tokens + 1
+        first, places, taken = ends - counts, ends - counts + np.arange(1, len(ends) + 1), counts
+    else:
+        # Parts of an utterance and the `</s>` behind it, each with a `</s>` before it.
+        num_parts = -(-(counts + 1) // step)
+        utterance = np.repeat(np.arange(len(counts)), num_parts)
+        offset = step * (np.arange(len(utterance)) - np.repeat(np.cumsum(num_parts) - num_parts, num_parts))
+        lengths = np.minimum(step, counts[utterance] + 1 - offset) + 1
+        kept = (lengths > 2) | (offset == 0)
+        utterance, offset, lengths = utterance[kept], offset[kept], lengths[kept]
+        starts, size = np.cumsum(lengths) - lengths, int(lengths.sum())
+        first, places = (ends - counts)[utterance] + offset, starts + 1
+        taken = np.minimum(lengths - 1, counts[utterance] - offset)
+    ids = np.full(size, EOS_TOKEN_ID, dtype=np.int16 if len(vocabulary) <= 2**15 else np.int32)
+    _fill(ids, _token_blocks(sequences, vocabulary), first, places, taken)
+    return TokenRows(ids, starts, lengths)
+
+
+def _fill(
+    ids: np.ndarray, blocks: Iterator[np.ndarray], first: np.ndarray, places: np.ndarray, taken: np.ndarray
+) -> None:
+    """Copy `taken[i]` tokens, from the one of number `first[i]` in all blocks on, to `ids[places[i]:]`.
+
+    `first` ascends, and no copy takes from two blocks.
+    """
+    before, index = 0, 0
+    for block in blocks:
+        end = int(np.searchsorted(first, before + len(block)))
+        for source, place, count in zip(
+            (first[index:end] - before).tolist(), places[index:end].tolist(), taken[index:end].tolist(), strict=True
+        ):
+            ids[place : place + count] = block[source : source + count]
+        before, index = before + len(block), end
+
+
+def _token_blocks(sequences: Sequence[Sequence[int]], vocabulary: UnitVocabulary) -> Iterator[np.ndarray]:
+    if not isinstance(sequences, UnitColumn):
+        yield from (np.array(vocabulary.encode(units)) for units in sequences if len(units))
+        return
+    known = np.array([int(symbol) for symbol in vocabulary.symbols], dtype=np.int64)
+    order = np.argsort(known)
+    ids = np.array(vocabulary.encode(known[order]))
+    for units in sequences.blocks():
+        places = np.minimum(np.searchsorted(known, units, sorter=order), len(known) - 1)
+        unknown = units[known[order][places] != units]
+        if len(unknown):
+            # Raises, as it does for lists.
+            vocabulary.encode(unknown[:1])
+        yield ids[places]
 
 
 def make_batches(rows: Sequence[np.ndarray], tokens_per_step: int, generator: np.random.Generator) -> list[np.ndarray]:
     """Row indices of an epoch's batches: rows of like length together, batches in random order."""
-    lengths = np.array([len(row) for row in rows]) + generator.uniform(0, 4, size=len(rows))
+    lengths = np.fromiter(map(len, rows), dtype=np.int64) + generator.uniform(0, 4, size=len(rows))
     batches: list[np.ndarray] = []
     current: list[int] = []
     for index in np.argsort(-lengths, kind="stable"):

@@ -86,6 +86,15 @@ def test_half_a_corpus_is_not_trained_on(speechprompt, recordings, base_folder, 
     assert "a part of the shards" in answer.err and "start that command again" in answer.err
 
 
+def test_pretrain_refuses_units_that_are_no_lists_of_integers(speechprompt, tmp_path):
+    from datasets import Dataset
+
+    Dataset.from_dict({"units": ["1 2 3", "2 3"]}).to_parquet(str(tmp_path / "t.parquet"))
+    command = ["pretrain", "--dataset", tmp_path / "t.parquet", "--num-units", 12, "--output", tmp_path / "lm"]
+    answer = speechprompt(*command)
+    assert answer.code == 2 and "the column units holds string, not lists of integers" in answer.err
+
+
 def test_tables_beside_shards_are_refused(speechprompt, recordings, base_folder, shards, tmp_path):
     answer = speechprompt(*units_command(recordings, shards, base_folder))
     assert answer.code == 2 and "holds shards of a corpus" in answer.err

@@ -41,9 +41,28 @@ class CountingProcessor:
         return np.minimum(np.abs(frames).mean(axis=1) * 16, 7).astype(np.int64)
 
 
+class ProsodyProcessor(CountingProcessor):
+    """The same units, and beside each whether it is louder than the one before."""
+
+    def __init__(self, digest="d" * 64, streams_digest="5" * 64):
+        super().__init__(digest)
+        self.fingerprint |= {"prosody_digest": "9" * 64, "streams_digest": streams_digest}
+
+    def encode_units(self, waves, sampling_rate=None):
+        return [
+            UnitSequence(units.units, units.durations, (np.diff(units.units, prepend=-1) > 0).astype(np.int64))
+            for units in super().encode_units(waves, sampling_rate)
+        ]
+
+
 @pytest.fixture
 def processor():
     return CountingProcessor()
+
+
+@pytest.fixture
+def prosody_processor():
+    return ProsodyProcessor()
 
 
 def write_recording(path: Path, seed: int, seconds: float = 0.3, rate: int = 16000) -> Path:

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +17,7 @@ from speechprompt_hf.data.corpus_files import read_record
 from speechprompt_hf.data.corpus_run import run_corpus
 from speechprompt_hf.data.corpus_shards import World
 from speechprompt_hf.data.corpus_tables import TableCorpus
-from speechprompt_hf.data.unit_identity import recorded_unit_fingerprint
+from speechprompt_hf.data.unit_identity import check_is_complete, recorded_unit_fingerprint
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def make(folder, output, processor, world=None, shard_rows=3, **options):
 
 
 def contents(output):
-    return {path.name: path.read_bytes() for path in output.iterdir()}
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
 
 
 def rows_of(output):
@@ -113,9 +115,12 @@ def test_an_interrupted_shard_is_made_again_and_its_traces_go(folder, processor,
     with pytest.raises(KeyboardInterrupt):
         make(folder, output, processor)
     assert len(list(output.glob("*.parquet"))) == 3
-    # What a process killed while it wrote leaves behind.
-    (output / ".all-00003-of-00007.parquet.ab12.parquet").write_bytes(b"half")
+    # What processes killed while they wrote leave behind, and what another program keeps there.
+    for name in (".all-00003-of-00007.parquet.ab12.parquet", ".units.json.x_3.json", ".all-00009.parquet.a.parquet"):
+        (output / name).write_bytes(b"half")
+        os.utime(output / name, (time.time() - 4000,) * 2)
     progress, _ = make(folder, output, processor)
+    (output / ".all-00009.parquet.a.parquet").unlink()
     assert progress.shards == 4 and progress.found == 3
     assert contents(output) == contents(tmp_path / "one")
 
@@ -263,3 +268,125 @@ def test_a_shard_says_what_it_holds(folder, processor, tmp_path):
     assert record.source["rows"] == [3, 6] and record.fingerprint == processor.fingerprint
     assert record.rows == pq.read_metadata(tmp_path / "all-00001-of-00007.parquet").num_rows
     assert {"speechprompt-hf", "torch", "datasets"} <= record.versions.keys()
+
+
+def flip_a_byte(path):
+    """In the middle of the first pages: the end of the file, which is read first, stays as it was."""
+    data = bytearray(path.read_bytes())
+    data[20] ^= 0xFF
+    path.write_bytes(data)
+
+
+def is_complete(output):
+    return json.loads((output / "units.json").read_text())["complete"]
+
+
+def test_shards_hold_the_second_stream_as_extract_units_gives_it(folder, prosody_processor, tmp_path):
+    make(folder, tmp_path / "out", prosody_processor)
+    whole = extract_units(load_rows(folder), prosody_processor).dataset
+    made = rows_of(tmp_path / "out")
+    assert made.features == whole.features and made.to_dict() == whole.to_dict()
+    assert {code for row in made["prosody"] for code in row} == {0, 1}
+    rows = {"audio": [b"junk", (folder / "no" / "a_nohash_0.wav").read_bytes()]}
+    run_corpus(TableCorpus({"all": Dataset.from_dict(rows)}, 1), prosody_processor, tmp_path / "half", base="b")
+    assert [len(row) for row in rows_of(tmp_path / "half")["prosody"]] == [len(made[0]["units"])]
+
+
+def test_units_beside_other_prosody_are_refused(folder, processor, prosody_processor, tmp_path):
+    make(folder, tmp_path, prosody_processor)
+    with pytest.raises(FingerprintMismatchError) as caught:
+        make(folder, tmp_path, type(prosody_processor)(streams_digest="7" * 64))
+    assert "an encoder (dddddddddddddddd, with prosody 5555555555555555)" in str(caught.value)
+    assert "an encoder (dddddddddddddddd, with prosody 7777777777777777)" in str(caught.value)
+    with pytest.raises(FingerprintMismatchError, match=r"5555\), this run makes those of .*, without prosody\)"):
+        make(folder, tmp_path, processor)
+    with pytest.raises(FingerprintMismatchError, match=r"without prosody\), this run makes those of .*5555\)"):
+        make(folder, tmp_path / "one", processor)
+        make(folder, tmp_path / "one", prosody_processor)
+
+
+def test_shards_that_lack_their_second_stream_are_made_again(folder, prosody_processor, tmp_path):
+    make(folder, tmp_path, prosody_processor)
+    whole, victim = contents(tmp_path), tmp_path / "all-00001-of-00007.parquet"
+    pq.write_table(pq.read_table(victim).drop(["prosody"]), victim)
+    said = []
+    make(folder, tmp_path, prosody_processor, on_note=said.append)
+    assert said == [f"{victim} is damaged: it lacks the column prosody: it is made again"]
+    assert contents(tmp_path) == whole
+
+
+def test_a_corpus_that_lacks_a_shard_is_not_complete_any_more(folder, processor, tmp_path):
+    make(folder, tmp_path, processor)
+    (tmp_path / "all-00002-of-00007.parquet").unlink()
+    _, summary = make(folder, tmp_path, processor, World(1, 2))
+    assert summary is None and is_complete(tmp_path) is False
+    with pytest.raises(DatasetError, match="has not finished"):
+        check_is_complete(tmp_path)
+    make(folder, tmp_path, processor, World(0, 2))
+    assert is_complete(tmp_path) is True
+
+
+def test_a_corpus_is_not_complete_while_a_damaged_shard_is_made_again(folder, processor, tmp_path, monkeypatch):
+    make(folder, tmp_path, processor)
+    whole = contents(tmp_path)
+    flip_a_byte(tmp_path / "all-00002-of-00007.parquet")
+
+    def dies(waves, sampling_rate=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processor, "encode_units", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make(folder, tmp_path, processor)
+    assert is_complete(tmp_path) is False
+    make(folder, tmp_path, processor)
+    assert contents(tmp_path) == whole
+
+
+def test_the_last_process_reads_the_shards_of_the_others(folder, processor, tmp_path):
+    make(folder, tmp_path, processor)
+    whole, victims = contents(tmp_path), [tmp_path / f"all-0000{number}-of-00007.parquet" for number in (0, 4)]
+    for path in victims:
+        flip_a_byte(path)
+    said = []
+    progress, summary = make(folder, tmp_path, processor, World(1, 2), on_note=said.append)
+    assert summary is None and progress.shards == 0 and is_complete(tmp_path) is False
+    assert [str(path) in line and "start the command again" in line for path, line in zip(victims, said, strict=True)]
+    assert make(folder, tmp_path, processor, World(0, 2))[1]["complete"]
+    assert contents(tmp_path) == whole
+
+
+def test_the_last_process_refuses_shards_of_other_rows(folder, processor, tmp_path):
+    make(folder, tmp_path, processor, World(0, 2))
+    # Row 0, of the first process.
+    soundfile.write(folder / "no" / "a_nohash_0.wav", np.zeros(3200), 16000)
+    with pytest.raises(FingerprintMismatchError, match=r"00000-of-00007.*other rows.*'digest'.*'digest'"):
+        make(folder, tmp_path, processor, World(1, 2))
+    assert is_complete(tmp_path) is False
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(folder, processor, tmp_path, monkeypatch):
+    make(folder, tmp_path / "one", processor)
+    writer, runs = corpus_files.pq.ParquetWriter, []
+
+    def meanwhile(path, *arguments, **options):
+        opened = writer(path, *arguments, **options)
+        if not runs:
+            # While the first run writes its first shard, a second one makes all of them.
+            runs.append("second")
+            make(folder, tmp_path / "out", processor)
+        return opened
+
+    monkeypatch.setattr(corpus_files.pq, "ParquetWriter", meanwhile)
+    _, summary = make(folder, tmp_path / "out", processor)
+    assert runs and summary["complete"] and contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+def test_a_summary_of_another_plan_does_not_stand_for_these_shards(folder, processor, tmp_path, monkeypatch):
+    make(folder, tmp_path, processor)
+    summary = json.loads((tmp_path / "units.json").read_text())
+    (tmp_path / "units.json").write_text(json.dumps({**summary, "plan": {"shard_rows": 4}}))
+    monkeypatch.setattr("speechprompt_hf.data.corpus_run._summary", lambda *_: pytest.fail("killed here"))
+    with pytest.raises(pytest.fail.Exception):
+        make(folder, tmp_path, processor)
+    assert is_complete(tmp_path) is False

@@ -11,6 +11,7 @@ from speechprompt_hf.data.corpus_shards import (
     file_shares,
     own_shards,
     plan_shards,
+    shard_order,
 )
 
 SIZES = st.integers(1, 40)
@@ -49,6 +50,19 @@ def test_no_file_is_read_more_often_than_needed(num_files, size):
 def test_names():
     assert plan_shards({"train": 25}, 10)[1].name == "train-00001-of-00003.parquet"
     assert block_name("train", 3, 12) == "train-00003-00012.parquet"
+
+
+def test_the_order_of_names_is_that_of_numbers():
+    names = [shard.name for shard in plan_shards({"all": 100_001}, 1)]
+    assert names == sorted(names) == sorted(names, key=shard_order)
+    assert names[0] == "all-000000-of-100001.parquet"
+    names = [
+        block_name(part, file, block)
+        for part in ("all", "test")
+        for file in (9, 100_000)
+        for block in (99_999, 100_000)
+    ]
+    assert names != sorted(names) and names == sorted(reversed(names), key=shard_order)
 
 
 def test_a_shard_has_rows():

@@ -1,12 +1,15 @@
 """Corpora that are read as they come: Parquet and the Hub, in blocks of their files, with the rows of a table."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, IterableDatasetDict, Value
 
 from speechprompt_hf.core.errors import DatasetError, FingerprintMismatchError
 from speechprompt_hf.data import corpus_opening, extract_units, load_rows
+from speechprompt_hf.data.corpus_files import read_record, write_shard
 from speechprompt_hf.data.corpus_opening import open_streams
 from speechprompt_hf.data.corpus_run import run_corpus
 from speechprompt_hf.data.corpus_shards import World
@@ -123,8 +126,6 @@ def test_files_of_a_table_are_no_shards_of_a_stream(folder, processor, tmp_path)
 
 def test_a_file_without_rows_is_done_when_it_was_read(recordings, processor, tmp_path):
     write_table(tmp_path / "tables" / "a.parquet", recordings[:2])
-    import pyarrow.parquet as pq
-
     with pq.ParquetWriter(tmp_path / "tables" / "b.parquet", pq.read_schema(tmp_path / "tables" / "a.parquet")):
         pass
     for _ in range(2):
@@ -253,3 +254,61 @@ def test_a_stream_without_a_schema_tells_its_columns_by_its_rows(recordings, pro
     _, summary = run_corpus(StreamCorpus({"all": stream}, 3), processor, tmp_path / "out", base="b")
     assert summary["parts"]["all"]["recordings"] == 4
     assert list(rows_of(tmp_path / "out")["speaker"]) == ["a", "a", "b", "b"]
+
+
+def test_a_stream_gives_the_second_stream_of_a_table(folder, prosody_processor, tmp_path):
+    make(folder, tmp_path / "out", prosody_processor)
+    whole = extract_units(load_rows(folder, split="pool"), prosody_processor).dataset
+    made = rows_of(tmp_path / "out")
+    assert made.features == whole.features and made.to_dict() == whole.to_dict()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_blocks_of_an_earlier_state_of_a_file_are_refused(recordings, processor, tmp_path, size):
+    source, output = tmp_path / "tables" / "a.parquet", tmp_path / "out"
+    write_table(source, recordings[:10])
+    make(source, output, processor, shard_rows=4)
+    write_table(source, recordings[:3])
+    (output / "all-00000-00000.parquet").unlink()
+    encoded = processor.num_encoded
+    for rank in range(size):
+        with pytest.raises(
+            FingerprintMismatchError, match=r"00000-00001.*'rows': 10.*'rows': 3.*remove the old shards"
+        ):
+            make(source, output, processor, World(rank, size), shard_rows=4)
+    assert processor.num_encoded == encoded
+    for path in output.glob("*.parquet"):
+        path.unlink()
+    _, summary = make(source, output, processor, shard_rows=4)
+    assert summary["parts"]["all"]["recordings"] == 3
+
+
+def test_blocks_behind_the_end_of_a_file_are_refused(folder, processor, tmp_path):
+    output = tmp_path / "out"
+    make(folder, output, processor)
+    name = "all-00001-0000{}.parquet"
+    table, record = pq.read_table(output / name.format(0)), read_record(output / name.format(0))
+    write_shard(output / name.format(1), table, replace(record, source={**record.source, "block": 1}))
+    with pytest.raises(DatasetError, match=r"00001-00001.parquet lies behind all-00001-00000.*remove both") as caught:
+        make(folder, output, processor)
+    assert type(caught.value) is DatasetError
+    for block in (0, 1):
+        (output / name.format(block)).unlink()
+    assert make(folder, output, processor)[1]["parts"]["all"]["recordings"] == 15
+
+
+def test_numbers_of_more_than_five_digits_are_numbers(folder, processor, tmp_path):
+    corpus = corpus_of(folder)
+    assert corpus.owns_name("all-00002-99999.parquet") and corpus.owns_name("all-00002-100000.parquet")
+    assert not corpus.owns_name("all-00002-099999.parquet") and not corpus.owns_name("all-00003-00000.parquet")
+    assert corpus.source("all-00002-100000.parquet")["block"] == 100_000
+    output = tmp_path / "out"
+    make(folder, output, processor)
+    record = read_record(output / "all-00002-00000.parquet")
+    # A file of 100,002 blocks.
+    for path in output.glob("all-00002-*.parquet"):
+        path.unlink()
+    records = {f"all-00002-{block:05d}.parquet": replace(record, is_last=block == 100_001) for block in range(100_002)}
+    assert set(corpus.missing(records)) == {"all-00000-00000.parquet", "all-00001-00000.parquet"}
+    del records["all-00002-100000.parquet"]
+    assert "all-00002-100000.parquet" in corpus.missing(records)

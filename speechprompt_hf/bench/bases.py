@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoProcessor
 
 from ..core.embedded import DEFAULT_BASE, resolve_base
-from ..core.errors import AdapterError, ConfigurationError
+from ..core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from ..core.locations import reading
 from ..core.vocabulary import UnitVocabulary
 from ..modeling.base_loading import base_fingerprint, base_vocabulary, load_base
@@ -31,7 +31,8 @@ class Base:
         source (`str`): folder, Hub id or embedded name.
         processor (`SpeechUnitProcessor | None`): makes units; a language model alone has none.
         weights (`dict[str, Any]`): the fingerprint of the language model.
-        units (`dict[str, Any] | None`): the fingerprint of the units, where it is known.
+        units (`dict[str, Any] | None`): the fingerprint of the units: of what makes them, else the one that the
+            language model records; `None` where neither is known.
         max_units (`int`): longest utterance, start token and separator included.
         vocabulary (`UnitVocabulary | None`): units → token ids.
     """
@@ -86,15 +87,23 @@ def open_base(name: str, source: str) -> Base:
 
     Raises:
         AdapterError: there is no such base.
+        FingerprintMismatchError: its processor makes other units than its language model was trained on.
     """
     lm = load_base(source)
     processor = _processor(source)
+    made, trained_on = getattr(processor, "fingerprint", None), lm.config.fingerprint
+    if made and trained_on and made.get("digest") != trained_on.get("digest"):
+        raise FingerprintMismatchError(
+            f"the processor of the base {name} makes units {str(made.get('digest'))[:16]}, its language model was "
+            f"trained on {str(trained_on.get('digest'))[:16]}",
+            hint="give the base with the processor that it was saved with (bases, --base)",
+        )
     return Base(
         name=name,
         source=source,
         processor=processor,
         weights=base_fingerprint(lm),
-        units=lm.config.fingerprint or getattr(processor, "fingerprint", None),
+        units=made or trained_on,
         max_units=lm.max_utterance_tokens,
         vocabulary=getattr(getattr(processor, "tokenizer", None), "vocabulary", None) or base_vocabulary(source),
     )

@@ -18,6 +18,7 @@ from ..core.digest import sha256_of_json
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..core.versions import package_versions
+from ..core.vocabulary import UnitVocabulary
 from ..evaluation.metrics import equal_error_rate
 from ..version import __version__
 from .bases import Base
@@ -48,7 +49,7 @@ class Cell:
         method (`Method`): what runs.
         seed (`int`): of training and of rows drawn.
         shots (`int | None`): training rows a class.
-        key (`str`): SHA-256 over data, fold, method, settings, seed and base; names do not count.
+        key (`str`): SHA-256 over data, fold, method, settings, seed, base and its order of units; names do not count.
     """
 
     dataset: str
@@ -76,8 +77,6 @@ def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base |
         method (`Method`): of the suite.
         base (`Base`, *optional*): that the method reads.
     """
-    draws = method.is_trained or method.untrained or bool(suite.shots)
-    seeds = suite.seeds if draws else suite.seeds[:1]
     shared = {**suite.settings, **method.settings} if method.is_trained else {}
     # With the defaults, so that a change of these makes new cells; but not with fields that older cells did not have.
     settings = asdict(method.training_settings(shared, 0, 1)) if method.is_trained else {}
@@ -97,8 +96,12 @@ def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base |
         "label_sequences": opened.task.label_sequences,
         "base": read,
     }
+    order = base.vocabulary if base is not None and method.reads_language_model else None
+    if order is not None and order != UnitVocabulary.from_num_units(order.num_units):
+        # The numeric order is not named: it is that of cells which know of no order.
+        identity["vocabulary"] = sha256_of_json(list(order.symbols))
     cells = []
-    for seed in seeds:
+    for seed in suite.seeds_of(method):
         for shots in suite.shots or (None,):
             for fold in opened.folds:
                 known = {**identity, "rows": opened.fold_digest(fold), "seed": seed, "shots": shots}

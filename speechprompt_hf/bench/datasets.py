@@ -55,6 +55,13 @@ class Protocol:
             raise ConfigurationError(f"the parts {', '.join(self.train)} both train and test")
 
     @property
+    def num_folds(self) -> int:
+        """How many folds a data set has, whatever its rows are."""
+        if self.kind in ("grouped", "stratified"):
+            return self.folds
+        return len(self.values) if self.kind == "held-out" else 1
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns that sharing out needs, beside those of every data set."""
         if self.kind == "column":

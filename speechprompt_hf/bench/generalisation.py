@@ -49,7 +49,7 @@ class Choice:
 
     Attributes:
         chosen (`str`): name of the candidate with the highest mean of `validation`; of equal ones the suite's first.
-        chosen_on (`tuple[str, ...]`): data sets of `choose_on` that have run.
+        chosen_on (`tuple[str, ...]`): data sets of `choose_on` that have run, with all folds.
         lacking (`tuple[str, ...]`): data sets of `choose_on` that have not, and had no say.
         validation (`dict[str, float]`): candidate → validation accuracy, mean over `chosen_on`.
         not_compared (`tuple[str, ...]`): candidates that have not run on all of `chosen_on`.
@@ -99,7 +99,7 @@ def choose(suite: Suite, cells: Sequence[Mapping[str, Any]], lines: Sequence[Lin
             continue
         line = by_place[spec.name, chosen]
         own_best = max(own, key=lambda name: (own[name], name == chosen))
-        difference, interval = paired_difference(cells, spec.name, chosen, own_best) or (None, None)
+        difference, interval = paired_difference(cells, spec, chosen, own_best) or (None, None)
         held_out.append(
             HeldOut(
                 dataset=spec.name,

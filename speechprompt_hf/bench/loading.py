@@ -103,7 +103,7 @@ def open_dataset(
     declared = read_rows(spec, data_root)
     folds = make_folds(spec.protocol, declared)
     if choose_epoch:
-        folds = tuple(with_validation(fold, declared) for fold in folds)
+        folds = tuple(with_validation(fold, declared, spec.protocol) for fold in folds)
     task = replace(task_by_name(spec.task) if spec.task else task_from_labels(declared["label"]), name=spec.name)
     if spec.metric == "macro_f1":
         task = replace(task, metric="macro_f1")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from .generalisation import Choice
+from .incomplete import incomplete
 from .runner import SuiteRun
 from .summary import Line
 from .tables import (
@@ -50,15 +51,17 @@ def report_page(
         `str`: HTML without links to other files.
     """
     suite = run.suite
+    lacking = incomplete(suite, run.cells, run.planned)
     heading = f"{suite.name}: {suite.title}" if suite.title else suite.name
     body = [f"<h1>{escape(heading)}</h1>", f"<p>Made by <code>{escape(command)}</code>.</p>"]
     for spec in suite.datasets:
         mine = [line for line in lines if line.dataset == spec.name]
-        if not mine:
+        without = [each for each in lacking if each.dataset == spec.name]
+        if not mine and not without:
             continue
         body.append(f"<h2>{escape(spec.name)}</h2>")
         body.append(f"<p>{escape(dataset_sentence(spec.title, spec.note, mine))}</p>")
-        body.append(_table(table_rows(mine)))
+        body.append(_table(table_rows(mine, without)))
         if spec.name in pictures:
             data = base64.b64encode(pictures[spec.name]).decode()
             body.append(f'<p><img alt="{escape(spec.name)}" src="data:image/png;base64,{data}"></p>')
@@ -67,7 +70,7 @@ def report_page(
         body.append(f"<p>{escape(' '.join(choice_sentences(choice)))}</p>")
         body += [_table(rows) for rows in [choice_rows(choice)] if rows]
     body.append("<h2>How to read this</h2>")
-    body.append(_list(legend(lines)))
+    body.append(_list(legend(lines, lacking)))
     for title, remarks in remark_lists(run).items():
         body += [f"<h2>{escape(title)}</h2>", _list(remarks)]
     body += ["<h2>Versions</h2>", _list(_versions(run))]

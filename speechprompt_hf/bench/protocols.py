@@ -138,23 +138,55 @@ def _some(values: NDArray[np.str_]) -> str:
     return ", ".join(sorted(set(values.tolist()))[:10])
 
 
-def with_validation(fold: Fold, rows: Dataset, fraction: float = 0.15) -> Fold:
-    """The same fold with validation rows: those it has, else some of the training rows, of speakers of their own.
+def with_validation(fold: Fold, rows: Dataset, protocol: Protocol, fraction: float = 0.15) -> Fold:
+    """The same fold with validation rows: those it has, else some of the training rows.
+
+    They are whole groups where the protocol is `"grouped"` or `"held-out"`, else whole speakers where all are known.
+    Where the speaker is the label, and cannot be kept apart, rows are drawn label by label.
 
     Args:
         fold (`Fold`): of `rows`.
-        rows (`Dataset`): rows with `label` and `speaker`.
+        rows (`Dataset`): rows with `label`, `speaker` and the protocol's columns.
+        protocol (`Protocol`): that made the fold.
         fraction (`float`, defaults to 0.15): share of the training rows.
 
     Raises:
-        DatasetError: speakers cannot be kept apart, or there are too few rows.
+        DatasetError: groups or speakers cannot be kept apart, or there are too few rows.
     """
     if fold.validation:
         return fold
-    labels, speakers = list(rows["label"]), list(rows["speaker"])
-    carved = carve([labels[row] for row in fold.train], [speakers[row] for row in fold.train], fraction, FOLD_SEED)
     train = np.asarray(fold.train)
+    given = rows.select(fold.train)
+    labels, speakers = list(given["label"]), list(given["speaker"])
+    name, groups = "speaker", speakers
+    if protocol.kind in ("grouped", "held-out"):
+        name, groups = protocol.group, list(_groups(protocol, given))
+    told = labels == speakers
+    # Of groups of one row each, and of speakers that are the labels, there is nothing to keep apart.
+    by_rows = len(set(groups)) == len(groups) or (told and name == "speaker")
+    try:
+        carved = carve(labels, None if by_rows else groups, fraction, FOLD_SEED)
+    except DatasetError as error:
+        if by_rows:
+            raise
+        if not told:
+            reason = _too_few(labels, groups)
+            raise DatasetError(
+                f"the training rows of fold {fold.name} give no validation rows of another {name}: {reason}",
+                hint="fewer folds, or selection: last",
+            ) from error
+        carved = carve(labels, None, fraction, FOLD_SEED)
     return Fold(fold.name, tuple(train[carved.rest].tolist()), tuple(train[carved.part].tolist()), fold.test)
+
+
+def _too_few(labels: Sequence[str], groups: Sequence[str | None]) -> str:
+    """Which labels keep groups from being parted."""
+    groups_of: dict[str, set[str | None]] = {}
+    for label, group in zip(labels, groups, strict=True):
+        groups_of.setdefault(label, set()).add(group)
+    fewest = min(map(len, groups_of.values()))
+    few = sorted(label for label, found in groups_of.items() if len(found) == fewest)
+    return f"label(s) {', '.join(map(repr, few[:5]))} come from {fewest} of {len(set(groups))}"
 
 
 def draw_shots(train: Sequence[int], labels: Sequence[str], shots: int, seed: int) -> tuple[int, ...]:

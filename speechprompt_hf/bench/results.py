@@ -11,6 +11,7 @@ from typing import Any
 from ..core.files import atomic_path, write_json, write_text
 from .bases import public_source
 from .generalisation import choose
+from .incomplete import incomplete
 from .page import report_page
 from .plots import draw
 from .runner import SuiteRun
@@ -67,6 +68,7 @@ def summary_of(run: SuiteRun, command: str) -> dict[str, Any]:
         "suite": run.suite.name,
         "command": command,
         "lines": [asdict(line) for line in lines],
+        "incomplete": [asdict(each) for each in incomplete(run.suite, run.cells, run.planned)],
         "choice": None if choice is None else asdict(choice),
         "num_cells": len(run.cells),
         "skipped": [asdict(skip) for skip in run.skipped],

@@ -43,10 +43,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that ended with an error; it is tried again by the next run.
+    """A cell or a data set that ended with an error; it is tried again by the next run.
 
     Attributes:
-        cell (`str`): its label.
+        cell (`str`): label of the cell, or name of the data set.
         error (`str`): name of the error class and its message.
     """
 
@@ -62,8 +62,10 @@ class SuiteRun:
         suite (`Suite`): with the seeds that ran.
         only (`tuple[str, ...]`): the part that ran.
         cells (`list[dict[str, Any]]`): contents of the cells, in the order of the suite.
+        planned (`list[tuple[str, str, int | None]]`): data set, method and shots of all cells, also of those that
+            failed, in the order of the suite.
         skipped (`list[Skipped]`): data sets and methods that could not run here.
-        failed (`list[Failure]`): cells that ended with an error.
+        failed (`list[Failure]`): cells that ended with an error, and data sets that could not be opened.
         left_out (`dict[str, int]`): data set → recordings that could not be used.
         num_computed (`int`): cells that this process computed.
         is_first_process (`bool`): whether this process writes the results.
@@ -72,6 +74,7 @@ class SuiteRun:
     suite: Suite
     only: tuple[str, ...] = ()
     cells: list[dict[str, Any]] = field(default_factory=list)
+    planned: list[tuple[str, str, int | None]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -110,6 +113,8 @@ def run_suite(
 
     Raises:
         ConfigurationError: an unknown base, device or part of the suite.
+        AdapterError: there is no such base.
+        FingerprintMismatchError: a base whose processor makes other units than its language model was trained on.
         DatasetError: not one data set is there.
     """
     place = leave_group()
@@ -137,6 +142,7 @@ def run_suite(
     rank_of = {method.name: number for number, method in enumerate(suite.methods)}
     # Folds stay as planned, whoever finished them first.
     planned.sort(key=lambda cell: (order[cell.dataset], rank_of[cell.method.name], cell.shots or 0, cell.seed))
+    run.planned = list(dict.fromkeys((cell.dataset, cell.method.name, cell.shots) for cell in planned))
     run.cells = [store.read(cell) for cell in planned if store.has(cell)]
     return run
 
@@ -177,37 +183,51 @@ def _jobs(
         run.skipped.append(Skipped(dataset, method, reason))
         say(f"{dataset}{'/' + method if method else ''} is skipped: {reason}")
 
-    bases: dict[str, Base] = {}
-    num_there = 0
+    there = []
     for spec in suite.datasets:
         methods = methods_of(suite, spec, only)
-        if not methods:
-            continue
-        if not spec.is_there(data_root):
+        if methods and not spec.is_there(data_root):
             skip(spec.name, None, _missing(spec, data_root))
-            continue
-        num_there += 1
+        elif methods:
+            there.append((spec, methods))
+    if not there:
+        raise DatasetError(
+            f"not one data set of the suite {suite.name} is there: "
+            + "; ".join(f"{skip.dataset}: {skip.reason}" for skip in run.skipped),
+            hint="data_root (--data-root) names the folder that holds them; the suite smoke needs no data",
+        )
+    # A base that cannot be used is refused before hours are spent on others.
+    needed = dict.fromkeys(method.base or spec.base for spec, methods in there for method in methods)
+    bases = {name: open_base(name, sources[name]) for name in needed if name in sources}
+    for spec, methods in there:
         jobs: list[_Job] = []
+        broken: set[str] = set()
         opened: dict[str, OpenedDataset] = {}
         for method in methods:
             name = method.base or spec.base
             if reason := _lacks(method, name, sources):
                 skip(spec.name, method.name, reason)
                 continue
-            if name in sources and name not in bases:
-                bases[name] = open_base(name, sources[name])
             base = bases.get(name)
+            if name in broken:
+                continue
             if name not in opened:
-                # One process makes the units, the others find them in the cache.
-                with store.lock(f"units-{spec.name}-{name}"):
-                    opened[name] = open_dataset(
-                        spec,
-                        data_root,
-                        base,
-                        cache_dir=store.work / "cache",
-                        choose_epoch=suite.selection == "best",
-                        progress=True,
-                    )
+                try:
+                    # One process makes the units, the others find them in the cache.
+                    with store.lock(f"units-{spec.name}-{name}"):
+                        opened[name] = open_dataset(
+                            spec,
+                            data_root,
+                            base,
+                            cache_dir=store.work / "cache",
+                            choose_epoch=suite.selection == "best",
+                            progress=True,
+                        )
+                except SpeechPromptError as error:  # one data set that fails must not cost the others
+                    broken.add(name)
+                    label = spec.name if name == spec.base else f"{spec.name} with the base {name}"
+                    _fail(label, error, run, say)
+                    continue
                 if opened[name].skips:
                     run.left_out[spec.name] = len(opened[name].skips)
                     first = opened[name].skips[0]
@@ -217,12 +237,6 @@ def _jobs(
                 continue
             jobs += [_Job(cell, suite, opened[name], base) for cell in make_cells(suite, opened[name], method, base)]
         yield from sorted(jobs, key=lambda job: (suite.seeds.index(job.cell.seed), job.cell.shots or 0))
-    if not num_there:
-        raise DatasetError(
-            f"not one data set of the suite {suite.name} is there: "
-            + "; ".join(f"{skip.dataset}: {skip.reason}" for skip in run.skipped),
-            hint="data_root (--data-root) names the folder that holds them; the suite smoke needs no data",
-        )
 
 
 def _missing(spec: DatasetSpec, data_root: Path | None) -> str:
@@ -270,8 +284,13 @@ def _try(
     except KeyboardInterrupt:
         raise
     except Exception as error:  # one cell that fails must not cost the others
-        message = error.args[0] if isinstance(error, SpeechPromptError) else error
-        run.failed.append(Failure(cell.label, " ".join(f"{type(error).__name__}: {message}".split())))
-        say(f"{cell.label} failed: {run.failed[-1].error}")
+        _fail(cell.label, error, run, say)
     finally:
         lock.release()
+
+
+def _fail(label: str, error: Exception, run: SuiteRun, say: Callable[[str], None]) -> None:
+    """Record what ended with an error, and go on."""
+    message = error.args[0] if isinstance(error, SpeechPromptError) else error
+    run.failed.append(Failure(label, " ".join(f"{type(error).__name__}: {message}".split())))
+    say(f"{label} failed: {run.failed[-1].error}")

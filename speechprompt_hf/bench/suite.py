@@ -112,6 +112,11 @@ class Suite:
         baselines = {self.baseline, *(method.baseline for method in self.methods)}
         return tuple(method.name for method in self.methods if method.is_trained and method.name not in baselines)
 
+    def seeds_of(self, method: Method) -> tuple[int, ...]:
+        """The seeds that a method runs with: a baseline that draws nothing has the first one alone."""
+        draws = method.is_trained or method.untrained or bool(self.shots)
+        return self.seeds if draws else self.seeds[:1]
+
     def baseline_of(self, method: Method) -> str | None:
         """The method that this one is compared with; `None` for the baseline itself."""
         name = method.baseline or self.baseline

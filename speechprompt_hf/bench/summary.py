@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from ..evaluation.intervals import MIN_SPEAKERS
+from .datasets import DatasetSpec
 from .suite import Suite
 
 __all__ = ["Line", "paired_difference", "summarize"]
@@ -19,8 +20,8 @@ __all__ = ["Line", "paired_difference", "summarize"]
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
 
-_Row = tuple[str, int, str]
-"""Fold, number there, and item: methods are paired where all three are the same."""
+_Row = tuple[str, int]
+"""Fold, and number among its test rows."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class Line:
         difference_interval (`tuple[float, float] | None`): paired 95 % bootstrap interval of it.
         baseline (`str | None`): what it was compared with.
         trained_parameters (`int`): the most of a fold.
-        seconds (`float`): the mean of a run.
-        memory (`float | None`): bytes that the run added to the process, on the GPU those of tensors; the most of a
-            run.
+        seconds (`float`): time on the clock, as a cell's `seconds`; the median of its runs.
+        cpu_seconds (`float`): time of the processor, as a cell's `cpu_seconds`; the median of its runs.
+        memory (`float | None`): bytes that a run added to the process, on the GPU those of tensors; the median of its
+            runs, since what is loaded at first use is counted where it is used first.
         num_seeds (`int`): seeds with all folds.
+        num_planned_seeds (`int`): seeds that the suite wants.
         num_folds (`int`): folds.
         num_rows (`int`): test rows of all folds.
     """
@@ -65,8 +68,10 @@ class Line:
     baseline: str | None
     trained_parameters: int
     seconds: float
+    cpu_seconds: float
     memory: float | None
     num_seeds: int
+    num_planned_seeds: int
     num_folds: int
     num_rows: int
 
@@ -84,40 +89,45 @@ class _Answers:
 def summarize(suite: Suite, cells: Sequence[Mapping[str, Any]]) -> list[Line]:
     """A line for each data set, number of shots and method, in the order of the suite.
 
-    Seeds that lack a fold are left out, and methods without a whole seed.
+    Seeds that lack a fold of the data set's protocol are left out, and methods without a whole seed:
+    `incomplete` has these.
 
     Args:
-        suite (`Suite`): order and baselines.
+        suite (`Suite`): order, folds and baselines.
         cells (`Sequence[Mapping]`): contents of cells.
     """
     lines = []
     for spec in suite.datasets:
         mine = [cell for cell in cells if cell["dataset"] == spec.name]
-        # Every method of a data set has the same folds.
-        folds = {cell["fold"] for cell in mine}
         for shots in suite.shots or (None,):
             answers = {}
             for method in suite.methods:
-                chosen = [cell for cell in mine if cell["method"] == method.name and cell["shots"] == shots]
-                found = _answers(chosen, len(folds))
+                found = _answers(_of(mine, method.name, shots), spec.protocol.num_folds)
                 if found is not None:
                     answers[method.name] = found
             for method in suite.methods:
                 if method.name in answers:
                     baseline = suite.baseline_of(method)
                     other = answers.get(baseline) if baseline else None
-                    lines.append(_line(spec.name, method.name, shots, answers[method.name], baseline, other))
+                    num_seeds = len(suite.seeds_of(method))
+                    lines.append(
+                        _line(spec.name, method.name, shots, answers[method.name], baseline, other, num_seeds)
+                    )
     return lines
 
 
+def _of(cells: Sequence[Mapping[str, Any]], method: str, shots: int | None) -> list[Mapping[str, Any]]:
+    return [cell for cell in cells if cell["method"] == method and cell["shots"] == shots]
+
+
 def paired_difference(
-    cells: Sequence[Mapping[str, Any]], dataset: str, method: str, other: str
+    cells: Sequence[Mapping[str, Any]], dataset: DatasetSpec, method: str, other: str
 ) -> tuple[float, tuple[float, float]] | None:
     """By how much a method is more accurate than another one, without shots.
 
     Args:
         cells (`Sequence[Mapping]`): contents of cells.
-        dataset (`str`): name of the data set.
+        dataset (`DatasetSpec`): the data set.
         method (`str`): name of the method.
         other (`str`): of the one that it is compared with.
 
@@ -125,9 +135,8 @@ def paired_difference(
         `tuple[float, tuple[float, float]] | None`: the difference and its paired 95 % bootstrap interval; `None` where
         one of them has no whole seed, or they were measured on other rows.
     """
-    mine = [cell for cell in cells if cell["dataset"] == dataset and cell["shots"] is None]
-    num_folds = len({cell["fold"] for cell in mine})
-    answers = [_answers([cell for cell in mine if cell["method"] == name], num_folds) for name in (method, other)]
+    mine = [cell for cell in cells if cell["dataset"] == dataset.name]
+    answers = [_answers(_of(mine, name, None), dataset.protocol.num_folds) for name in (method, other)]
     return None if answers[0] is None else _difference(answers[0], answers[1])
 
 
@@ -143,14 +152,20 @@ def _answers(cells: Sequence[Mapping[str, Any]], num_folds: int) -> _Answers | N
         for cell in each:
             predictions = cell["predictions"]
             for row, correct in enumerate(predictions["correct"]):
-                place = (cell["fold"], row, predictions["item"][row])
+                place = (cell["fold"], row)
                 right[place] = right.get(place, 0.0) + correct / len(whole)
                 speakers[place] = predictions["speaker"][row]
     return _Answers(tuple(cell for each in whole for cell in each), tuple(whole), right, speakers)
 
 
 def _line(
-    dataset: str, method: str, shots: int | None, mine: _Answers, baseline: str | None, other: _Answers | None
+    dataset: str,
+    method: str,
+    shots: int | None,
+    mine: _Answers,
+    baseline: str | None,
+    other: _Answers | None,
+    num_planned_seeds: int,
 ) -> Line:
     accuracies = [_pooled(cells) for cells in mine.by_seed]
     values = np.array(list(mine.right.values()))
@@ -173,20 +188,37 @@ def _line(
         difference_interval=interval,
         baseline=baseline if difference is not None else None,
         trained_parameters=max(cell["trained_parameters"] for cell in mine.cells),
-        seconds=float(np.mean([cell["seconds"] for cell in mine.cells])),
-        memory=max(known) if known else None,
+        seconds=float(np.median([cell["seconds"] for cell in mine.cells])),
+        cpu_seconds=float(np.median([cell["cpu_seconds"] for cell in mine.cells])),
+        memory=float(np.median(known)) if known else None,
         num_seeds=len(mine.by_seed),
+        num_planned_seeds=num_planned_seeds,
         num_folds=len(mine.by_seed[0]),
         num_rows=len(values),
     )
 
 
 def _difference(mine: _Answers, other: _Answers | None) -> tuple[float, tuple[float, float]] | None:
-    # Pairs need the same rows: a base that cannot take a row leaves it out.
-    if other is None or other.right.keys() != mine.right.keys():
+    if other is None or not _same_rows(mine, other):
         return None
     gaps = np.array([right - other.right[place] for place, right in mine.right.items()])
     return float(gaps.mean()), _bootstrap(gaps, _groups(mine.speakers)[0])
+
+
+def _same_rows(mine: _Answers, other: _Answers) -> bool:
+    """Whether rows of the same fold and number are the same: a base that cannot take a row leaves it out.
+
+    The digest tells, whatever the rows are called now. It knows the base that made the units; where that differs, rows
+    of the same names are the same.
+    """
+    of_fold = {cell["fold"]: cell for cell in other.by_seed[0]}
+    if other.right.keys() != mine.right.keys():
+        return False
+    return all(
+        cell["rows"] == of_fold[cell["fold"]]["rows"]
+        or cell["predictions"]["item"] == of_fold[cell["fold"]]["predictions"]["item"]
+        for cell in mine.by_seed[0]
+    )
 
 
 def _pooled(cells: Sequence[Mapping[str, Any]]) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .generalisation import Choice
+from .incomplete import Incomplete, incomplete
 from .runner import SuiteRun
 from .summary import Line
 
@@ -68,10 +69,21 @@ def line_texts(line: Line, columns: Sequence[str]) -> list[str]:
     return [_COLUMNS[name](line) for name in columns]
 
 
-def table_rows(lines: Sequence[Line]) -> list[list[str]]:
-    """Headings and texts of all lines."""
+def table_rows(lines: Sequence[Line], lacking: Sequence[Incomplete] = ()) -> list[list[str]]:
+    """Headings and texts of all lines; methods that lack a fold come last, without numbers."""
     columns = column_names(lines)
-    return [columns, *(line_texts(line, columns) for line in lines)]
+    if lacking and not lines:
+        columns = ["method", *(["shots"] if any(each.shots is not None for each in lacking) else []), "accuracy"]
+    return [columns, *(line_texts(line, columns) for line in lines), *(_incomplete(each, columns) for each in lacking)]
+
+
+def _incomplete(each: Incomplete, columns: Sequence[str]) -> list[str]:
+    texts = {
+        "method": each.method,
+        "shots": "" if each.shots is None else str(each.shots),
+        "accuracy": f"incomplete: {each.num_done} of {each.num_folds} folds",
+    }
+    return [texts.get(name, "") for name in columns]
 
 
 def choice_sentences(choice: Choice) -> list[str]:
@@ -81,7 +93,7 @@ def choice_sentences(choice: Choice) -> list[str]:
         f"Chosen: {choice.chosen}, by validation accuracy, mean over {', '.join(choice.chosen_on)}: {among}.",
     ]
     if choice.lacking:
-        sentences.append(f"These had no say, since they have not run: {', '.join(choice.lacking)}.")
+        sentences.append(f"These had no say, since they have not run in whole: {', '.join(choice.lacking)}.")
     if choice.not_compared:
         sentences.append(f"These candidates have not run on all of them: {', '.join(choice.not_compared)}.")
     if choice.held_out:
@@ -123,37 +135,53 @@ def markdown(run: SuiteRun, lines: Sequence[Line], command: str, choice: Choice 
         choice (`Choice`, *optional*): what was chosen.
     """
     suite = run.suite
+    lacking = incomplete(suite, run.cells, run.planned)
     text = [f"# {suite.name}: {suite.title}" if suite.title else f"# {suite.name}", "", f"Made by `{command}`.", ""]
     for spec in suite.datasets:
         mine = [line for line in lines if line.dataset == spec.name]
-        if not mine:
+        without = [each for each in lacking if each.dataset == spec.name]
+        if not mine and not without:
             continue
         text += [f"## {spec.name}", "", f"{dataset_sentence(spec.title, spec.note, mine)}", ""]
-        text += _table(table_rows(mine))
+        text += _table(table_rows(mine, without))
     if choice is not None:
         text += [f"## {CHOICE_HEADING}", "", " ".join(choice_sentences(choice)), "", *_table(choice_rows(choice))]
-    text += ["## How to read this", "", *(f"- {sentence}" for sentence in legend(lines)), ""]
+    text += ["## How to read this", "", *(f"- {sentence}" for sentence in legend(lines, lacking)), ""]
     for title, remarks in remark_lists(run).items():
         text += [f"## {title}", "", *(f"- {remark}" for remark in remarks), ""]
     return "\n".join(text)
 
 
 def dataset_sentence(title: str, note: str, lines: Sequence[Line]) -> str:
-    """What the data set is, and how it was measured."""
-    line = lines[0]
-    folds = "one fold" if line.num_folds == 1 else f"{line.num_folds} folds"
+    """What the data set is, and how it was measured; without lines it was not."""
     parts = [text for text in (title, note) if text]
-    return "; ".join([*parts, f"{line.num_rows:,} test rows in {folds}, intervals over {line.over}"]) + "."
+    for line in lines[:1]:
+        folds = "one fold" if line.num_folds == 1 else f"{line.num_folds} folds"
+        parts.append(f"{line.num_rows:,} test rows in {folds}, intervals over {line.over}")
+    return "; ".join(parts or ["no method has all folds"]) + "."
 
 
-def legend(lines: Sequence[Line]) -> list[str]:
+def legend(lines: Sequence[Line], lacking: Sequence[Incomplete] = ()) -> list[str]:
     """What the columns mean."""
     sentences = [
         "accuracy: over the test rows of all folds, mean ± standard deviation over seeds; 95 %: bootstrap interval of "
         "the mean over seeds, whole speakers drawn anew where there are eight or more, else rows.",
-        "trained: parameters that training changed; seconds: fitting one fold once; memory: what a run added to the "
-        "process's memory at its peak (on a GPU: its tensors there), the most of all folds.",
+        "trained: parameters that training changed, the most of all folds. seconds, CPU s and memory are those of one "
+        "fold and seed, the median over them.",
+        "seconds: time on the clock, longer where other programs run beside; of trained methods the training alone, "
+        "of the others fitting and predicting, with the encoder (encoder-mean) or language model (hidden-states).",
+        "CPU s: time of the processor, summed over its cores, that the process itself took from reading the base to "
+        "the last prediction of test and validation rows; waiting, the GPU and making units do not count.",
+        "memory: what a run added to the process's memory at its peak (on a GPU: its tensors there). What is loaded "
+        "at first use counts in the run that uses it first, hence the median.",
     ]
+    if lacking:
+        sentences.append(
+            "incomplete: some folds failed or have not run, and a mean over the others would be of other rows; Failed "
+            "tells why."
+        )
+    if any(line.num_seeds < line.num_planned_seeds for line in lines):
+        sentences.append("seeds: those that have all folds; the others of the suite do not count.")
     if any(line.difference is not None for line in lines):
         sentences.append(
             "difference: accuracy less the baseline's on the same rows, with its paired bootstrap interval."
@@ -217,6 +245,11 @@ _COLUMNS = {
     "validation": lambda line: _share(line.validation_accuracy),
     "trained": lambda line: f"{line.trained_parameters:,}",
     "seconds": lambda line: f"{line.seconds:.1f}",
+    "CPU s": lambda line: f"{line.cpu_seconds:.1f}",
     "memory": lambda line: _size(line.memory),
-    "seeds": lambda line: str(line.num_seeds),
+    "seeds": lambda line: (
+        f"{line.num_seeds} of {line.num_planned_seeds}"
+        if line.num_seeds < line.num_planned_seeds
+        else str(line.num_seeds)
+    ),
 }

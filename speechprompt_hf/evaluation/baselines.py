@@ -124,14 +124,16 @@ def _fit_tfidf(rows: Sequence[Sequence[int]], min_rows: int) -> tuple[TfidfVecto
 def hidden_state_baseline(train: Dataset, test: Dataset, *, model: Any, vocabulary: Any) -> BaselineResult:
     """Logistic regression on the language model's last hidden states, their mean over an utterance.
 
+    Of an encoder-decoder model these are the decoder's, which is told the utterance again.
+
     Args:
         train (`Dataset`): rows with `units` and `label`.
         test (`Dataset`): rows with `units` and `label`.
-        model (`GSLMForCausalLM`): the frozen language model.
+        model (`UnitLanguageModel`): the frozen language model, of any architecture.
         vocabulary (`UnitVocabulary`): units → token ids.
     """
     start = time.perf_counter()
-    collator = UnitCollator(vocabulary, model.config.max_position_embeddings)
+    collator = UnitCollator(vocabulary, model.max_utterance_tokens)
     train_features = _mean_hidden_states(train["units"], model, collator)
     test_features = _mean_hidden_states(test["units"], model, collator)
     return _logistic_regression(train_features, train, test_features, test, start)
@@ -149,9 +151,9 @@ def _mean_hidden_states(
         chosen = order[start : start + batch_size]
         batch = collator([{"units": rows[row]} for row in chosen])
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        hidden = model.model(**batch, use_cache=False).last_hidden_state.float()
+        read = model.read_utterances(batch["input_ids"], batch["attention_mask"], None, at_separator=False)
         mask = batch["attention_mask"].unsqueeze(-1)
-        mean = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
+        mean = ((read.hidden_states.float() * mask).sum(1) / mask.sum(1)).cpu().numpy()
         means |= dict(zip(chosen, mean, strict=True))
     model.train(was_training)
     return np.stack([means[row] for row in range(len(rows))])

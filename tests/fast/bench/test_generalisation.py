@@ -121,7 +121,8 @@ def test_other_rows_make_no_pair():
     found = cells()
     for each in found:
         if (each["dataset"], each["method"]) in {("emotion", "three"), ("emotion", "tfidf")}:
-            each["predictions"]["item"] = [f"other {row}" for row in range(50)]
+            each["predictions"]["item"] = [f"other {each['method']} {row}" for row in range(50)]
+            each["rows"] = f"others of {each['method']}"
     emotion = choose(suite(), found, summarize(suite(), found)).held_out[0]
     assert emotion.own_best == "three" and emotion.own_difference is emotion.own_interval is None
     assert emotion.baseline is emotion.difference is None
@@ -152,7 +153,7 @@ def text_of(found):
 
 def test_the_section_says_what_has_not_run():
     text = text_of(cells({name: TRUTH[name] for name in ("words", "emotion")}))
-    assert "These had no say, since they have not run: orders." in text and "candidates have not" not in text
+    assert "These had no say, since they have not run in whole: orders." in text and "candidates have not" not in text
     text = text_of([each for each in cells() if (each["dataset"], each["method"]) != ("words", "two")])
     assert "These candidates have not run on all of them: two." in text and "no say" not in text
     assert "On the test rows" not in text_of(cells({"words": TRUTH["words"]}))

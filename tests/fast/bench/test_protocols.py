@@ -86,14 +86,75 @@ def test_held_out_groups_and_columns():
 
 def test_validation_rows_come_from_other_training_speakers():
     data = table(["a", "b"] * 30, [f"s{row // 6}" for row in range(60)])
-    for fold in make_folds(Protocol("grouped", folds=2), data):
-        carved = with_validation(fold, data)
+    protocol = Protocol("grouped", folds=2)
+    for fold in make_folds(protocol, data):
+        carved = with_validation(fold, data, protocol)
         assert carved.test == fold.test and carved.validation
         assert sorted([*carved.train, *carved.validation]) == list(fold.train)
         speakers = [{data["speaker"][row] for row in side} for side in (carved.train, carved.validation, carved.test)]
         assert sum(map(len, speakers)) == len(set().union(*speakers))
     (given,) = make_folds(Protocol(), table(list("abab"), [None] * 4, ["train", "train", "validation", "test"]))
-    assert with_validation(given, data) == given
+    assert with_validation(given, data, Protocol()) == given
+
+
+def sides(data, column, fold):
+    """Values of the column on both sides of what was carved."""
+    return [{data[column][row] for row in side} for side in (fold.train, fold.validation)]
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_validation_rows_are_whole_groups_of_the_protocol(held_out):
+    data = table(
+        ["a", "b"] * 60,
+        [f"s{row // 2 % 6}" for row in range(120)],
+        sentence=[f"t{row // 2 % 20}" for row in range(120)],
+    )
+    protocol = Protocol("grouped", group="sentence", folds=3)
+    if held_out:
+        protocol = Protocol("held-out", group="sentence", values=(("t0", "t1"),))
+    for fold in make_folds(protocol, data):
+        train, validation = sides(data, "sentence", with_validation(fold, data, protocol))
+        assert validation and not train & validation
+
+
+@pytest.mark.parametrize(
+    "protocol", [Protocol("stratified", folds=2), Protocol("held-out", group="take", values=(("s0", "t0"),))]
+)
+def test_a_speaker_that_is_the_label_is_no_group(protocol):
+    # Of each speaker's two takes one trains: nothing of a label would be left.
+    names = ["s", "t"] * 20
+    data = table(names, names, take=[f"{name}{row // 20}" for row, name in enumerate(names)])
+    for fold in make_folds(protocol, data):
+        carved = with_validation(fold, data, protocol)
+        train, validation = sides(data, "label", carved)
+        assert train == validation == {"s", "t"}
+        assert sorted([*carved.train, *carved.validation]) == list(fold.train)
+
+
+def test_groups_that_cannot_be_parted_are_named():
+    data = table(["a", "a", "b", "b", "b", "b"] * 4, [None] * 24, take=list("uuvvww") * 4)
+    protocol = Protocol("held-out", group="take", values=(("w",),))
+    (fold,) = make_folds(protocol, data)
+    with pytest.raises(
+        DatasetError, match=r"no validation rows of another take: label\(s\) 'a', 'b' come from 1 of 2"
+    ):
+        with_validation(fold, data, protocol)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol("grouped", folds=3),
+        Protocol("stratified", folds=4),
+        Protocol("held-out", values=(("s0",), ("s1", "s2"))),
+        Protocol("column", column="speaker", values=(("s0",),)),
+        Protocol(),
+    ],
+    ids=lambda protocol: protocol.kind,
+)
+def test_the_declaration_knows_the_number_of_folds(protocol):
+    data = table(["a", "b"] * 30, [f"s{row // 6}" for row in range(60)], ["train"] * 40 + ["test"] * 20)
+    assert len(make_folds(protocol, data)) == protocol.num_folds
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from speechprompt_hf.bench.datasets import DatasetSpec, Synthetic
+from speechprompt_hf.bench.datasets import DatasetSpec, Protocol, Synthetic
+from speechprompt_hf.bench.incomplete import Incomplete, incomplete
 from speechprompt_hf.bench.methods import Method
 from speechprompt_hf.bench.plots import draw
 from speechprompt_hf.bench.processes import leave_group, use_one_device
@@ -17,12 +18,14 @@ from speechprompt_hf.bench.results import repeating_command, summary_of, write_r
 from speechprompt_hf.bench.runner import Failure, Skipped, SuiteRun
 from speechprompt_hf.bench.suite import Suite
 from speechprompt_hf.bench.summary import summarize
+from speechprompt_hf.bench.tables import legend, line_texts, markdown
 from speechprompt_hf.core.errors import ConfigurationError
 from tests.fixtures.bench_cells import SPEAKERS, cell
 
 
-def suite(*names, **options):
-    spec = DatasetSpec("d|1", title="title <b>", synthetic=Synthetic(), note="note")
+def suite(*names, folds=1, **options):
+    protocol = Protocol("grouped", folds=folds) if folds > 1 else Protocol()
+    spec = DatasetSpec("d|1", title="title <b>", synthetic=Synthetic(), note="note", protocol=protocol)
     options = {"baseline": names[0], "seeds": (0, 1), **options}
     return Suite("s", (spec,), tuple(Method(name, "tfidf") for name in names), **options)
 
@@ -35,24 +38,53 @@ def half(share, size=50):
 def test_a_line_means_over_folds_and_deviates_over_seeds():
     cells = [
         cell("a", [1, 1, 1, 0], fold="1"),
-        cell("a", [0, 0], fold="2", seconds=4.0),
+        cell("a", [0, 0], fold="2", seconds=4.0, cpu_seconds=9.0, peak_memory=180 * 2**20),
         cell("a", [1, 1, 1, 1], fold="1", seed=1),
         cell("a", [0, 1], fold="2", seed=1, peak_memory=150 * 2**20),
     ]
-    (line,) = summarize(suite("a"), cells)
+    (line,) = summarize(suite("a", folds=2), cells)
     accuracies = [3 / 6, 5 / 6]
     assert line.accuracy == pytest.approx(np.mean(accuracies))
     assert line.deviation == pytest.approx(np.std(accuracies, ddof=1))
     assert (line.num_seeds, line.num_folds, line.num_rows, line.trained_parameters) == (2, 2, 6, 7)
-    assert line.seconds == 2.5 and line.memory == 50 * 2**20
+    # What a cell costs is the median: the first of a process also pays for what is loaded at first use.
+    assert (line.seconds, line.cpu_seconds, line.memory) == (2.0, 3.0, 40 * 2**20)
     assert line.difference is None and line.baseline is None
 
 
 def test_seeds_without_all_folds_do_not_count():
     cells = [cell("a", [1], fold="1"), cell("a", [0], fold="2"), cell("a", [0], fold="1", seed=1)]
-    (line,) = summarize(suite("a"), cells)
-    assert line.num_seeds == 1 and line.accuracy == 0.5 and line.deviation is None
-    assert summarize(suite("a", "b"), [*cells, cell("b", [1], fold="1")]) == summarize(suite("a", "b"), cells)
+    declared = replace(suite("a", "b", folds=2), methods=tuple(Method(name, "prompt") for name in "ab"))
+    (line,) = summarize(declared, cells)
+    assert (line.num_seeds, line.num_planned_seeds) == (1, 2)
+    assert line.accuracy == 0.5 and line.deviation is None
+    assert "1 of 2" in line_texts(line, ["seeds"])
+    assert summarize(declared, [*cells, cell("b", [1], fold="1")]) == [line]
+    assert "seeds: those that have all folds" in " ".join(legend([line]))
+
+
+def test_a_fold_that_fails_for_every_method_is_missed(tmp_path):
+    declared = suite("a", "b", folds=5)
+    cells = [cell("a", half(0.5), fold=fold) for fold in ("fold 1", "fold 2", "fold 4")]
+    assert summarize(declared, cells) == []
+    planned = [("d|1", "a", None), ("d|1", "b", None)]
+    assert incomplete(declared, cells, planned) == [
+        Incomplete("d|1", "a", None, 3, 5),
+        Incomplete("d|1", "b", None, 0, 5),
+    ]
+    assert incomplete(declared, cells) == [Incomplete("d|1", "a", None, 3, 5)]
+    run = SuiteRun(declared, cells=cells, planned=planned, failed=[Failure("d|1/a, fold 3", "ValueError: x")])
+    write_results(run, tmp_path, "command")
+    table, page = ((tmp_path / "s" / name).read_text() for name in ("table.md", "report.html"))
+    assert "| a | incomplete: 3 of 5 folds |" in table and "| b | incomplete: 0 of 5 folds |" in table
+    assert "<td>incomplete: 3 of 5 folds</td>" in page and "0.5000" not in table + page
+    summary = json.loads((tmp_path / "s" / "summary.json").read_text())
+    assert summary["lines"] == [] and [each["num_done"] for each in summary["incomplete"]] == [3, 0]
+    # Beside a whole method there are its columns.
+    whole = [*cells, *(cell("b", half(0.8), fold=f"fold {fold}") for fold in range(1, 6))]
+    text = markdown(SuiteRun(declared, cells=whole), summarize(declared, whole), "x")
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    assert len({row.count("|") for row in rows}) == 1 and rows[-1].startswith("| a | incomplete: 3 of 5 folds |  |")
 
 
 def test_speakers_who_agree_widen_the_interval():
@@ -86,7 +118,16 @@ def test_pairs_narrow_the_difference():
 def test_other_rows_make_no_pair():
     other = cell("b", half(0.6))
     other["predictions"]["item"] = [f"other {row}" for row in range(50)]
+    other["rows"] = "others"
     assert [line.difference for line in summarize(suite("a", "b"), [cell("a", half(0.5)), other])] == [None, None]
+
+
+def test_renamed_rows_and_other_bases_make_pairs():
+    renamed, based = cell("b", half(0.6)), cell("b", half(0.6), rows="of another base")
+    renamed["predictions"]["item"] = [f"renamed {row}" for row in range(50)]
+    for other in (renamed, based):
+        lines = summarize(suite("a", "b"), [cell("a", half(0.5)), other])
+        assert [line.difference for line in lines] == [None, pytest.approx(0.1)]
 
 
 def test_all_right_is_the_exact_interval():

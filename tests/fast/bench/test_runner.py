@@ -1,5 +1,6 @@
 """A suite is computed once: resumed, renamed, partly missing, failing, held by another process."""
 
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -12,11 +13,14 @@ from speechprompt_hf.bench.cells import CellStore, make_cells
 from speechprompt_hf.bench.datasets import DatasetSpec, Protocol
 from speechprompt_hf.bench.loading import open_dataset
 from speechprompt_hf.bench.methods import READY_METHODS, Method
+from speechprompt_hf.bench.results import write_results
 from speechprompt_hf.bench.runner import run_suite
 from speechprompt_hf.bench.suite import Suite
-from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.core.errors import ConfigurationError, DatasetError, FingerprintMismatchError
 from speechprompt_hf.core.files import read_json, write_json
-from tests.fixtures.tiny_models import PEFT_WARNING
+from speechprompt_hf.core.vocabulary import UnitVocabulary
+from tests.fixtures.speech_encoders import unit_processor
+from tests.fixtures.tiny_models import PEFT_WARNING, tiny_lm
 from tests.fixtures.unit_mbarts import DECODER_LAYERS, ENCODER_LAYERS, MBART_WIDTH, tiny_mbart
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
@@ -56,6 +60,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same(quick_suite, tiny_base, tmp_pa
     assert cell["cpu_seconds"] > 0 and cell["seconds"] > 0
     assert cell["trained_parameters"] > 0 and cell["versions"]["torch"] and cell["base"]["weights"]["weights"]
     assert not list((tmp_path / "whole" / "scratch").glob("*"))
+    assert whole.planned == [("pair", name, None) for name in ("majority", "tfidf", "prompt")]
 
 
 @pytest.fixture
@@ -98,6 +103,61 @@ def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base, m
         assert not keys(**changed) & first, changed
     # What reads no language model is the same on all of them.
     assert keys(method=tfidf, base=other) == keys(method=tfidf) and len(keys(method=tfidf)) == 2
+
+
+def test_the_order_of_units_is_part_of_the_key(quick_suite, opened):
+    data, base = opened
+    tfidf, prompt = quick_suite.methods[1:]
+
+    def keys(method, symbols):
+        vocabulary = None if symbols is None else UnitVocabulary(tuple(map(str, symbols)))
+        return {cell.key for cell in make_cells(quick_suite, data, method, replace(base, vocabulary=vocabulary))}
+
+    for method in (prompt, Method("states", "hidden-states")):
+        # Cells that were made before the order counted are those of the numeric one.
+        assert keys(method, range(26)) == keys(method, None)
+        backward, other = keys(method, reversed(range(26))), keys(method, [1, 0, *range(2, 26)])
+        assert not backward & keys(method, None) and not backward & other
+    assert keys(tfidf, reversed(range(26))) == keys(tfidf, None)
+
+
+def test_another_dict_txt_is_another_cell(quick_suite, words, tiny_base, tmp_path):
+    suite = replace(quick_suite, datasets=(words,), methods=quick_suite.methods[1:], seeds=(0,))
+    shutil.copytree(tiny_base, tmp_path / "other")
+    (tmp_path / "other" / "dict.txt").write_text("".join(f"{unit} 1\n" for unit in reversed(range(26))))
+    first = run_suite(suite, work=tmp_path / "work", bases=[tiny_base], device="cpu")
+    assert run_suite(suite, work=tmp_path / "work", bases=[str(tmp_path / "other")], device="cpu").num_computed == 2
+    assert first.num_computed == 4
+
+
+def test_a_base_with_another_s_processor_is_refused(quick_suite, tmp_path):
+    mine, foreign = unit_processor("hubert_two_convolutions"), unit_processor("hubert_base")
+    for name, processor in (("mine", mine), ("mixed", foreign)):
+        vocab_size = processor.tokenizer.vocabulary.num_units + 4
+        tiny_lm(vocab_size=vocab_size, fingerprint=mine.fingerprint).save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name, save_encoder=True)
+    assert open_base("x", str(tmp_path / "mine")).units["digest"] == mine.fingerprint["digest"]
+    with pytest.raises(
+        FingerprintMismatchError, match=f"base default makes units {foreign.fingerprint['digest'][:16]}"
+    ):
+        run_suite(quick_suite, work=tmp_path / "w", bases=[str(tmp_path / "mixed")])
+    # Recordings are known by what makes their units, also where the language model says nothing.
+    tiny_lm(vocab_size=24).save_pretrained(tmp_path / "mixed")
+    assert open_base("x", str(tmp_path / "mixed")).units["digest"] == foreign.fingerprint["digest"]
+
+
+def test_a_data_set_that_cannot_be_opened_does_not_cost_the_others(quick_suite, words, tiny_base, tmp_path):
+    bad = replace(words, name="bad", protocol=Protocol("grouped", folds=99))
+    suite = replace(quick_suite, datasets=(bad, words), methods=quick_suite.methods[:2])
+    run = run_suite(suite, work=tmp_path / "work", bases=[tiny_base])
+    assert [(failure.cell, failure.error) for failure in run.failed] == [
+        ("bad", "DatasetError: 10 values of speaker for 99 folds")
+    ]
+    assert {cell["dataset"] for cell in run.cells} == {"words"} and len(run.cells) == 4
+    assert run.planned == [("words", "majority", None), ("words", "tfidf", None)]
+    write_results(run, tmp_path / "out", "command")
+    for name in ("table.md", "report.html", "summary.json"):
+        assert "10 values of speaker for 99 folds" in (tmp_path / "out" / "quick" / name).read_text()
 
 
 def test_shots_draw_rows_and_every_method_is_seeded_then(quick_suite, tiny_base, tmp_path):
@@ -313,6 +373,9 @@ def test_sides_of_an_encoder_decoder_base(words, tiny_base, tmp_path):
     suite = Suite("sides", (replace(words, protocol=held_out),), methods, seeds=(0,), settings=settings)
     run = run_suite(suite, work=tmp_path / "work", bases=[tiny_base, f"unit-mbart={tmp_path / 'mbart'}"])
     assert not run.failed, run.failed
+    states = replace(suite, methods=(Method("states", "hidden-states", base="unit-mbart"),))
+    read = run_suite(states, work=tmp_path / "work", bases=[f"unit-mbart={tmp_path / 'mbart'}"])
+    assert not read.failed and [cell["trained_parameters"] for cell in read.cells] == [3 * MBART_WIDTH + 3]
     sizes = [cell["trained_parameters"] for cell in run.cells]
     assert sizes[1] - sizes[0] == 2 * 2 * MBART_WIDTH * (DECODER_LAYERS - ENCODER_LAYERS)
     skipped = run_suite(suite, work=tmp_path / "other", bases=[tiny_base]).skipped

@@ -22,6 +22,7 @@ from speechprompt_hf.evaluation import (
 )
 from speechprompt_hf.modeling import GSLMForCausalLM, SpeechPromptForAudioClassification
 from speechprompt_hf.tasks import task_from_labels
+from tests.fixtures.unit_mbarts import MBART_UNITS, MBART_WIDTH, tiny_mbart
 from tests.fixtures.unit_tasks import utterances
 
 
@@ -80,6 +81,14 @@ def test_hidden_state_baseline_does_not_depend_on_the_batch(base):
     result = hidden_state_baseline(train, test, model=model, vocabulary=vocabulary)
     again = hidden_state_baseline(train, test.select(range(29, -1, -1)), model=model, vocabulary=vocabulary)
     assert result.predicted == again.predicted[::-1] and result.num_parameters == 3 * 32 + 3
+
+
+def test_hidden_states_of_an_encoder_decoder_do_not_depend_on_the_batch():
+    model, vocabulary = tiny_mbart(), UnitVocabulary.from_num_units(MBART_UNITS)
+    train, test = utterances(60, 0), utterances(30, 1)
+    result = hidden_state_baseline(train, test, model=model, vocabulary=vocabulary)
+    again = hidden_state_baseline(train, test.select(range(29, -1, -1)), model=model, vocabulary=vocabulary)
+    assert result.predicted == again.predicted[::-1] and result.num_parameters == 3 * MBART_WIDTH + 3
 
 
 def test_class_probabilities_do_not_depend_on_the_batch(base):

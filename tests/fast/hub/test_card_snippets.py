@@ -1,7 +1,7 @@
 """The code in model cards runs."""
 
-import os
 import ast
+import os
 import re
 import subprocess
 import sys

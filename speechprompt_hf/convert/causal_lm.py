@@ -54,15 +54,15 @@ def wrap_causal_lm(
         start_token_id (`int`, *optional*): the token before the first unit, where no file says it; a stock
             configuration's `bos_token_id` does not.
         end_token_id (`int`, *optional*): the token after the last unit, where no file says it; the separator starts as
-            its vector.
+            its vector. `start_token_id` by default.
         dtype (`str`, defaults to `"float32"`): precision of the weights.
 
     Returns:
         `dict`: the content of `conversion.json`, and `output`.
 
     Warns:
-        UserWarning: the offset was given without tokens around an utterance, and the configuration names some beside
-            the units.
+        UserWarning: the offset was given, and the configuration names a token before or after an utterance beside the
+            units that neither file nor caller said.
 
     Raises:
         ConversionError: a file is damaged, hostile, or of an architecture that cannot be wrapped, or the offset is not
@@ -111,11 +111,14 @@ def wrap_causal_lm(
                 "keys_left_out": weights.left_out,
             }
             write_json(target / CONVERSION_FILE, record)
-    named = {what: token for what, token in stock.special_tokens_not_used.items() if what != "pad_token_id"}
-    if named and stock.offset_from == "unit_offset" and start_token_id is None and end_token_id is None:
+    given = {"bos_token_id": start_token_id, "eos_token_id": end_token_id, "pad_token_id": stock.pad_token_id}
+    answered = {"pad_token_id", *(what for what, token in given.items() if token is not None)}
+    named = {what: token for what, token in stock.special_tokens_not_used.items() if what not in answered}
+    if named and stock.offset_from == "unit_offset":
         warnings.warn(
             f"config.json of {source} names {named}, which are not used: if the model was "
-            "trained with a token before or after an utterance, pass start_token_id or end_token_id",
+            "trained with a token before or after an utterance, pass start_token_id (--start-token-id) or end_token_id "
+            "(--end-token-id, which is that at the start by default)",
             UserWarning,
             stacklevel=2,
         )

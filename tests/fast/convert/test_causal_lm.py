@@ -137,6 +137,9 @@ def test_tokens_around_an_utterance_are_those_that_the_caller_names(tmp_path):
     assert plain["special_tokens_not_used"] == {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     assert (plain["start_token_id"], plain["end_token_id"], plain["rows_left_out"]) == (None, None, 3)
     assert_same_logits(model, tmp_path / "plain", offset=3, units=27)
+    with pytest.warns(UserWarning, match=r"names \{'eos_token_id': 1\}, which are not used: .*--end-token-id"):
+        half = wrap_causal_lm(tmp_path / "stock", tmp_path / "half", unit_offset=3, start_token_id=0)
+    assert (half["start_token_id"], half["end_token_id"]) == (0, 0)
     result = wrap_causal_lm(
         tmp_path / "stock", tmp_path / "base", unit_offset=3, num_units=25, start_token_id=0, end_token_id=1
     )

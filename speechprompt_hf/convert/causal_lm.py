@@ -117,8 +117,8 @@ def wrap_causal_lm(
     if named and stock.offset_from == "unit_offset":
         warnings.warn(
             f"config.json of {source} names {named}, which are not used: if the model was "
-            "trained with a token before or after an utterance, pass start_token_id (--start-token-id) or end_token_id "
-            "(--end-token-id, which is that at the start by default)",
+            "trained with a token before or after an utterance, pass start_token_id (--start-token-id) or "
+            "end_token_id (--end-token-id, which is that at the start by default)",
             UserWarning,
             stacklevel=2,
         )

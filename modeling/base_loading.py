@@ -23,7 +23,7 @@ from .embeddings import belongs_to_adapters
 from .unit_language_model import UnitLanguageModel
 from .untrusted import check_base_header, check_config_values, read_config_file
 
-__all__ = ["base_fingerprint", "base_vocabulary", "check_base", "load_base", "public_base_name"]
+__all__ = ["base_fingerprint", "base_vocabulary", "check_base", "known_vocabulary", "load_base", "public_base_name"]
 
 _DIGEST = "_speechprompt_base_fingerprint"
 
@@ -171,6 +171,17 @@ def base_vocabulary(base: str | os.PathLike[str] | nn.Module) -> UnitVocabulary 
         return None
     path = find_file(resolve_base(name), "dict.txt")
     return None if path is None else UnitVocabulary.from_dict_txt(path)
+
+
+def known_vocabulary(processor: Any, base: str | os.PathLike[str] | nn.Module) -> UnitVocabulary | None:
+    """Which token each unit is, as a processor says it, else `base_vocabulary`; `None` where nothing does.
+
+    Args:
+        processor (`SpeechUnitProcessor`, *optional*): makes the units.
+        base (`str | PathLike | PreTrainedModel`): reads them.
+    """
+    tokenizer = getattr(processor, "tokenizer", None)
+    return base_vocabulary(base) if tokenizer is None else tokenizer.vocabulary
 
 
 def _digest(lm: UnitLanguageModel, dtype: torch.dtype) -> str:

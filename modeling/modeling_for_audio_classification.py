@@ -14,7 +14,7 @@ from ..core.errors import AdapterError, ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from .adapter_batch import classify_mixed
 from .adapter_set import MultiAdapterModel
-from .base_loading import base_vocabulary, load_base
+from .base_loading import known_vocabulary, load_base
 from .configuration_speechprompt import SpeechPromptConfig
 from .label_decoding import LabelReader
 from .label_rows import LabelRows
@@ -54,8 +54,6 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
         label_sequences: Sequence[Sequence[int]] | None = None,
         training_units: Iterable[Sequence[int]] | None = None,
         training_labels: Iterable[int] | None = None,
-        units_for_frequency: Iterable[Sequence[int]] | None = None,
-        labels_for_frequency: Iterable[int] | None = None,
         vocabulary: UnitVocabulary | None = None,
         processor: Any = None,
         base_revision: str | None = None,
@@ -81,8 +79,6 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
                 `"frequency"` and for `prompt_init` `"frequent_units"` and `"class_means"`; not looked at otherwise.
             training_labels (`Iterable[int]`, *optional*): class indices of the training rows, for `"class_means"`,
                 which needs them, and `"frequency"`, which takes classes in their order without them.
-            units_for_frequency (`Iterable[Sequence[int]]`, *optional*): earlier name of `training_units`.
-            labels_for_frequency (`Iterable[int]`, *optional*): earlier name of `training_labels`.
             vocabulary (`UnitVocabulary`, *optional*): which token each unit is; by default the processor's, else the
                 base's, else numeric order.
             processor (`SpeechUnitProcessor`, *optional*): attached to the model.
@@ -122,13 +118,10 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
             base_revision=base_revision,
             **options,
         )
-        if vocabulary is None:
-            vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None)
-        units = _one_of("training_units", training_units, "units_for_frequency", units_for_frequency)
-        classes = _one_of("training_labels", training_labels, "labels_for_frequency", labels_for_frequency)
+        vocabulary = vocabulary or known_vocabulary(processor, lm)
         rows = None
-        if units is not None and (verbalizer == "frequency" or config.starts_from_rows):
-            rows = TrainingRows.encode(config, units, classes, vocabulary or base_vocabulary(lm))
+        if training_units is not None and (verbalizer == "frequency" or config.starts_from_rows):
+            rows = TrainingRows.encode(config, training_units, training_labels, vocabulary)
         check_rows(config, rows)
         unit_tokens = _frequency_tokens(config, rows) if verbalizer == "frequency" else None
         return cls._build(base, config, lm, unit_tokens, processor, vocabulary, rows)
@@ -279,12 +272,6 @@ def drop_units(
     length = int(kept.sum(1).max())
     kept, order = kept.gather(1, order)[:, :length], order[:, :length]
     return input_ids.gather(1, order).masked_fill(~kept, pad_token_id), kept.long()
-
-
-def _one_of(name: str, value: Any, earlier_name: str, earlier_value: Any) -> Any:
-    if value is not None and earlier_value is not None:
-        raise ConfigurationError(f"{name} and {earlier_name} are given", hint=f"they are the same: pass {name}")
-    return earlier_value if value is None else value
 
 
 def _frequency_tokens(config: SpeechPromptConfig, rows: TrainingRows | None) -> Tensor:

@@ -13,7 +13,7 @@ from ..core.embedded import DEFAULT_BASE, resolve_base
 from ..core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from ..core.locations import reading
 from ..core.vocabulary import UnitVocabulary
-from ..modeling.base_loading import base_fingerprint, base_vocabulary, load_base
+from ..modeling.base_loading import base_fingerprint, known_vocabulary, load_base
 from ..processors.loading import check_processor_config
 
 __all__ = ["DEFAULT", "Base", "named_bases", "open_base", "public_source"]
@@ -105,7 +105,7 @@ def open_base(name: str, source: str) -> Base:
         weights=base_fingerprint(lm),
         units=made or trained_on,
         max_units=lm.max_utterance_tokens,
-        vocabulary=getattr(getattr(processor, "tokenizer", None), "vocabulary", None) or base_vocabulary(source),
+        vocabulary=known_vocabulary(processor, source),
     )
 
 

@@ -28,7 +28,7 @@ from ..core.errors import ConfigurationError, UnitError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
 from ..data.loading import Splits
-from ..modeling.base_loading import base_vocabulary, load_base, public_base_name
+from ..modeling.base_loading import known_vocabulary, load_base, public_base_name
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
 from .callbacks import TrainingProgress, epoch_history
@@ -138,7 +138,7 @@ def train(
         raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
     set_seed(seed)
     lm = load_base(base)
-    vocabulary = _vocabulary(processor, base, lm.num_units)
+    vocabulary = known_vocabulary(processor, base) or UnitVocabulary.from_num_units(lm.num_units)
     tables = {name: labelled_units(rows, task, vocabulary) for name, rows in splits.items() if name != "test"}
     for label in set(splits.test["label"]):
         task.index_of(label)
@@ -202,12 +202,6 @@ def train(
         settings=asdict(settings),
         is_first_process=trainer.is_world_process_zero(),
     )
-
-
-def _vocabulary(processor: Any, base: Any, num_units: int) -> UnitVocabulary:
-    """The processor's, else the base's; numeric order only where nothing says another one."""
-    vocabulary = getattr(getattr(processor, "tokenizer", None), "vocabulary", None) or base_vocabulary(base)
-    return vocabulary or UnitVocabulary.from_num_units(num_units)
 
 
 def _check_lengths(splits: Splits, max_positions: int) -> None:

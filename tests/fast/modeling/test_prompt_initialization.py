@@ -177,18 +177,10 @@ def test_an_adapter_opens_without_training_rows(tmp_path):
         assert opened.config.prompt_init == "class_means"
 
 
-def test_earlier_names_of_the_rows():
-    lm = tiny_lm()
-    given = {"verbalizer": "frequency", "training_units": None, "training_labels": None}
-    earlier = make(lm, **given, units_for_frequency=UNITS, labels_for_frequency=CLASSES)
-    now = make(lm, verbalizer="frequency")
-    assert torch.equal(earlier.verbalizer.unit_token_of_row, now.verbalizer.unit_token_of_row)
+def test_the_verbalizer_of_frequent_units_reads_the_same_rows():
     # Units 9, 3 and 4 in dictionary order 25 … 0; classes 0 and 1 have two rows each.
-    assert now.verbalizer.unit_token_of_row.tolist() == VOCABULARY.encode([9, 3, 4])
-    with pytest.raises(ConfigurationError, match="training_units and units_for_frequency are given"):
-        make(lm, units_for_frequency=UNITS)
-    with pytest.raises(ConfigurationError, match="training_labels and labels_for_frequency are given"):
-        make(lm, labels_for_frequency=CLASSES)
+    verbalizer = make(tiny_lm(), verbalizer="frequency").verbalizer
+    assert verbalizer.unit_token_of_row.tolist() == VOCABULARY.encode([9, 3, 4])
 
 
 def test_a_probe_begins_with_nothing():

@@ -193,7 +193,7 @@ def test_fixed_maps_have_no_more_labels_than_units(base):
     with pytest.raises(LabelError, match=f"{MBART_UNITS + 1} labels cannot each have a unit of their own among 26"):
         make(base, names, verbalizer="random")
     units = [[MBART_UNITS - 1] * 3 + [1] * 2 + [0]]
-    model = make(base, verbalizer="frequency", units_for_frequency=units)
+    model = make(base, verbalizer="frequency", training_units=units)
     assert model.verbalizer.unit_token_of_row.tolist() == [EN - 1, 5, 4]
 
 

@@ -45,8 +45,8 @@ def test_frequency_map_through_a_dictionary_that_is_not_numeric():
         tiny_lm(),
         ["a", "b"],
         verbalizer="frequency",
-        units_for_frequency=[[25, 3, 25], [3, 25]],
-        labels_for_frequency=[1, 1, 0],
+        training_units=[[25, 3, 25], [3, 25]],
+        training_labels=[1, 1, 0],
         vocabulary=vocabulary,
     )
     # Label b is the most frequent and gets unit 25, the first of the dictionary.
@@ -57,9 +57,7 @@ def test_frequency_map_through_a_dictionary_that_is_not_numeric():
 def test_more_labels_than_units_are_refused_by_fixed_maps_only(verbalizer):
     names = [str(index) for index in range(27)]
     with pytest.raises(LabelError, match=r"27 labels .* among 26"):
-        SpeechPromptForAudioClassification.from_base(
-            tiny_lm(), names, verbalizer=verbalizer, units_for_frequency=[[1, 2]]
-        )
+        SpeechPromptForAudioClassification.from_base(tiny_lm(), names, verbalizer=verbalizer, training_units=[[1, 2]])
     model = SpeechPromptForAudioClassification.from_base(tiny_lm(), [str(index) for index in range(1251)])
     assert model(torch.tensor([[2, 5, 0]])).logits.shape == (1, 1251)
 

@@ -26,6 +26,7 @@ __all__ = [
     "check_identity",
     "completed_settings",
     "forget_other_units",
+    "read_checkpoint",
     "rows_digest",
 ]
 
@@ -126,8 +127,8 @@ class ResumableRun:
         if not self._path.exists():
             write_json(self.output / "settings.json", asdict(self.config))
             return
-        # On the CPU: the run may have begun on a GPU that this machine has not; the parts move it where they are.
-        content = _read_checkpoint(self._path)
+        # The run may have begun on a GPU that this machine has not; the parts move it where they are.
+        content = read_checkpoint(self._path)
         recorded = completed_settings(json.loads(content["settings"]), self.config)
         now = json.loads(json.dumps(asdict(self.config)))
         different = [name for name in sorted({*recorded, *now}) if recorded.get(name) != now.get(name)]
@@ -144,7 +145,15 @@ class ResumableRun:
         self.smoothed_loss = content.get("smoothed_loss")
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; nothing in it is executed.
+
+    Args:
+        path (`Path`): `checkpoint.pt`.
+
+    Raises:
+        ConfigurationError: it is damaged, or no checkpoint of a `ResumableRun`.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # What torch and its unpickler raise for cut, empty and foreign files.
@@ -191,7 +200,7 @@ def forget_other_units(output: Path, digest: str | None) -> None:
     path = output / CHECKPOINT_FILE
     if not path.exists():
         return
-    identity = _read_checkpoint(path).get("identity") or {}
+    identity = read_checkpoint(path).get("identity") or {}
     if identity.get(UNITS_IDENTITY) != digest:
         path.unlink()
         (output / "log.jsonl").unlink(missing_ok=True)

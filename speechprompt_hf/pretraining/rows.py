@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.errors import DatasetError
 from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, UnitVocabulary
 from .unit_columns import UnitColumn
+from .vectors import Vectors
 
 __all__ = [
     "TokenRows",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-class TokenRows(Sequence[np.ndarray]):
+class TokenRows(Vectors):
     """Rows of token ids in one array: two bytes an id, four of a vocabulary of more than 32,768 ids.
 
     A row is an int64 vector, made when it is asked for.
@@ -41,15 +42,8 @@ class TokenRows(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
+    def vector(self, index: int) -> np.ndarray:
+        """Row `index`: int64 of shape `(N,)`."""
         start = self.starts[index]
         return self.ids[start : start + self.lengths[index]].astype(np.int64)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from ..core.errors import ConfigurationError
-from .checkpoints import CHECKPOINT_FILE
+from .checkpoints import CHECKPOINT_FILE, read_checkpoint
 from .frames import Batch
 
 
@@ -123,11 +123,11 @@ def take_over(student: Student, folder: str | Path) -> None:
 
     Raises:
         ConfigurationError: it holds a weight that the student has not, or has in another shape; the message names
-            it.
+            it. Or its checkpoint is damaged.
     """
     folder = Path(folder)
     if (folder / CHECKPOINT_FILE).exists():
-        weights = torch.load(folder / CHECKPOINT_FILE, map_location="cpu", weights_only=True)["student"]
+        weights = read_checkpoint(folder / CHECKPOINT_FILE)["student"]
     else:
         encoder = HubertModel.from_pretrained(folder, dtype=torch.float32)
         weights = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}

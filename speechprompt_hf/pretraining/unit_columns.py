@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..core.errors import DatasetError
+from .vectors import Vectors
 
 __all__ = ["UnitColumn"]
 
 _ROWS_AT_ONCE = 2_000
 
 
-class UnitColumn(Sequence[Any]):
+class UnitColumn(Vectors):
     """The column `units` of a data set, read anew whenever it is gone through: only the number of units is held.
 
     Args:
@@ -43,17 +44,9 @@ class UnitColumn(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._table)
 
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
-        return _values(_joined(self._table[row : row + 1]["units"]))
+    def vector(self, index: int) -> np.ndarray:
+        """The units `(U,)` of row `index`."""
+        return _values(_joined(self._table[index : index + 1]["units"]))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for column in self._columns():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.fixtures.taught_shards import write_made_up_shard
 from tests.fixtures.unit_tasks import save_tiny_base, unit_task_splits
 
 pytestmark = pytest.mark.slow
@@ -229,7 +230,7 @@ def test_pretraining_shards_parameters_and_resumes_with_any_number_of_processes(
 DISTILLATION = """
 import sys
 from speechprompt_hf.pretraining.distillation import distill
-from tests.fast.pretraining.test_distillation import settings
+from tests.fixtures.taught_shards import settings
 
 shard, output, clusters = sys.argv[1:]
 # Steps of 8 and 4 crops, and of one: fewer than processes.
@@ -241,8 +242,6 @@ distill([shard], output, config, validation=[shard], device="cpu", show_progress
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("num_units", [0, 8])
 def test_distillation_on_two_processes_is_that_of_one(project_root, tmp_path, num_units):
-    from tests.fast.pretraining.test_distillation import write_made_up_shard
-
     shard = str(write_made_up_shard(tmp_path / "shard", seed=3))
     script = tmp_path / "distillation.py"
     script.write_text(DISTILLATION)

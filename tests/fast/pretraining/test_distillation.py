@@ -1,8 +1,5 @@
 """Distillation on a made-up teacher: its features are running band energies of made-up sounds."""
 
-import json
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
@@ -11,55 +8,14 @@ from transformers import HubertModel
 
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.pretraining.augmentation import unit_variance
-from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
+from speechprompt_hf.pretraining.distillation import distill
 from speechprompt_hf.pretraining.filterbank import student_config
 from speechprompt_hf.pretraining.frames import Batch, TaughtShards
-from speechprompt_hf.pretraining.packing import lay_out, pack_clips
 from speechprompt_hf.pretraining.processes import Processes
 from speechprompt_hf.pretraining.quantization import nearest
 from speechprompt_hf.pretraining.sharding import Sharding
 from speechprompt_hf.pretraining.student import Student, distillation_loss, take_over, unit_logits
-
-STUDENT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-def made_up_bands(waves, num_frames):
-    """Log energies of 12 bands of 400 samples, every 320: float64 of shape (B, num_frames, 12)."""
-    frames = np.lib.stride_tricks.sliding_window_view(waves, 400, axis=1)[:, ::320][:, :num_frames]
-    power = np.abs(np.fft.rfft(frames * np.hanning(400))) ** 2
-    return np.log(np.stack([part.sum(-1) for part in np.array_split(power, 12, axis=-1)], axis=-1) + 1e-4)
-
-
-def write_made_up_shard(folder, seed, num_clips=6):
-    """Tones of changing pitch; the teacher says log energies of 12 bands around each frame's centre."""
-    generator = np.random.default_rng(seed)
-    clips = []
-    for _ in range(num_clips):
-        hertz = np.repeat(generator.uniform(100, 6000, size=6), 1600)
-        clips.append((0.3 * np.sin(2 * np.pi * np.cumsum(hertz) / 16_000)).astype(np.float32))
-    spans = pack_clips([len(clip) for clip in clips], window_samples=32_000)
-    windows = lay_out(clips, spans, window_samples=32_000)
-    padded = np.pad(windows.astype(np.float32) / 32768, ((0, 0), (200, 200)))
-    bands = made_up_bands(padded, 100)
-    folder.mkdir()
-    np.save(folder / "audio.npy", windows)
-    np.save(folder / "features.npy", bands.astype(np.float16))
-    (folder / "spans.json").write_text(json.dumps([asdict(span) for span in spans]))
-    return folder
-
-
-def settings(**changes):
-    values = {
-        "cycles": ((6, 2e-3), (6, 1e-3)),
-        "crop_frames": (20, 40),
-        "frames_per_step": 160,
-        "warm_up_steps": 2,
-        "checkpoint_every": 4,
-        "validate_every": 6,
-        "bf16": False,
-        "student": STUDENT,
-    }
-    return DistillationConfig(**{**values, **changes})
+from tests.fixtures.taught_shards import made_up_bands, settings, write_made_up_shard
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from speechprompt_hf.core.errors import ConfigurationError, UnitError
 from speechprompt_hf.core.units import UnitSequence, merge_runs
 from speechprompt_hf.processors import SpeechUnitProcessor
 from speechprompt_hf.processors.prosody_stream import interleave, separate
-from tests.fast.processors.test_prosody_stream import RATE, WAVES, quantizer
+from tests.fixtures.prosody import RATE, WAVES, quantizer
 from tests.fixtures.speech_encoders import unit_encoder
 
 CODES = 16

@@ -9,30 +9,11 @@ import torch
 
 from speechprompt_hf.core.errors import AudioValueError, ConfigurationError, FingerprintMismatchError, UnitError
 from speechprompt_hf.core.units import UnitSequence
-from speechprompt_hf.processors import ProsodyQuantizer, SpeechUnitProcessor
+from speechprompt_hf.processors import SpeechUnitProcessor
 from speechprompt_hf.processors.prosody_quantizer import PROSODY_FILE
 from speechprompt_hf.processors.prosody_stream import ProsodyStream
+from tests.fixtures.prosody import RATE, WAVES, quantizer
 from tests.fixtures.speech_encoders import unit_encoder, unit_processor, waveforms
-
-RATE = 16000
-
-
-def voice(seconds, seed):
-    """Buzzing whose pitch and loudness wander, with pauses, over a little noise."""
-    generator = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    contour = 150 * 2 ** (0.5 * np.sin(2 * np.pi * generator.uniform(0.5, 3) * time + seed))
-    phase = 2 * np.pi * np.cumsum(contour) / RATE
-    wave = sum(np.sin(h * phase + h) / h for h in range(1, 15)) * (np.sin(7 * time + seed) > -0.4)
-    return (0.1 * wave + 0.002 * generator.standard_normal(len(time))).astype(np.float32)
-
-
-WAVES = [voice(seconds, seed) for seed, seconds in enumerate((1.0, 0.6, 0.05, 1.7, 0.25))]
-
-
-def quantizer(num_units=16, seed=0):
-    generator = np.random.default_rng(seed)
-    return ProsodyQuantizer(generator.uniform(-3, 3, (num_units, 6)).astype(np.float32))
 
 
 def two_streams(kind="hubert_base", **options):

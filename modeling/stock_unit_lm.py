@@ -88,15 +88,18 @@ class StockUnitLM:
 
     @property
     def special_tokens_not_used(self) -> dict[str, int]:
-        """Tokens beside the units that the configuration names, and that are not read: see `read_stock_unit_lm`."""
+        """Tokens that the configuration names and that are not read, also units: see `read_stock_unit_lm`."""
         named = {what: getattr(self.config, what, None) for what in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        units = range(self.unit_offset, self.unit_offset + self.num_units)
         return {
             what: token
             for what, token in named.items()
-            if isinstance(token, int) and 0 <= token < self.config.vocab_size
-            if token not in units and token not in self.special_tokens
+            if isinstance(token, int) and 0 <= token < self.config.vocab_size and token not in self.special_tokens
         }
+
+    @property
+    def units(self) -> range:
+        """Tokens of the units."""
+        return range(self.unit_offset, self.unit_offset + self.num_units)
 
     @property
     def num_rows_needed(self) -> int:
@@ -159,7 +162,7 @@ def read_stock_unit_lm(
     if read is None:
         raise ConfigurationError(
             f"config.json of {name} has no offset: which token is unit 0 is not known",
-            hint="pass unit_offset, the token of unit 0; nothing in the weights says it",
+            hint="pass unit_offset (--unit-offset), the token of unit 0; nothing in the weights says it",
         )
     offset = _token(read, "offset", name)
     num_units = _num_units(num_units, config.vocab_size - offset, name)
@@ -205,7 +208,7 @@ def _slamkit(
     if bos is None or (pad is None and unit_offset is None):
         raise ConfigurationError(
             f"{name} names no bos_token_id or no pad_token_id: which token is unit 0 is not known",
-            hint="pass unit_offset and start_token_id",
+            hint="pass unit_offset and start_token_id (--unit-offset, --start-token-id)",
         )
     start = _token(bos, "bos_token_id", name)
     padding = None if pad is None else _token(pad, "pad_token_id", name)
@@ -262,7 +265,7 @@ def _special(value: Any, what: str, units: range, name: str) -> int:
         raise ConfigurationError(
             f"{what} of {name} is {token}, which is unit {token - units.start}: units are the tokens {units.start} to "
             f"{units.stop - 1}",
-            hint="give a token beside those of the units; without start_token_id none stands before the first unit",
+            hint="give a token beside those of the units, or leave it out if the model was trained without one",
         )
     return token
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Number
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,10 @@ def _units_as_text(text: Any, words: bool) -> Any:
         text = text.tolist()
     if not isinstance(text, list | tuple) or not text:
         return text
-    if all(isinstance(unit, Integral) for unit in text):
+    if any(isinstance(unit, Number) for unit in text):
+        wrong = [unit for unit in text if not isinstance(unit, Integral)]
+        if wrong:
+            raise UnitError(f"{str(wrong[0])[:60]!r} among integers is no unit", hint="units are integers from 0")
         units = [str(int(unit)) for unit in text]
         return units if words else " ".join(units)
     rows = [_units_as_text(row, words) for row in text]

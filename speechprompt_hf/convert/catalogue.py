@@ -16,8 +16,9 @@ SERVER = "https://dl.fbaipublicfiles.com"
 
 NOT_LISTED = (
     "Out of scope: the encoders of the cpc, logmel and w2v2 language models (these work from units you already have), "
-    "and pGSLM. No trained prompts were published. Language models of TWIST and slamkit are folders that need no "
-    "conversion: train --base FOLDER trains on one, push-base FOLDER publishes it as a base."
+    "and pGSLM. No trained prompts were published. Language models of TWIST and slamkit are folders: "
+    "speechprompt convert causal-lm makes bases of them, train --base FOLDER trains on one as it is, and "
+    "push-base FOLDER publishes it as a base."
 )
 """What a reader of the list may look for in vain."""
 

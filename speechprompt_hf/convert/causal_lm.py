@@ -113,7 +113,9 @@ def wrap_causal_lm(
             write_json(target / CONVERSION_FILE, record)
     given = {"bos_token_id": start_token_id, "eos_token_id": end_token_id, "pad_token_id": stock.pad_token_id}
     answered = {"pad_token_id", *(what for what, token in given.items() if token is not None)}
-    named = {what: token for what, token in stock.special_tokens_not_used.items() if what not in answered}
+    unused = stock.special_tokens_not_used.items()
+    # Among the units are defaults of the architecture.
+    named = {what: token for what, token in unused if what not in answered and token not in stock.units}
     if named and stock.offset_from == "unit_offset":
         warnings.warn(
             f"config.json of {source} names {named}, which are not used: if the model was "

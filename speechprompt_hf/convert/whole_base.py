@@ -132,6 +132,8 @@ def check_language_model(folder: str | Path) -> str:
 
 def _processor(folder: str | Path) -> SpeechUnitProcessor:
     """What makes units, opened."""
+    if not Path(folder).is_dir():
+        raise ConfigurationError(f"there is no folder {folder}", hint="give what speechprompt convert processor wrote")
     if not (Path(folder) / "processor_config.json").is_file():
         raise ConfigurationError(
             f"{folder} has no processor_config.json", hint="give what speechprompt convert processor wrote"
@@ -142,17 +144,26 @@ def _processor(folder: str | Path) -> SpeechUnitProcessor:
 def _check_num_units(
     source: str | Path, vocabulary: UnitVocabulary, processor: str | Path, parts: SpeechUnitProcessor
 ) -> None:
-    if vocabulary.num_units != parts.unit_encoder.num_units:
+    # Those of prosody included, where they stand between the others.
+    made = parts.tokenizer.vocabulary.num_units
+    if vocabulary.num_units != made:
         raise ConversionError(
             f"the language model in {source} has {vocabulary.num_units} units, the processor in {processor} makes "
-            f"{parts.unit_encoder.num_units}",
-            hint="speechprompt convert --list says what belongs together",
+            f"{made}",
+            hint="speechprompt convert --list says what belongs together; of a language model whose vocabulary has "
+            "further tokens behind the units say num_units (--num-units)",
         )
 
 
 def _add_processor(folder: Path, vocabulary: UnitVocabulary, parts: SpeechUnitProcessor) -> str:
     """Put what makes units beside a language model; returns the digest of the units' fingerprint."""
-    joined = SpeechUnitProcessor.from_unit_encoder(parts.unit_encoder, UnitTokenizer(vocabulary=vocabulary))
+    prosody, encoder = parts.prosody, parts.unit_encoder
+    joined = SpeechUnitProcessor.from_unit_encoder(
+        encoder,
+        UnitTokenizer(vocabulary=vocabulary),
+        None if prosody is None else prosody.load(encoder),
+        interleaved=prosody is not None and prosody.interleaved,
+    )
     # As the language model has it, with its counts.
     dictionary = (folder / _DICTIONARY).read_bytes()
     joined.save_pretrained(folder, save_encoder=True)

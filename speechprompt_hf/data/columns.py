@@ -13,10 +13,11 @@ from ..core.errors import DatasetError
 from .sources import rooted
 from .unit_identity import merged_units
 
-__all__ = ["unify"]
+__all__ = ["ITEM_COLUMNS", "unify"]
 
 _SPEAKER_COLUMNS = ("speaker", "speaker_id")
-_ITEM_COLUMNS = ("item", "path", "id", "file_name", "file")
+ITEM_COLUMNS = ("item", "path", "id", "file_name", "file")
+"""Columns that name a row, the first that is there."""
 
 
 def unify(
@@ -73,7 +74,7 @@ def _label_columns(columns: Sequence[str], label_column: str | Sequence[str] | N
 
 
 def _item_names(table: Dataset, name: str) -> list[str]:
-    column = next((column for column in _ITEM_COLUMNS if column in table.column_names), None)
+    column = next((column for column in ITEM_COLUMNS if column in table.column_names), None)
     if column is not None:
         return [str(value) for value in table[column]]
     feature = table.features.get("audio")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
 from ..core.errors import DatasetError
+from .columns import ITEM_COLUMNS
 
 __all__ = ["UNIT_TABLE_SUFFIXES", "UnitRow", "read_unit_table"]
 
@@ -20,7 +21,6 @@ UNIT_TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
 """File name endings of tables of units."""
 
 _UNITS = "units"
-_NAME_COLUMNS = ("item", "path", "id", "file_name", "file")
 
 
 class UnitRow(NamedTuple):
@@ -65,7 +65,7 @@ def read_unit_table(path: str | os.PathLike[str]) -> list[UnitRow]:
         )
     if not rows:
         raise DatasetError(f"{place} has no rows", hint="nothing can be said of it")
-    name = next((column for column in _NAME_COLUMNS if column in columns), None)
+    name = next((column for column in ITEM_COLUMNS if column in columns), None)
     return [
         UnitRow(number, None if name is None or row.get(name) is None else str(row[name]), row.get(_UNITS))
         for number, row in enumerate(rows)
@@ -75,7 +75,7 @@ def read_unit_table(path: str | os.PathLike[str]) -> list[UnitRow]:
 def _parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     with ParquetFile(path) as file:
         columns = list(file.schema_arrow.names)
-        wanted = [name for name in (_UNITS, *_NAME_COLUMNS) if name in columns]
+        wanted = [name for name in (_UNITS, *ITEM_COLUMNS) if name in columns]
         return columns, file.read(columns=wanted).to_pylist() if _UNITS in wanted else []
 
 

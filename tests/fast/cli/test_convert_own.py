@@ -198,7 +198,7 @@ def test_with_a_processor_it_reads_recordings(convert, parts, tmp_path):
         ("absent", [], "there is no folder absent"),
         ("bert", [], "bert"),
         ("twist", ["--unit-offset", 7], "unit_offset is 7, but twist has offset 3"),
-        ("twist", ["--processor", "absent"], "absent has no processor_config.json -> give what speechprompt convert"),
+        ("twist", ["--processor", "absent"], "there is no folder absent -> give what speechprompt convert"),
     ],
 )
 def test_what_cannot_be_wrapped_is_named(convert, parts, tmp_path, monkeypatch, source, options, words):

@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers import AutoProcessor
 
 from speechprompt_hf.convert import catalogue_entries
 from speechprompt_hf.convert.catalogue import (
@@ -27,10 +29,14 @@ from speechprompt_hf.convert.source import open_source, record_origin
 from speechprompt_hf.convert.whole_base import join_base
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.processors import SpeechUnitProcessor
 from speechprompt_hf.processors.quantizer import Quantizer
 from tests.fixtures.archives import tar_of
 from tests.fixtures.file_server import FileServer
-from tests.fixtures.speech_encoders import unit_processor
+from tests.fixtures.prosody import RATE, WAVES
+from tests.fixtures.prosody import quantizer as prosody_quantizer
+from tests.fixtures.speech_encoders import unit_encoder, unit_processor
+from tests.fixtures.tiny_models import tiny_lm
 
 ENTRIES = entries_of()
 FILES = [file for entry in ENTRIES for file in (entry.file, entry.companion) if file is not None]
@@ -103,8 +109,8 @@ def test_language_models_of_encoders_that_do_not_convert_are_there():
     assert "pGSLM" in NOT_LISTED and "logmel" in NOT_LISTED
 
 
-def test_what_needs_no_conversion_is_said_with_its_commands():
-    for words in ("TWIST", "slamkit", "train --base FOLDER", "push-base FOLDER"):
+def test_what_is_not_listed_is_said_with_its_commands():
+    for words in ("TWIST", "slamkit", "convert causal-lm", "train --base FOLDER", "push-base FOLDER"):
         assert words in NOT_LISTED
 
 
@@ -338,3 +344,26 @@ def test_what_agrees_or_is_not_known_is_joined(parts, tmp_path, monkeypatch, nam
     entries = [replace(each, layer=OWN_LAYER) if each.layer is not None else each for each in ENTRIES]
     monkeypatch.setattr(catalogue_entries, "ENTRIES", tuple(entries))
     assert join_base(lm, processor, tmp_path / "base")["output"] == str(tmp_path / "base")
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_a_second_stream_is_joined_too(tmp_path, interleaved):
+    units = SpeechUnitProcessor.from_unit_encoder(
+        unit_encoder("hubert_two_convolutions"), prosody_quantizer=prosody_quantizer(5), interleaved=interleaved
+    )
+    units.save_pretrained(tmp_path / "processor", save_encoder=True)
+    lm = tmp_path / "lm"
+    num_units = units.tokenizer.vocabulary.num_units
+    tiny_lm(vocab_size=num_units + 4).save_pretrained(lm)
+    (lm / "dict.txt").write_text(UnitVocabulary.from_num_units(num_units).to_dict_txt())
+    (lm / "conversion.json").write_text("{}")
+    join_base(lm, tmp_path / "processor", tmp_path / "base")
+    joined = AutoProcessor.from_pretrained(tmp_path / "base")
+    assert joined.fingerprint == units.fingerprint and joined.model_input_names == units.model_input_names
+    ours, theirs = (each(WAVES, sampling_rate=RATE, return_tensors="pt") for each in (units, joined))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    (lm / "dict.txt").write_text(UnitVocabulary.from_num_units(num_units + 3).to_dict_txt())
+    with pytest.raises(ConversionError, match=rf"has {num_units + 3} units, .* makes {num_units} .*--num-units"):
+        join_base(lm, tmp_path / "processor", tmp_path / "other")
+    with pytest.raises(ConfigurationError, match=r"there is no folder .*nothing"):
+        join_base(lm, tmp_path / "nothing", tmp_path / "other")

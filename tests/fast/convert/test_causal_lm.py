@@ -155,7 +155,11 @@ def test_defaults_of_an_architecture_are_no_tokens_where_they_are_units(twist, t
     save_twist(model, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert wrap_causal_lm(folder, tmp_path / "base")["special_tokens_not_used"] == {"pad_token_id": 1}
+        assert wrap_causal_lm(folder, tmp_path / "base")["special_tokens_not_used"] == {
+            "bos_token_id": OFFSET + 1,
+            "eos_token_id": OFFSET + 1,
+            "pad_token_id": 1,
+        }
 
 
 def test_buffers_of_older_versions_are_left_out(twist, tmp_path):

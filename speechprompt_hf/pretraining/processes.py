@@ -105,5 +105,6 @@ class Processes:
                 after the minutes that torch allows.
         """
         if self.size > 1:
-            long = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7)) if patiently else None
-            torch.distributed.barrier(group=long)
+            # `Any`: torch's own types of the two do not fit each other in every version.
+            group: Any = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7)) if patiently else None
+            torch.distributed.barrier(group=group)

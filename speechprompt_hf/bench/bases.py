@@ -34,7 +34,7 @@ class Base:
         units (`dict[str, Any] | None`): the fingerprint of the units: of what makes them, else the one that the
             language model records; `None` where neither is known.
         max_units (`int`): longest utterance, start token and separator included.
-        vocabulary (`UnitVocabulary | None`): units → token ids.
+        vocabulary (`UnitVocabulary`): units → token ids.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Base:
     weights: dict[str, Any]
     units: dict[str, Any] | None
     max_units: int
-    vocabulary: UnitVocabulary | None
+    vocabulary: UnitVocabulary
 
     @property
     def description(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def open_base(name: str, source: str) -> Base:
         weights=base_fingerprint(lm),
         units=made or trained_on,
         max_units=lm.max_utterance_tokens,
-        vocabulary=known_vocabulary(processor, source),
+        vocabulary=known_vocabulary(processor, source) or UnitVocabulary.from_num_units(lm.num_units),
     )
 
 

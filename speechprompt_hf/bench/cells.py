@@ -18,7 +18,6 @@ from ..core.digest import sha256_of_json
 from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from ..core.versions import package_versions
-from ..core.vocabulary import UnitVocabulary
 from ..evaluation.metrics import equal_error_rate
 from ..version import __version__
 from .bases import Base
@@ -32,9 +31,6 @@ __all__ = ["CELL_SCHEMA", "Cell", "CellStore", "compute_cell", "make_cells"]
 
 CELL_SCHEMA = 1
 """Of a cell's file; it rises when cells of an earlier version must be computed again."""
-
-_ALWAYS_SO_BEFORE = {("prompt_layers", "all")}
-"""Settings that came later, with the value that all cells had before: these cells are the same."""
 
 _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "datasets")
 
@@ -78,12 +74,13 @@ def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base |
         base (`Base`, *optional*): that the method reads.
     """
     shared = {**suite.settings, **method.settings} if method.is_trained else {}
-    # With the defaults, so that a change of these makes new cells; but not with fields that older cells did not have.
+    # With the defaults, so that a change of these makes new cells.
     settings = asdict(method.training_settings(shared, 0, 1)) if method.is_trained else {}
-    settings = {name: value for name, value in settings.items() if (name, value) not in _ALWAYS_SO_BEFORE}
     read: Any = None
-    if base is not None and (method.reads_language_model or method.kind == "encoder-mean"):
-        read = base.weights["weights"] if method.reads_language_model else base.units
+    if base is not None and method.reads_language_model:
+        read = {"weights": base.weights["weights"], "vocabulary": sha256_of_json(list(base.vocabulary.symbols))}
+    elif base is not None and method.kind == "encoder-mean":
+        read = base.units
     identity = {
         "schema": CELL_SCHEMA,
         "kind": method.kind,
@@ -96,10 +93,6 @@ def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base |
         "label_sequences": opened.task.label_sequences,
         "base": read,
     }
-    order = base.vocabulary if base is not None and method.reads_language_model else None
-    if order is not None and order != UnitVocabulary.from_num_units(order.num_units):
-        # The numeric order is not named: it is that of cells which know of no order.
-        identity["vocabulary"] = sha256_of_json(list(order.symbols))
     cells = []
     for seed in suite.seeds_of(method):
         for shots in suite.shots or (None,):

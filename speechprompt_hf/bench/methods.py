@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset, concatenate_datasets
 
 from ..core.errors import ConfigurationError
-from ..core.vocabulary import UnitVocabulary
 from ..data.loading import Splits
 from ..evaluation.baselines import (
     BaselineResult,
@@ -267,8 +266,7 @@ def _run_baseline(method: Method, rows: FoldRows, base: Base | None, seed: int) 
     elif method.kind == "hidden-states":
         assert base is not None
         lm = load_base(_language_model(method, base, seed))
-        vocabulary = base.vocabulary or UnitVocabulary.from_num_units(lm.num_units)
-        result = hidden_state_baseline(rows.train, asked, model=lm, vocabulary=vocabulary)
+        result = hidden_state_baseline(rows.train, asked, model=lm, vocabulary=base.vocabulary)
     else:
         assert base is not None and rows.recordings is not None
         train_rows, validation, test = rows.recordings

@@ -69,7 +69,7 @@ def opened(words, tiny_base, tmp_path):
     return open_dataset(words, None, base, cache_dir=tmp_path), base
 
 
-def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base, monkeypatch):
+def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened):
     data, base = opened
     prompt, tfidf = quick_suite.methods[2], quick_suite.methods[1]
 
@@ -80,11 +80,8 @@ def test_a_cell_is_known_by_what_it_depends_on(quick_suite, opened, tiny_base, m
     assert len(first) == 4
     assert keys(method=replace(prompt, name="other name")) == first
     assert keys(suite=replace(quick_suite, name="other", baseline="majority")) == first
-    # A setting that came later, at the value that all had before: their cells stay.
+    # A default that is written down.
     assert keys(method=replace(prompt, settings={**prompt.settings, "prompt_layers": "all"})) == first
-    monkeypatch.setattr("speechprompt_hf.bench.cells._ALWAYS_SO_BEFORE", set())
-    assert not keys() & first
-    monkeypatch.undo()
     other = replace(base, weights={**base.weights, "weights": "other"})
     for changed in (
         {"suite": replace(quick_suite, settings={"num_epochs": 2, "num_virtual_tokens": 2})},
@@ -110,15 +107,14 @@ def test_the_order_of_units_is_part_of_the_key(quick_suite, opened):
     tfidf, prompt = quick_suite.methods[1:]
 
     def keys(method, symbols):
-        vocabulary = None if symbols is None else UnitVocabulary(tuple(map(str, symbols)))
+        vocabulary = UnitVocabulary(tuple(map(str, symbols)))
         return {cell.key for cell in make_cells(quick_suite, data, method, replace(base, vocabulary=vocabulary))}
 
     for method in (prompt, Method("states", "hidden-states")):
-        # Cells that were made before the order counted are those of the numeric one.
-        assert keys(method, range(26)) == keys(method, None)
-        backward, other = keys(method, reversed(range(26))), keys(method, [1, 0, *range(2, 26)])
-        assert not backward & keys(method, None) and not backward & other
-    assert keys(tfidf, reversed(range(26))) == keys(tfidf, None)
+        numeric, backward = keys(method, range(26)), keys(method, reversed(range(26)))
+        assert numeric == keys(method, range(26))
+        assert not backward & numeric and not backward & keys(method, [1, 0, *range(2, 26)])
+    assert keys(tfidf, reversed(range(26))) == keys(tfidf, range(26))
 
 
 def test_another_dict_txt_is_another_cell(quick_suite, words, tiny_base, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,7 +16,7 @@ def run(
         str | None,
         typer.Argument(
             help="What to run: smoke (no data, seconds), classification, few-shot, verbalizer-ablation, "
-            "prompt-ablation, generalisation, genuine-units, or the path of a .yaml file of your own.",
+            "prompt-ablation, generalisation, genuine-units, in-context, or the path of a .yaml file of your own.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +42,8 @@ def run(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="DATASET or DATASET/METHOD to run, * stands for any: lt-words, '*/tfidf'. May be repeated.",
+            help="DATASET or DATASET/METHOD to run, in-context: TASK or TASK/METHOD; * stands for any: lt-words, "
+            "'*/tfidf'. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -55,7 +56,7 @@ def run(
     Every cell (a method on a fold with a seed) is computed once and kept: a stopped run goes on where it stopped, and
     any number of processes, in several terminals or under accelerate launch, share the work.
 
-    Writes cells.csv, table.md, summary.json, report.html and a picture for each data set into a folder of the suite.
+    Writes a CSV, table.md, summary.json, report.html and a picture for each data set into a folder of the suite.
     """
     if show_list:
         with working():
@@ -67,40 +68,63 @@ def run(
     if data_root is not None and not data_root.is_dir():
         raise typer.BadParameter(f"{data_root} is no folder", param_hint="--data-root")
     with working():
-        from speechprompt_hf.bench.results import repeating_command, summary_of, write_results
-        from speechprompt_hf.bench.runner import run_suite
+        from speechprompt_hf.bench.results import repeating_command
         from speechprompt_hf.bench.suite import read_suite
 
         declared = read_suite(suite)
-        done = run_suite(
-            declared,
-            work=work,
-            data_root=data_root,
-            bases=base or (),
-            only=only or (),
-            num_seeds=seeds,
-            device=device,
-            on_note=note,
-        )
-        if not done.is_first_process:
-            return
-        command = repeating_command(
-            suite,
-            bases=base or (),
-            only=only or (),
-            num_seeds=seeds,
-            device=device,
-            needs_data=any(spec.folder is not None for spec in declared.datasets),
-        )
-        files = write_results(done, output, command)
+        given: dict[str, Any] = {"bases": base or (), "only": only or (), "num_seeds": seeds, "device": device}
+        needs_data = any(spec.folder is not None for spec in declared.datasets)
+        command = repeating_command(suite, **given, needs_data=needs_data)
+        finished = _run(declared, output, command, {"work": work, "data_root": data_root, **given})
+    if finished is None:
+        return
     if as_json:
-        print_json({**summary_of(done, command), "files": [str(path) for path in files]})
+        print_json({**finished.summary, "files": [str(path) for path in finished.files]})
     else:
         print_line((output / declared.name / "table.md").read_text(encoding="utf-8"))
-        print_line(f"{done.num_computed} of {len(done.cells)} cells were computed now; results in {files[0].parent}")
-    if done.failed:
-        note(f"{len(done.failed)} cell(s) failed; the same command tries them again")
+        print_line(
+            f"{finished.num_computed} of {finished.number} cells were computed now; results in {finished.folder}"
+        )
+    if failed := finished.summary["failed"]:
+        note(f"{len(failed)} cell(s) failed; the same command tries them again")
         raise typer.Exit(1)
+
+
+class _Finished(NamedTuple):
+    """A run whose results are written."""
+
+    summary: dict[str, Any]
+    files: list[Path]
+    num_computed: int
+    number: int
+
+    @property
+    def folder(self) -> Path:
+        """Of the results."""
+        return self.files[0].parent
+
+
+def _run(declared: Any, output: Path, command: str, options: dict[str, Any]) -> _Finished | None:
+    """Run a suite of either kind; `None` in all but the first process of a launch."""
+    from speechprompt_hf.bench.in_context.suite import InContextSuite
+
+    if isinstance(declared, InContextSuite):
+        from speechprompt_hf.bench.in_context.report import in_context_summary, write_in_context_results
+        from speechprompt_hf.bench.in_context.runner import run_in_context
+
+        asked = run_in_context(declared, **options, on_note=note)
+        if not asked.is_first_process:
+            return None
+        files = write_in_context_results(asked, output, command)
+        return _Finished(in_context_summary(asked, command), files, asked.num_computed, len(asked.parts))
+    from speechprompt_hf.bench.results import summary_of, write_results
+    from speechprompt_hf.bench.runner import run_suite
+
+    done = run_suite(declared, **options, on_note=note)
+    if not done.is_first_process:
+        return None
+    files = write_results(done, output, command)
+    return _Finished(summary_of(done, command), files, done.num_computed, len(done.cells))
 
 
 def _listing(suite: str | None, data_root: Path | None) -> dict[str, Any]:
@@ -117,7 +141,7 @@ def _listing(suite: str | None, data_root: Path | None) -> dict[str, Any]:
                 "methods": [method.name for method in declared.methods],
                 "seeds": list(declared.seeds),
                 "shots": list(declared.shots),
-                "choose_on": list(declared.choose_on),
+                "choose_on": list(getattr(declared, "choose_on", ())),
             }
             for declared in suites
         ],

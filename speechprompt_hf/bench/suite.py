@@ -12,6 +12,7 @@ from ..core.errors import ConfigurationError
 from ..training.settings import TrainingSettings
 from .datasets import DatasetSpec, ready_datasets
 from .declaration import read_record, read_yaml
+from .in_context.suite import KIND, InContextSuite, read_in_context_suite
 from .methods import READY_METHODS, Method
 
 __all__ = ["Suite", "methods_of", "read_suite", "ready_suites", "selected"]
@@ -145,11 +146,14 @@ def ready_suites() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
-def read_suite(name_or_path: str) -> Suite:
+def read_suite(name_or_path: str) -> Suite | InContextSuite:
     """A ready suite by its name, or a user's own by its path.
 
     Args:
         name_or_path (`str`): for example `"classification"` or `"mine.yaml"`.
+
+    Returns:
+        `Suite | InContextSuite`: the latter of a file with `kind: in-context`.
 
     Raises:
         ConfigurationError: there is no such suite, or its declaration is wrong; the error names the place.
@@ -163,7 +167,12 @@ def read_suite(name_or_path: str) -> Suite:
             hint=f"one of {', '.join(ready_suites())}, or the path of a .yaml file",
         )
     place = path.name
-    values = read_record(_SuiteFile, read_yaml(path), place)
+    given = read_yaml(path)
+    if isinstance(given, Mapping) and given.get("kind") == KIND:
+        return read_in_context_suite(
+            given, path.stem, place, lambda item, where: _entry(DatasetSpec, ready_datasets(), item, where, place)
+        )
+    values = read_record(_SuiteFile, given, place)
     fields = {key: getattr(values, key) for key in _SuiteFile.__dataclass_fields__}
     fields["name"] = values.name or path.stem
     fields["datasets"] = [_entry(DatasetSpec, ready_datasets(), *item, place) for item in _places(values, "datasets")]

@@ -1,0 +1,117 @@
+"""A report as blocks, written as Markdown and as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Block", "Heading", "Items", "Paragraph", "Picture", "Table", "as_html", "as_markdown"]
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+th, td { border-bottom: 1px solid #ccc; padding: .25em .7em; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } img { max-width: 100%; }
+""".strip()
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of a level from 1."""
+
+    text: str
+    level: int = 2
+
+    def markdown(self) -> str:
+        """With number signs."""
+        return f"{'#' * self.level} {self.text}"
+
+    def html(self) -> str:
+        """As `h1` and so on."""
+        return f"<h{self.level}>{escape(self.text)}</h{self.level}>"
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Sentences."""
+
+    text: str
+
+    def markdown(self) -> str:
+        """As it is."""
+        return self.text
+
+    def html(self) -> str:
+        """As `p`."""
+        return f"<p>{escape(self.text)}</p>"
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of sentences."""
+
+    texts: tuple[str, ...]
+
+    def markdown(self) -> str:
+        """A line each."""
+        return "\n".join(f"- {text}" for text in self.texts)
+
+    def html(self) -> str:
+        """As `ul`."""
+        return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in self.texts) + "</ul>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts, the headings first."""
+
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """With a line of dashes under the headings."""
+        dashes = ("---",) * len(self.rows[0])
+        lines = [self.rows[0], dashes, *self.rows[1:]]
+        return "\n".join(f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in lines)
+
+    def html(self) -> str:
+        """As `table`."""
+        head, *rest = self.rows
+        heads = "".join(f"<th>{escape(text)}</th>" for text in head)
+        body = "\n".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rest)
+        return f"<table><tr>{heads}</tr>\n{body}</table>"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG that lies beside the Markdown under a name, and inside the page."""
+
+    name: str
+    data: bytes
+
+    def markdown(self) -> str:
+        """A link."""
+        return f"![{self.name}]({self.name}.png)"
+
+    def html(self) -> str:
+        """As data."""
+        data = base64.b64encode(self.data).decode()
+        return f'<p><img alt="{escape(self.name)}" src="data:image/png;base64,{data}"></p>'
+
+
+Block = Heading | Paragraph | Items | Table | Picture
+
+
+def as_markdown(blocks: Sequence[Block]) -> str:
+    """Blocks with an empty line between them."""
+    return "\n\n".join(block.markdown() for block in blocks) + "\n"
+
+
+def as_html(title: str, blocks: Sequence[Block]) -> str:
+    """One page without links to other files."""
+    body = "\n".join(block.html() for block in blocks)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        f"<style>\n{_STYLE}\n</style></head>\n<body>\n{body}\n</body></html>\n"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.errors import FingerprintMismatchError
 from ..core.vocabulary import UnitVocabulary
 from .adapter_reading import load_processor, load_vocabulary, mismatches
-from .base_loading import base_vocabulary
+from .base_loading import base_vocabulary, public_base_name
 from .configuration_speechprompt import SpeechPromptConfig
 from .publishing import PublishedModel
 
@@ -63,6 +64,23 @@ class ModelWithProcessor(PublishedModel):
                 self.attach_processor(processor)
         return self._processor
 
+    def _save_attached_processor(self, folder: str | os.PathLike[str]) -> None:
+        """Write the attached processor beside the model; encoder and centroids stay in the base, which it names.
+
+        Nothing is written where no place of an encoder has a name.
+        """
+        encoder = getattr(self._processor, "unit_encoder", None)
+        if encoder is None:
+            return
+        # The encoder may lie elsewhere than the language model.
+        source, revision = self._processor.base_source, encoder.description.revision or encoder.location_revision
+        if source is None and encoder.location is not None:
+            source = public_base_name(encoder.location)
+        if source in (None, self.config.base_model_name_or_path):
+            source, revision = self.config.base_model_name_or_path, self.config.base_revision
+        if source is not None:
+            self._processor.save_pretrained(folder, base_source=source, base_revision=revision)
+
     @property
     def vocabulary(self) -> UnitVocabulary:
         """Which token each unit is: the processor's, else what the model was made or saved with, else its base's.
@@ -84,3 +102,7 @@ class ModelWithProcessor(PublishedModel):
             known = base_vocabulary(base) if base else None
             self._vocabulary = known or UnitVocabulary.from_num_units(self.lm.num_units)
         return self._vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, vocabulary: UnitVocabulary | None) -> None:
+        self._vocabulary = vocabulary

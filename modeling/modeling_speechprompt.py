@@ -134,6 +134,8 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
     ) -> None:
         """Write `config.json`, the PEFT adapter, `verbalizer.safetensors`, `dict.txt` and `README.md`; never the base.
 
+        An attached processor is written too, without its encoder: it names the base that has one.
+
         With the method `"finetune"` the language model is written too, with `"probe"` there is no adapter.
 
         Args:
@@ -166,6 +168,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
             self.lm.save_pretrained(folder / LANGUAGE_MODEL_FOLDER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.verbalizer.state_dict().items()}
         save_tensors(folder / VERBALIZER, tensors)
+        self._save_attached_processor(folder)
         write_text(folder / VOCABULARY, self.vocabulary.to_dict_txt())
         self.config.architectures = [type(self).__name__]
         self.config.file_sha256 = file_digests(folder, self.config.method)
@@ -321,6 +324,6 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         config.unit_fingerprint = lm.config.fingerprint or getattr(processor, "fingerprint", None)
         config.trained_with = package_versions(_SHAPING_PACKAGES)
         model = cls(config, lm, unit_tokens, rows)
-        model._vocabulary = vocabulary
+        model.vocabulary = vocabulary
         model.to(lm.device)  # type: ignore[arg-type]
         return model.eval() if processor is None else model.attach_processor(processor).eval()

@@ -35,6 +35,19 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line, from one process, without the line of code that it came from."""
+    if is_main_process():
+        note(f"warning: {' '.join(str(message).split())}")
+
+
 def print_error(message: str, *, hint: str | None = None) -> None:
     """One line on standard error: what was wrong, and what to do."""
     line = " ".join(message.split())
@@ -55,6 +68,7 @@ def working() -> Iterator[None]:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.showwarning = _show_warning
             from transformers.utils.logging import disable_progress_bar
 
             # Bars that fill in a tenth of a second hide the one that matters.

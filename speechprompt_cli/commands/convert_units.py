@@ -222,7 +222,14 @@ def hifigan(
 def prompt(
     source: Annotated[str, typer.Argument(help="A prompt checkpoint of SpeechPrompt v1 or v2, or an archive.")],
     destination: DestinationArgument,
-    base: Annotated[str, typer.Option("--base", help="The converted language model that it was trained on.")],
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base",
+            help="The converted language model that it was trained on; joined to a processor (convert base), the "
+            "adapter reads recordings.",
+        ),
+    ],
     base_revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a base on the Hub.", show_default=False)
     ] = None,
@@ -262,7 +269,7 @@ def prompt(
     def convert(found: Source) -> dict[str, Any]:
         from speechprompt_hf.convert.prompt import convert_prompt
 
-        return convert_prompt(
+        result = convert_prompt(
             found.checkpoint,
             destination,
             base,
@@ -273,6 +280,12 @@ def prompt(
             dictionary=dictionary,
             base_revision=base_revision,
         )
+        if result["reads"] == "units":
+            note(
+                f"{base} has no processor, so the adapter reads units; for recordings join one to it with "
+                "speechprompt convert base, and convert the prompt on that"
+            )
+        return result
 
     def describe(result: dict[str, Any]) -> str:
         return f"{destination}\t{result['classes']} classes\t{result['parameters']} parameters"

@@ -197,6 +197,7 @@ def finish(
         publish (`Callable`, *optional*): instead of `push_converted`; called with folder, repository and `private`.
         command (`str`, defaults to `"push-base"`): which command publishes the folder later.
     """
+    _remark_not_known(result)
     done = None
     if delivery.push is not None:
         from speechprompt_hf.hub.push_converted import push_converted
@@ -225,7 +226,7 @@ def _left_out(result: dict[str, Any]) -> dict[str, list[str]]:
     """What was left out of a checkpoint: keys, entries, settings."""
     return {
         name: list(result[name])
-        for name in ("keys_left_out", "entries_left_out", "settings_left_out")
+        for name in ("keys_left_out", "entries_left_out", "settings_left_out", "settings_not_known")
         if isinstance(result.get(name), dict | list)
     }
 
@@ -245,8 +246,20 @@ def _shortened(result: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _remark_left_out(result: dict[str, Any], folder: Path) -> None:
     keys = _left_out(result).get("keys_left_out")
     if keys:
-        more = ", …" if len(keys) > _SHOWN else ""
-        note(f"left out: {len(keys)} keys ({', '.join(keys[:_SHOWN])}{more}); why: {folder / 'conversion.json'}")
+        note(f"left out: {len(keys)} keys ({_first(keys)}); why: {folder / 'conversion.json'}")
+
+
+def _remark_not_known(result: dict[str, Any]) -> None:
+    names = result.get("settings_not_known")
+    if names:
+        note(
+            f"not known, and passed over: {len(names)} settings ({_first(names)}); if the model depends on one of "
+            "them, the result is another model: compare its output with the original's"
+        )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _remark(origin: dict[str, Any]) -> None:

@@ -21,7 +21,9 @@ from ..modeling.stock_unit_lm import TOKENISER_FILE, read_stock_unit_lm
 from ..modeling.stock_unit_lm_weights import StockTensor, StockWeights, unit_generation_config
 from .checkpoint_weights import DTYPES
 from .errors import ConversionError
+from .file_kinds import kind_of_file
 from .new_folder import new_folder
+from .places import no_folder
 from .stock_weights import open_stock_weights, read_stock_json, stock_weight_files
 from .weights_file import PendingTensor, write_weights
 
@@ -72,7 +74,9 @@ def wrap_causal_lm(
         raise ConversionError(f"dtype is {dtype!r}", hint="float32 or float16")
     folder = Path(source)
     if not folder.is_dir():
-        raise ConversionError(f"there is no folder {source}", hint="give a folder that transformers saved")
+        kind = kind_of_file(folder)
+        seems = f"it seems to be {kind.text}: {kind.hint}; else " if kind is not None and kind.kind is not None else ""
+        raise ConversionError(no_folder(source), hint=f"{seems}give a folder that transformers saved")
     tokeniser = folder / TOKENISER_FILE
     with _conversion_errors():
         stock = read_stock_unit_lm(

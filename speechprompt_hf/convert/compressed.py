@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from .errors import ConversionError
+from .places import no_file
 
 __all__ = ["MAX_BYTES", "open_decompressed"]
 
@@ -39,8 +40,7 @@ def open_decompressed(path: Path) -> BinaryIO:
         ConversionError: the content is damaged or larger than `MAX_BYTES`, or the compression is another one.
     """
     if not path.is_file():
-        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-        raise ConversionError(what, hint="give the file itself, spelled as it is on the disk")
+        raise ConversionError(no_file(path), hint="give the file itself, spelled as it is on the disk")
     if path.stat().st_size > MAX_BYTES:
         raise ConversionError(f"{path} has {path.stat().st_size} bytes, more than {MAX_BYTES}")
     file = path.open("rb")

@@ -83,6 +83,7 @@ def convert_hifigan(
             "keys_left_out": {},
             "entries_left_out": sorted(str(key)[:100] for key in content if key != "generator"),
             "settings_left_out": list(settings.left_out),
+            "settings_not_known": list(settings.not_known),
         }
         write_json(folder / CONVERSION_FILE, record)
     return {"output": str(destination), **record}

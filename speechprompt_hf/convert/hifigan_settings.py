@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,17 @@ _UNKNOWN_INPUTS = {
     "lambda_commit": "a quantizer of pitch",
     "lambda_commit_code": "a quantizer of its own",
     "f0_quantizer_path": "a quantizer of pitch",
+    "f0_quant_num_bin": "pitch as an input",
 }
+# What fairseq's and speech-resynthesis' files hold beside the sizes: data, losses, optimizer; pitch that is not used.
+_ONLY_FOR_TRAINING = frozenset(
+    (
+        *("input_training_file", "input_validation_file", "segment_size", "num_workers", "num_gpus", "dist_config"),
+        *("batch_size", "learning_rate", "adam_b1", "adam_b2", "lr_decay", "seed", "dur_prediction_weight"),
+        *("num_mels", "num_freq", "n_fft", "hop_size", "win_size", "fmin", "fmax", "fmax_for_loss"),
+        *("f0_stats", "f0_normalize", "f0_feats", "f0_median", "f0_interp"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +49,13 @@ class VocoderSettings:
 
     Args:
         config (`UnitHifiGanConfig`): checked for sense, not yet against tensors.
-        left_out (`tuple[str, ...]`): names in the file that say nothing about the model's sizes.
+        left_out (`tuple[str, ...]`): names in the file that only training needs.
+        not_known (`tuple[str, ...]`): names in the file of which nobody here knows what they do.
     """
 
     config: UnitHifiGanConfig
     left_out: tuple[str, ...]
+    not_known: tuple[str, ...]
 
 
 def read_vocoder_settings(path: str | Path) -> VocoderSettings:
@@ -83,7 +96,8 @@ def read_vocoder_settings(path: str | Path) -> VocoderSettings:
     except ConfigurationError as error:
         raise ConversionError(f"{path}: {Exception.__str__(error)}", hint=error.hint) from error
     _check_products(values, config)
-    return VocoderSettings(config, tuple(sorted(str(key)[:100] for key in values.content.keys() - values.used)))
+    unused = values.content.keys() - values.used
+    return VocoderSettings(config, _sorted(unused & _ONLY_FOR_TRAINING), _sorted(unused - _ONLY_FOR_TRAINING))
 
 
 class _Values:
@@ -178,6 +192,10 @@ def _check_products(values: _Values, config: UnitHifiGanConfig) -> None:
     ):
         if (found := values.get(key)) is not None and found != expected:
             raise ConversionError(f"{values.name} has {key} {_short(found)}, but {meaning} {expected}")
+
+
+def _sorted(keys: Set[str]) -> tuple[str, ...]:
+    return tuple(sorted(key[:100] for key in keys))
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from ..core.files import read_json
 from ..processors.quantizer import QUANTIZER_FILE
 from ..processors.unit_encoder import ENCODER_FOLDER
 from .errors import ConversionError
+from .places import no_folder
 
 __all__ = ["check_quantizer_place", "conversion_record", "encoder_place", "frame_rate_of", "hubert_config"]
 
@@ -22,7 +23,7 @@ def encoder_place(folder: Path) -> Path:
         ConversionError: there is none.
     """
     if not folder.is_dir():
-        raise ConversionError(f"there is no folder {folder}", hint="give the folder that convert encoder made")
+        raise ConversionError(no_folder(folder), hint="give the folder that convert encoder made")
     inner = folder / ENCODER_FOLDER
     place = inner if not (folder / "config.json").is_file() and inner.is_dir() else folder
     if not (place / "config.json").is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +13,10 @@ from torch import Tensor
 from ..core.conversion import CONVERSION_FILE
 from ..core.digest import sha256_of_file
 from ..core.files import write_json
-from ..core.vocabulary import SEPARATOR_TOKEN_ID, SPECIAL_TOKENS, UnitVocabulary
-from ..modeling.base_loading import base_fingerprint, base_vocabulary, load_base, public_base_name
+from ..core.vocabulary import SEPARATOR_TOKEN_ID, SPECIAL_TOKENS
+from ..modeling.base_loading import base_fingerprint, public_base_name
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
-from ..modeling.modeling_gslm import GSLMForCausalLM
 from ..modeling.prompt_deep import DeepPrompt
 from ..modeling.prompt_input import InputPrompt
 from ..modeling.publishing import loaded_commit
@@ -27,6 +25,7 @@ from .checkpoint_weights import checked_content, weight_reader
 from .errors import ConversionError
 from .file_kinds import expecting
 from .new_folder import new_folder
+from .prompt_base import Base, load_gslm, processor_of_base, vocabulary_of_base
 from .prompt_keys import MAX_TENSORS, BaseSizes, PromptPlan, plan_prompt
 from .prompt_labels import Classes, JsonOrPath, read_classes, read_labels
 from .torch_file import TorchFile, open_torch_file
@@ -40,7 +39,7 @@ _NUM_SPECIAL = len(SPECIAL_TOKENS)
 def convert_prompt(
     source: str | Path,
     destination: str | Path,
-    base: str | os.PathLike[str] | UnitLanguageModel,
+    base: Base,
     *,
     verbalizer: JsonOrPath | None = None,
     task: str | None = None,
@@ -55,9 +54,12 @@ def convert_prompt(
         source (`str | Path`): the prompt's checkpoint, for example `checkpoint_best.pt`; not `base_prompt_model.pt`,
             which holds the language model.
         destination (`str | Path`): the new folder: `config.json`, `adapter_config.json`, `adapter_model.safetensors`,
-            `verbalizer.safetensors`, `dict.txt`, `README.md`, and `conversion.json`, which says what became of what.
-        base (`str | PathLike | UnitLanguageModel`): the converted language model that the prompt was trained on:
-            folder, Hub id, or the model. Deep prompts are stored behind its projections, so its fingerprint is kept.
+            `verbalizer.safetensors`, `dict.txt`, `README.md`, and `conversion.json`, which says what became of what;
+            where the base has a processor, also `processor_config.json` and `tokenizer_config.json`, which name the
+            base.
+        base (`str | PathLike | UnitLanguageModel`): the converted language model that the prompt was trained on, with
+            its processor if the adapter shall read recordings: folder, Hub id, or the model. Deep prompts are stored
+            behind its projections, so its fingerprint is kept.
         verbalizer (`Mapping | str | Path`, *optional*): v2's `verbalizer.json` or v1's `verbal.json`, label → unit;
             needed where the checkpoint has no linear verbalizer.
         task (`str`, *optional*): the task in `verbal.json`, such as `"KS"`.
@@ -75,6 +77,8 @@ def convert_prompt(
         ConversionError: the checkpoint is damaged, hostile, no prompt, or of another base; or the labels do not fit.
             Nothing is left behind.
         AdapterError: there is no such base.
+        ConfigurationError: a file of the base's processor is damaged.
+        FingerprintMismatchError: the base's processor makes other units than the base was trained on.
     """
     with expecting("prompt", source), new_folder(destination) as folder, open_torch_file(source) as file:
         content, state = checked_content(file)
@@ -84,15 +88,20 @@ def convert_prompt(
                 hint="it holds a whole language model: prompts are saved as checkpoint_best.pt, and language models "
                 "are converted with convert_gslm",
             )
-        lm = _checked_base(base, base_revision)
+        lm = load_gslm(base, base_revision)
         sizes = BaseSizes(lm.config.hidden_size, lm.config.num_hidden_layers, lm.config.vocab_size)
         plan = plan_prompt(state, content, sizes, file.name)
-        vocabulary = _vocabulary(base, lm, dictionary)
+        vocabulary = vocabulary_of_base(base, lm, dictionary)
         num_rows = plan.num_classes + _NUM_SPECIAL if plan.verbalizer else None
         found = read_labels(verbalizer, task, labels, vocabulary, num_rows)
         chosen = read_classes(classes, found)
         config = _config(plan, chosen, lm, base, base_revision)
+        processor = processor_of_base(base, config.base_revision, vocabulary)
         model = _model(config, lm, chosen, file.name)
+        model.vocabulary = vocabulary
+        if processor is not None:
+            config.unit_fingerprint = config.unit_fingerprint or processor.fingerprint
+            model.attach_processor(processor)
         with torch.no_grad():
             _fill(model, plan, chosen, file, state)
         model.save_pretrained(folder)
@@ -103,6 +112,7 @@ def convert_prompt(
             "source_sha256": sha256_of_file(Path(source)),
             "base": config.base_model_name_or_path,
             "base_fingerprint": config.base_fingerprint,
+            "reads": "units" if processor is None else "recordings",
             "prompt": plan.kind,
             "columns": plan.num_columns,
             "verbalizer": "linear" if plan.verbalizer else "fixed",
@@ -120,43 +130,11 @@ def convert_prompt(
     return {"output": str(destination), **record}
 
 
-def _checked_base(base: str | os.PathLike[str] | UnitLanguageModel, revision: str | None) -> UnitLanguageModel:
-    lm = load_base(base, revision=revision)
-    if not isinstance(lm, GSLMForCausalLM):
-        raise ConversionError(
-            f"the base {base if isinstance(base, str | Path) else 'given'} is a {type(lm).__name__}",
-            hint="official prompts belong to GSLM: convert its language model first",
-        )
-    return lm
-
-
-def _vocabulary(
-    base: str | os.PathLike[str] | UnitLanguageModel, lm: UnitLanguageModel, dictionary: str | Path | None
-) -> UnitVocabulary:
-    if dictionary is not None:
-        if not Path(dictionary).is_file():
-            raise ConversionError(f"there is no dictionary {dictionary}", hint="check the spelling")
-        vocabulary: UnitVocabulary | None = UnitVocabulary.from_dict_txt(dictionary)
-    else:
-        vocabulary = base_vocabulary(base)
-    if vocabulary is None:
-        raise ConversionError(
-            "the base has no dict.txt, so nothing says which token a unit is",
-            hint="give the dict.txt of the language model: dictionary=… (--dict)",
-        )
-    if len(vocabulary) != lm.config.vocab_size:
-        raise ConversionError(
-            f"the dictionary makes {len(vocabulary)} tokens, the base has {lm.config.vocab_size}",
-            hint="it belongs to another language model",
-        )
-    return vocabulary
-
-
 def _config(
     plan: PromptPlan,
     classes: Classes,
     lm: UnitLanguageModel,
-    base: str | os.PathLike[str] | UnitLanguageModel,
+    base: Base,
     revision: str | None,
 ) -> SpeechPromptConfig:
     sequences = None if classes.sequences is None else [list(sequence) for sequence in classes.sequences]

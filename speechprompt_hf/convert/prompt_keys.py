@@ -22,6 +22,10 @@ _INFIX = "decoder.infix_embed_prompts.weight"
 _SEPARATOR = "decoder.sep_embed.weight"
 _VERBALIZER = "decoder.prompt_linear_verbalizer.weight"
 _DEEP = re.compile(r"decoder\.deep_(key|value)_embed_prompts\.(0|[1-9]\d{0,3})\.weight")
+_NAMES = (
+    f"{_INPUT}, decoder.deep_key_embed_prompts.N.weight and decoder.deep_value_embed_prompts.N.weight for every layer "
+    f"N, {_SEPARATOR}, {_VERBALIZER}, {_INFIX}"
+)
 _NUM_SPECIAL = len(SPECIAL_TOKENS)
 _MAX_COLUMNS = 10_000
 _OTHER_BASE = "the prompt was trained on another language model: give that one as the base"
@@ -89,7 +93,8 @@ def plan_prompt(
         if key not in (_INPUT, _INFIX, _SEPARATOR, _VERBALIZER) and not _DEEP.fullmatch(key):
             raise ConversionError(
                 f"{name} holds {key[:100]!r}, which is no trained tensor of a prompt",
-                hint="give the checkpoint of the prompt, such as checkpoint_best.pt, not base_prompt_model.pt",
+                hint="give the checkpoint of the prompt, such as checkpoint_best.pt, not base_prompt_model.pt; its "
+                f"tensors are {_NAMES}",
             )
     plan = _plan_deep(state, deep, sizes, name) if deep else _plan_input(state, sizes, name)
     _plan_infix(plan, state, name)
@@ -147,7 +152,8 @@ def _plan_deep(state: Mapping[str, LazyTensor], deep: dict[str, set[int]], sizes
 def _plan_input(state: Mapping[str, LazyTensor], sizes: BaseSizes, name: str) -> PromptPlan:
     if _INPUT not in state:
         raise ConversionError(
-            f"{name} has neither {_INPUT} nor keys and values of layers", hint="it is no checkpoint of a prompt"
+            f"{name} has neither {_INPUT} nor keys and values of layers",
+            hint=f"it is no checkpoint of a prompt, whose tensors are {_NAMES}",
         )
     return PromptPlan("input", _check_vectors(state, [_INPUT], sizes, name), [_INPUT])
 

@@ -67,8 +67,8 @@ def read_labels(
     """The labels of a prompt, in class order.
 
     Args:
-        verbalizer (`Mapping | str | Path`, *optional*): label → unit, as `verbalizer.json` of v2 has it, or with tasks
-            above it, as `verbal.json` of v1.
+        verbalizer (`Mapping | str | Path`, *optional*): label → unit, text or number, as `verbalizer.json` of v2,
+            or with tasks above it, as `verbal.json` of v1.
         task (`str`, *optional*): the task in `verbal.json`, such as `"KS"`.
         labels (`Sequence | str | Path`, *optional*): label names: the class order; where the verbalizer's labels are
             the numbers 0 … n - 1, their names in this order.
@@ -172,10 +172,17 @@ def _named(symbols: tuple[str, ...], names: tuple[str, ...] | None) -> tuple[tup
 
 
 def _token(symbol: str, unit: Any, vocabulary: UnitVocabulary, num_rows: int | None) -> int:
-    # fairseq reads what its dictionary lacks as <unk>, without a word.
-    if not isinstance(unit, str) or unit not in vocabulary.symbols:
+    if type(unit) is int:
+        unit = str(unit)
+    if not isinstance(unit, str):
         raise ConversionError(
-            f"the verbalizer maps {symbol[:60]!r} to {str(unit)[:60]!r}, which is no unit of the base",
+            f"the verbalizer maps {symbol[:60]!r} to a {type(unit).__name__} instead of a unit",
+            hint='a unit is a whole number, 7 or "7"',
+        )
+    # fairseq reads what its dictionary lacks as <unk>, without a word.
+    if unit not in vocabulary.symbols:
+        raise ConversionError(
+            f"the verbalizer maps {symbol[:60]!r} to {unit[:60]!r}, which is no unit of the base",
             hint=f"its dict.txt lists {vocabulary.num_units} units",
         )
     token = vocabulary.encode([unit])[0]

@@ -21,6 +21,7 @@ from .download import Download, OnProgress, download
 from .download_errors import DiskFullError
 from .errors import ConversionError
 from .file_kinds import kind_of_file, wrong_kind
+from .places import no_file
 
 __all__ = ["Progress", "Source", "open_source", "record_origin"]
 
@@ -134,8 +135,7 @@ def _given(companion: str | Path | None) -> Path | None:
     if companion is None:
         return None
     if not Path(companion).is_file():
-        what = f"{companion} is a folder" if Path(companion).is_dir() else f"there is no file {companion}"
-        raise ConfigurationError(what, hint="give the file itself, spelled as it is on the disk")
+        raise ConfigurationError(no_file(companion), hint="give the file itself, spelled as it is on the disk")
     return Path(companion)
 
 
@@ -213,10 +213,14 @@ def _local(unpack: _Unpacking, path: Path, companion: Path | None) -> Source:
     kind = unpack.kind
     if not path.is_file():
         what = kind_of_file(path)
-        hint = f"it seems to be {what.text}: {what.hint}" if what else "give the checkpoint in it, or an archive"
-        raise ConfigurationError(f"{path} is a folder", hint=hint)
+        place = "in it" if path.is_dir() else "itself"
+        hint = f"it seems to be {what.text}: {what.hint}" if what else f"give the checkpoint {place}, or an archive"
+        raise ConfigurationError(no_file(path), hint=hint)
     origin: dict[str, Any] = {"file": path.name, "sha256": sha256_of_file(path)}
     checkpoint, inside = unpack(path) if is_archive(path) else (path, None)
+    # Before anything is asked for that belongs beside it.
+    if not checkpoint.stat().st_size:
+        raise ConversionError(f"{checkpoint} is empty", hint="download or copy it again")
     if companion is None and checkpoint == path:
         companion = _beside(kind, path)
     if companion is not None:

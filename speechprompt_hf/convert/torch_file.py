@@ -18,6 +18,7 @@ from torch import Tensor
 from .byte_stream import ByteStream
 from .errors import ConversionError
 from .pickle_machine import load_inert
+from .places import no_file
 from .torch_names import LazyTensor, StoredBytes, TorchRules
 
 __all__ = ["TorchFile", "open_torch_file"]
@@ -83,8 +84,7 @@ def open_torch_file(path: str | Path) -> Iterator[TorchFile]:
     """
     place = Path(path)
     if not place.is_file():
-        what = f"{path} is a folder" if place.is_dir() else f"there is no file {path}"
-        raise ConversionError(what, hint="give the checkpoint itself, spelled as it is on the disk")
+        raise ConversionError(no_file(path), hint="give the checkpoint itself, spelled as it is on the disk")
     with place.open("rb") as file:
         head = file.read(4)
         file.seek(0)

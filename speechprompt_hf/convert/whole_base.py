@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..core.conversion import CONVERSION_FILE
-from ..core.errors import ConfigurationError
+from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import read_json, write_json
 from ..core.vocabulary import UnitVocabulary
+from ..modeling.base_files import weight_files
+from ..modeling.base_loading import load_base
+from ..modeling.bases import base_class
+from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from ..modeling.stock_unit_lm import is_stock_unit_lm
 from ..modeling.unit_causal_lm_families import FAMILIES
 from ..processors.processing_speech_units import SpeechUnitProcessor
@@ -21,6 +25,7 @@ from .catalogue_types import Kind
 from .causal_lm import wrap_causal_lm
 from .errors import ConversionError
 from .new_folder import new_folder
+from .places import no_folder
 
 __all__ = ["check_language_model", "join_base", "wrap_base"]
 
@@ -104,6 +109,8 @@ def wrap_base(
 def check_language_model(folder: str | Path) -> str:
     """Refuse a folder that is none of a converted language model.
 
+    Of its weights the headers are read, and compared with the sizes in `config.json`.
+
     Args:
         folder (`str | Path`): what the user gave.
 
@@ -111,11 +118,12 @@ def check_language_model(folder: str | Path) -> str:
         `str`: the `model_type` in its `config.json`.
 
     Raises:
-        ConversionError: there is no such folder, a file is missing, or it holds a stock language model.
+        ConversionError: there is no such folder, a file is missing, damaged or of another model, or it holds a stock
+            language model, an adapter, or another kind of model.
     """
     source = Path(folder)
     if not source.is_dir():
-        raise ConversionError(f"there is no folder {source}", hint=_WRITTEN)
+        raise ConversionError(no_folder(source), hint=_WRITTEN)
     if not (source / "config.json").is_file():
         raise ConversionError(f"{source} has no config.json", hint=_WRITTEN)
     values = _json(source / "config.json")
@@ -125,15 +133,29 @@ def check_language_model(folder: str | Path) -> str:
             f"{source} holds a language model of transformers ({model_type[:60]}), not a converted one",
             hint=f"speechprompt convert causal-lm {source} NEW_FOLDER --processor PROCESSOR makes a base of both",
         )
+    if base_class(model_type) is None:
+        what = "an adapter" if model_type == SpeechPromptConfig.model_type else f"a model of type {model_type[:60]!r}"
+        raise ConversionError(f"{source} holds {what}, no language model over units", hint=_WRITTEN)
     if not (source / _DICTIONARY).is_file():
         raise ConversionError(f"{source} has no {_DICTIONARY}", hint=_WRITTEN)
+    _check_weights(source)
     return model_type
+
+
+def _check_weights(source: Path) -> None:
+    """Refuse weights that `train --base` would refuse; only their headers are read."""
+    try:
+        if not weight_files(str(source), {}):
+            raise ConversionError(f"{source} has no model.safetensors", hint=_WRITTEN)
+        load_base(source, device_map="meta")
+    except AdapterError as error:
+        raise ConversionError(Exception.__str__(error), hint=error.hint) from error
 
 
 def _processor(folder: str | Path) -> SpeechUnitProcessor:
     """What makes units, opened."""
     if not Path(folder).is_dir():
-        raise ConfigurationError(f"there is no folder {folder}", hint="give what speechprompt convert processor wrote")
+        raise ConfigurationError(no_folder(folder), hint="give what speechprompt convert processor wrote")
     if not (Path(folder) / "processor_config.json").is_file():
         raise ConfigurationError(
             f"{folder} has no processor_config.json", hint="give what speechprompt convert processor wrote"

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..core.errors import UnitError
 from ..core.vocabulary import PAD_TOKEN_ID, UnitVocabulary
 from ..tasks import Task
+from .lengths import TOO_LONG_HINT, why_too_long
 
 __all__ = ["UnitCollator", "labelled_units"]
 
@@ -26,7 +27,7 @@ class UnitCollator:
 
     Args:
         vocabulary (`UnitVocabulary`): units → token ids.
-        max_positions (`int`, *optional*): the model's `max_position_embeddings`.
+        max_positions (`int`, *optional*): the model's `max_utterance_tokens`.
         prosody_vocabulary (`UnitVocabulary`, *optional*): prosody codes → token ids, for models that read the second
             stream; without it the codes of the rows are left out.
     """
@@ -77,11 +78,9 @@ class UnitCollator:
                 f"token id {wrong} of {name} is outside the vocabulary of {len(self.vocabulary)} tokens",
                 hint="units and language model must come from the same quantizer",
             )
-        if self.max_positions is not None and len(ids) > self.max_positions:
-            raise UnitError(
-                f"{name} has {len(ids)} tokens, more than the model's {self.max_positions} positions",
-                hint="cut the recording, or use a base with more positions",
-            )
+        too_long = why_too_long(len(ids) - 2, self.max_positions)
+        if too_long:
+            raise UnitError(f"{name} has {too_long}", hint=TOO_LONG_HINT)
         return ids
 
     def _prosody_ids(self, row: dict[str, Any], number: int, length: int) -> Sequence[int]:

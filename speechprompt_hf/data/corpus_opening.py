@@ -13,6 +13,7 @@ from datasets import IterableDataset, IterableDatasetDict, load_dataset
 
 from ..core.errors import DatasetError
 from .corpus_stream import Stream
+from .hub_reading import reading_from_the_hub
 from .sources import canonical_split, table_files
 
 __all__ = ["open_streams"]
@@ -104,15 +105,10 @@ def _describe(path: Path) -> dict[str, Any]:
 def _hub_streams(name: str) -> dict[str, Stream]:
     from huggingface_hub import HfApi
 
-    try:
+    with reading_from_the_hub(name, is_stream=True):
         # All processes, and a run that goes on tomorrow, must read the same rows.
         revision = HfApi().dataset_info(name).sha
         loaded = load_dataset(name, revision=revision, streaming=True)
-    except Exception as error:  # the client raises errors of many unrelated types
-        raise DatasetError(
-            f"{name!r} is neither a folder here nor a data set that could be streamed from the Hub: {error}",
-            hint="check the spelling and the connection, or download it with `hf download --repo-type dataset`",
-        ) from error
     parts = _canonical(loaded if isinstance(loaded, IterableDatasetDict) else {_POOL: loaded})
     return {part: _hub_stream(rows, name, revision) for part, rows in parts.items()}
 

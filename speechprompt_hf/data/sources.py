@@ -16,6 +16,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from pyarrow.parquet import ParquetFile
 
 from ..core.errors import DatasetError
+from .hub_reading import reading_from_the_hub
 
 __all__ = ["AUDIO_SUFFIXES", "SPLIT_NAMES", "Source", "read_source", "rooted", "table_files"]
 
@@ -103,18 +104,8 @@ def rooted(table: Dataset, root: Path | None) -> Dataset:
 
 
 def _read_hub(name: str, config_name: str | None, revision: str | None, notes: list[str]) -> dict[str, Dataset]:
-    try:
+    with reading_from_the_hub(name, revision=revision):
         loaded = load_dataset(name, config_name, revision=revision)
-    except ImportError as error:
-        raise DatasetError(
-            f"the data set {name!r} cannot be read: {error}",
-            hint=f"download it as a folder with `hf download --repo-type dataset {name}` and give that folder",
-        ) from error
-    except Exception as error:  # the client raises errors of many unrelated types
-        raise DatasetError(
-            f"{name!r} is neither a folder here nor a data set that could be loaded from the Hub: {error}",
-            hint="check the spelling and the connection",
-        ) from error
     if not isinstance(loaded, DatasetDict):
         return {_POOL: loaded}
     return _with_canonical_names({str(name): table for name, table in loaded.items()}, notes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 
@@ -13,7 +14,7 @@ from ..core.errors import ConfigurationError
 from ..core.files import read_json, write_json
 from .loading import Splits
 
-__all__ = ["TRAINED_ROWS_FILE", "read_trained_rows", "row_digests", "write_trained_rows"]
+__all__ = ["TRAINED_ROWS_FILE", "KnownRows", "known_rows", "read_trained_rows", "row_digests", "write_trained_rows"]
 
 TRAINED_ROWS_FILE = "trained_rows.json"
 """Lies beside report.json. It holds short digests, no recordings and no units."""
@@ -21,18 +22,38 @@ TRAINED_ROWS_FILE = "trained_rows.json"
 # 48 bits: among 100,000 rows of training and of test each, one false match in 30,000 evaluations.
 _DIGITS = 12
 
+# By what rows are told apart, the surest first: different recordings may have the same units.
+_COLUMNS = {"content": "recordings", "units": "units"}
 
-def row_digests(rows: Dataset) -> list[str]:
+
+class KnownRows(NamedTuple):
+    """Rows that an adapter has seen.
+
+    Attributes:
+        part (`str`): `"train"` or `"validation"`, the part that they were in.
+        number (`int`): how many of them.
+        what (`str`): what they have in common with that part: `"recordings"` or `"units"`.
+    """
+
+    part: str
+    number: int
+    what: str
+
+
+def row_digests(rows: Dataset) -> dict[str, list[str]]:
     """What each row holds, without label and speaker, as 12 hexadecimal digits.
 
     Args:
         rows (`Dataset`): R rows with `units`, and `content`, the hash of the recording, where there were recordings.
 
     Returns:
-        `list[str]` of length R.
+        `dict[str, list[str]]`: by column, `content` and `units`, R digests each.
     """
-    column = "content" if "content" in rows.column_names else "units"
-    return [hashlib.sha256(json.dumps(content).encode()).hexdigest()[:_DIGITS] for content in rows[column]]
+    return {
+        column: [hashlib.sha256(json.dumps(value).encode()).hexdigest()[:_DIGITS] for value in rows[column]]
+        for column in _COLUMNS
+        if column in rows.column_names
+    }
 
 
 def write_trained_rows(path: str | Path, splits: Splits) -> None:
@@ -42,26 +63,67 @@ def write_trained_rows(path: str | Path, splits: Splits) -> None:
         path (`str | Path`): the file.
         splits (`Splits`): rows with units.
     """
-    parts = {"train": splits.train, "validation": splits.validation}
-    write_json(path, {name: "".join(sorted(set(row_digests(rows)))) for name, rows in parts.items()})
+    parts = {"train": row_digests(splits.train), "validation": row_digests(splits.validation)}
+    write_json(
+        path,
+        {
+            name: {column: "".join(sorted(set(digests))) for column, digests in part.items()}
+            for name, part in parts.items()
+        },
+    )
 
 
-def read_trained_rows(path: str | Path) -> dict[str, frozenset[str]]:
+def read_trained_rows(path: str | Path) -> dict[str, dict[str, frozenset[str]]]:
     """Read what `write_trained_rows` wrote.
 
     Args:
-        path (`str | Path`): the file.
+        path (`str | Path`): the file; those of earlier versions hold one kind of digests and do not say which.
 
     Returns:
-        `dict[str, frozenset[str]]`: part → digests.
+        `dict[str, dict[str, frozenset[str]]]`: part → column (`content`, `units`) → digests.
 
     Raises:
         ConfigurationError: the file holds something else.
     """
     parts = read_json(path)
-    if not isinstance(parts, Mapping) or not all(isinstance(text, str) for text in parts.values()):
+    if isinstance(parts, Mapping):
+        # Recordings and units never have the same digest.
+        parts = {
+            name: dict.fromkeys(_COLUMNS, part) if isinstance(part, str) else part for name, part in parts.items()
+        }
+    if not _are_texts_of_parts(parts):
         raise ConfigurationError(f"{path} holds no digests of rows", hint="delete it, or copy it again")
     return {
-        name: frozenset(text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS))
-        for name, text in parts.items()
+        name: {
+            column: frozenset(text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS))
+            for column, text in part.items()
+        }
+        for name, part in parts.items()
     }
+
+
+def _are_texts_of_parts(parts: Any) -> bool:
+    return isinstance(parts, Mapping) and all(
+        isinstance(part, Mapping) and all(isinstance(text, str) for text in part.values()) for part in parts.values()
+    )
+
+
+def known_rows(rows: Dataset, trained: Mapping[str, Mapping[str, frozenset[str]]]) -> Iterator[KnownRows]:
+    """Count rows that an adapter has seen: the same recordings, or the same units where one side has units alone.
+
+    Args:
+        rows (`Dataset`): rows with `units`, and `content` where there were recordings.
+        trained (`Mapping`): from `read_trained_rows`.
+
+    Yields:
+        `KnownRows`: one a part of which there are some, the training rows first.
+    """
+    digests = row_digests(rows)
+    for part in ("train", "validation"):
+        recorded = trained.get(part, {})
+        column = next((column for column in _COLUMNS if column in digests and recorded.get(column)), None)
+        if column is None:
+            continue
+        number = sum(digest in recorded[column] for digest in digests[column])
+        if number:
+            yield KnownRows(part, number, _COLUMNS[column])

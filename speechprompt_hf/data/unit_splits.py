@@ -11,9 +11,10 @@ from datasets import Dataset
 from ..core.errors import ConfigurationError, DatasetError
 from .augmentation import Augmentation
 from .extraction import SkippedItem, extract_units
+from .lengths import why_too_long
 from .loading import Splits
 
-__all__ = ["unit_rows", "unit_splits", "without_too_long"]
+__all__ = ["unit_rows", "unit_splits", "why_few_are_left", "without_too_long"]
 
 
 def unit_splits(
@@ -73,29 +74,43 @@ def unit_rows(rows: Dataset, processor: Any, **options: Any) -> tuple[Dataset, S
     return extracted.dataset, extracted.skips
 
 
-def without_too_long(rows: Dataset, max_positions: int) -> tuple[Dataset, list[SkippedItem]]:
+def without_too_long(rows: Dataset, max_tokens: int) -> tuple[Dataset, list[SkippedItem]]:
     """Rows that fit a language model, and those that were left out because they have too many units.
 
     Args:
         rows (`Dataset`): rows with `units` and `item`.
-        max_positions (`int`): of the language model; the start token and the separator take two.
+        max_tokens (`int`): the language model's `max_utterance_tokens`.
 
     Raises:
         DatasetError: not one row fits.
     """
-    lengths = [len(units) for units in rows["units"]]
-    fitting = [row for row, length in enumerate(lengths) if length + 2 <= max_positions]
+    reasons = [why_too_long(len(units), max_tokens) for units in rows["units"]]
+    fitting = [row for row, reason in enumerate(reasons) if reason is None]
     if len(fitting) == len(rows):
         return rows, []
     skips = [
-        SkippedItem(
-            item,
-            "UnitError",
-            f"{length} units; with start and separator more than the base's {max_positions} positions",
-        )
-        for item, length in zip(rows["item"], lengths, strict=True)
-        if length + 2 > max_positions
+        SkippedItem(item, "UnitError", reason)
+        for item, reason in zip(rows["item"], reasons, strict=True)
+        if reason is not None
     ]
     if not fitting:
         raise DatasetError(f"not one of {len(rows)} rows can be used, first {skips[0].item!r}: {skips[0].message}")
     return rows.select(fitting), skips
+
+
+def why_few_are_left(num_rows: int, skips: Sequence[SkippedItem]) -> list[str]:
+    """A sentence for the reader of a result where more than half of the rows were left out; else none.
+
+    Args:
+        num_rows (`int`): rows that are left.
+        skips (`Sequence[SkippedItem]`): those that were left out.
+    """
+    if len(skips) <= num_rows:
+        return []
+    first = skips[0]
+    # Errors of recordings begin with the recording.
+    reason = first.message if first.item in first.message else f"{first.item}: {first.message}"
+    return [
+        f"more than half of the rows, {len(skips)} of {num_rows + len(skips)}, were left out: what is measured holds "
+        f"for the others alone (first {reason})"
+    ]

@@ -14,9 +14,9 @@ from ..core.files import read_json
 from ..data.fingerprint import rows_fingerprint
 from ..data.loading import load_rows, load_splits
 from ..data.sources import SPLIT_NAMES, read_source
-from ..data.trained_rows import TRAINED_ROWS_FILE, read_trained_rows, row_digests
+from ..data.trained_rows import TRAINED_ROWS_FILE, known_rows, read_trained_rows
 from ..data.unit_identity import check_unit_identity, recorded_unit_fingerprint
-from ..data.unit_splits import unit_rows, without_too_long
+from ..data.unit_splits import unit_rows, why_few_are_left, without_too_long
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
 from .baselines import BaselineResult, constant_baseline, majority_baseline
@@ -105,6 +105,7 @@ def evaluate_adapter(
     rows, skips = unit_rows(source, model.processor, cache_dir=cache_dir, progress=progress)
     rows, too_long = without_too_long(rows, model.lm.max_utterance_tokens)
     skips = [*skips, *too_long]
+    warnings += why_few_are_left(len(rows), skips)
     warnings += _known_rows(rows, model, trained_on)
     task = Task(name="evaluation", labels=labels)
     probabilities = class_probabilities(model, rows)
@@ -180,13 +181,13 @@ def _carved_part(
         return None
     recorded = _recorded_split(trained_on)
     shape = {name: recorded[name] for name in ("validation_fraction", "test_fraction", "seed") if name in recorded}
-    max_positions = model.lm.max_utterance_tokens
+    max_tokens = model.lm.max_utterance_tokens
     try:
         splits = load_splits(source, **shape, **options)
         parts = dict(splits.items())
         for name in splits.carved:
             rows, _ = unit_rows(parts[name], model.processor, **extraction)
-            rows, _ = without_too_long(rows, max_positions)
+            rows, _ = without_too_long(rows, max_tokens)
             if rows_fingerprint(rows) != trained_on["data"]["fingerprint"].get(name):
                 return None
     except (DatasetError, ConfigurationError):
@@ -210,19 +211,17 @@ def _known_rows(
     rows: Dataset, model: SpeechPromptForAudioClassification, trained_on: dict[str, Any] | None
 ) -> list[str]:
     """What a reader must know of rows that the adapter has seen in its training."""
-    notes = []
     path = _beside(model, TRAINED_ROWS_FILE)
-    known = {} if path is None else read_trained_rows(path)
-    digests = row_digests(rows) if known else []
-    content = "recordings" if "content" in rows.column_names else "units"
+    known = {} if path is None else {found.part: found for found in known_rows(rows, read_trained_rows(path))}
+    notes = []
     for part in ("train", "validation"):
         recorded = (trained_on or {"data": {"fingerprint": {}}})["data"]["fingerprint"].get(part)
-        number = sum(digest in known.get(part, ()) for digest in digests)
-        if number == len(rows) or (recorded is not None and rows_fingerprint(rows) == recorded):
+        found = known.get(part)
+        if (found and found.number == len(rows)) or (recorded is not None and rows_fingerprint(rows) == recorded):
             notes.append(f"these are the {part} rows of the adapter's own training: the accuracy says little")
-        elif number:
+        elif found:
             notes.append(
-                f"{number} of {len(rows)} rows have the same {content} as {part} rows of the adapter's own training: "
-                "on them the accuracy says little"
+                f"{found.number} of {len(rows)} rows have the same {found.what} as {part} rows of the adapter's own "
+                "training: on them the accuracy says little"
             )
     return notes

@@ -16,6 +16,7 @@ from ..core.audio_io import check_waveform, load_waveform
 from ..core.errors import AdapterError, SpeechPromptError, UnitError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator
+from ..data.lengths import TOO_LONG_HINT, why_too_long
 from ..data.unit_identity import check_unit_identity, merged_row, recorded_unit_fingerprint
 from ..data.unit_tables import UnitRow, read_unit_table
 
@@ -105,7 +106,8 @@ def predict_files(
         try:
             yield _predict_file(model, name, processor)
         except SpeechPromptError as error:
-            yield FilePrediction(name, error=str(error))
+            said = str(error)
+            yield FilePrediction(name, error=said if name in said else f"{name}: {said}")
 
 
 @torch.no_grad()
@@ -114,6 +116,9 @@ def _predict_file(model: Any, name: str, processor: Any) -> FilePrediction:
     waveform = load_waveform(name, target_rate=rate, name=name)
     check_waveform(waveform, name=name, min_samples=processor.feature_extractor.min_samples)
     batch = processor([waveform], sampling_rate=rate, return_tensors="pt")
+    too_long = why_too_long(batch["input_ids"].shape[1] - 2, model.lm.max_utterance_tokens)
+    if too_long:
+        raise UnitError(f"{name} has {too_long}", hint=TOO_LONG_HINT)
     logits = model(**{key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}).logits
     probabilities = logits[0].double().softmax(-1)
     best = int(probabilities.argmax())
@@ -169,12 +174,10 @@ def _checked_units(row: UnitRow, name: str, vocabulary: UnitVocabulary, max_toke
     if not units:
         raise UnitError(f"{what} has no units", hint="leave it out")
     try:
-        tokens = vocabulary.input_ids(units)
+        vocabulary.input_ids(units)
     except UnitError as error:
         raise UnitError(f"{what}: {Exception.__str__(error)}", hint=error.hint) from error
-    if len(tokens) > max_tokens:
-        raise UnitError(
-            f"{what} has {len(units)} units; with start and separator more than the base's {max_tokens} positions",
-            hint="cut it, or use an adapter on a base with more positions",
-        )
+    too_long = why_too_long(len(units), max_tokens)
+    if too_long:
+        raise UnitError(f"{what} has {too_long}", hint=TOO_LONG_HINT)
     return units

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..data.fingerprint import data_fingerprint
 from ..data.loading import Splits, load_splits
 from ..data.trained_rows import TRAINED_ROWS_FILE, write_trained_rows
 from ..data.unit_identity import check_unit_identity
-from ..data.unit_splits import unit_splits, without_too_long
+from ..data.unit_splits import unit_splits, why_few_are_left, without_too_long
 from ..evaluation.baselines import BASELINES, BaselineResult, encoder_mean_baseline, hidden_state_baseline
 from ..evaluation.confusion import save_confusion_matrix
 from ..evaluation.prediction import class_probabilities
@@ -137,6 +138,11 @@ def run_experiment(
         recorded, processor, cache_dir=cache_dir, num_copies=num_copies, seed=seed, progress=progress
     )
     splits = splits.map_parts(lambda _, rows: _fitting(rows, lm.max_utterance_tokens, skips))
+    few_left = why_few_are_left(sum(len(rows) for _, rows in splits.items()), skips)
+    for sentence in few_left:
+        # Before hours of training, which nobody may want.
+        warnings.warn(sentence, UserWarning, stacklevel=2)
+    splits = replace(splits, notes=(*few_left, *splits.notes))
     task = task or task_from_labels(splits.train["label"])
     result = train(
         task,
@@ -251,9 +257,9 @@ def base_processor(base: str | os.PathLike[str]) -> Any:
         return AutoProcessor.from_pretrained(name)
 
 
-def _fitting(rows: Dataset, max_positions: int, skips: list[SkippedItem]) -> Dataset:
+def _fitting(rows: Dataset, max_tokens: int, skips: list[SkippedItem]) -> Dataset:
     """The rows that the language model can take; `skips` gets the others."""
-    rows, too_long = without_too_long(rows, max_positions)
+    rows, too_long = without_too_long(rows, max_tokens)
     skips.extend(too_long)
     return rows
 

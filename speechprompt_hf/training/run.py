@@ -27,6 +27,7 @@ from ..core.embedded import DEFAULT_BASE
 from ..core.errors import ConfigurationError, UnitError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
+from ..data.lengths import TOO_LONG_HINT, why_too_long
 from ..data.loading import Splits
 from ..modeling.base_loading import known_vocabulary, load_base, public_base_name
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
@@ -204,16 +205,13 @@ def train(
     )
 
 
-def _check_lengths(splits: Splits, max_positions: int) -> None:
+def _check_lengths(splits: Splits, max_tokens: int) -> None:
     """Refuse what would fail in the middle of training, before it starts."""
     for name, rows in splits.items():
         for item, units in zip(rows["item"], rows["units"], strict=True):
-            if len(units) + 2 > max_positions:
-                raise UnitError(
-                    f"{item} ({name}) has {len(units)} units; with start and separator more than the base's "
-                    f"{max_positions} positions",
-                    hint="cut the recording, or use a base with more positions",
-                )
+            too_long = why_too_long(len(units), max_tokens)
+            if too_long:
+                raise UnitError(f"{item} ({name}) has {too_long}", hint=TOO_LONG_HINT)
 
 
 def _last_checkpoint(folder: Path, run: dict[str, Any], resume: bool, *, is_first: bool) -> str | None:

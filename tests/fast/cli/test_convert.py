@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import shutil
 import time
 
 import numpy as np
 import pytest
+import soundfile
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForCausalLM, AutoProcessor, pipeline
 
 from speechprompt_cli.commands.convert_work import _download_bar
 from speechprompt_hf.core.embedded import DEFAULT_BASE, resolve_base
+from speechprompt_hf.core.vocabulary import UnitVocabulary
 from tests.fast.cli.test_help import FORBIDDEN, help_of
 from tests.fast.convert.conftest import LAYERS, WIDTH
 from tests.fixtures.file_server import FileServer, Response
@@ -168,6 +171,90 @@ def test_the_parts_become_a_base(convert, tmp_path):
     assert processor([wave], sampling_rate=16000)["input_ids"]
 
 
+@pytest.fixture
+def parts(convert, tmp_path):
+    """A language model and a processor that fit, in the folders `lm` and `processor`."""
+    ok(convert("encoder", "hubert-base", tmp_path / "encoder"))
+    ok(convert("quantizer", "hubert-base-km100", tmp_path / "quantizer"))
+    folders = [tmp_path / name for name in ("encoder", "quantizer", "processor")]
+    ok(convert("processor", "hubert-base-km100", *folders))
+    ok(convert("gslm", "hubert-base-km100", tmp_path / "lm"))
+    return tmp_path / "lm", tmp_path / "processor"
+
+
+def test_a_prompt_on_a_base_with_a_processor_reads_recordings(convert, speechprompt, parts, tmp_path):
+    ok(convert("base", *parts, tmp_path / "base"))
+    adapter, (recording, waveform) = tmp_path / "adapter", sound(tmp_path / "a.wav")
+    answer = ok(convert("prompt", *prompt_of(tmp_path), "--base", tmp_path / "base"))
+    assert "has no processor" not in answer.err
+    assert json.loads((adapter / "conversion.json").read_text())["reads"] == "recordings"
+    label = ok(speechprompt("predict", adapter, recording, "--json")).json
+    processor = AutoProcessor.from_pretrained(adapter)
+    # The base's order of units, which is not the numeric one here, and its encoder, which is not copied.
+    assert processor.tokenizer.vocabulary == UnitVocabulary.from_dict_txt(tmp_path / "lm" / "dict.txt")
+    assert not (adapter / "encoder").exists()
+    model = AutoModel.from_pretrained(adapter)
+    with torch.no_grad():
+        logits = model(**processor([waveform], sampling_rate=16000, return_tensors="pt")).logits[0]
+    best = model.config.id2label[int(logits.argmax())]
+    assert best in json.dumps(label)
+    (answered, *_) = pipeline("audio-classification", model=str(adapter))(str(recording))
+    assert answered["label"] == best
+    assert type(AutoFeatureExtractor.from_pretrained(adapter)).__name__ == "SpeechUnitFeatureExtractor"
+
+
+def test_a_prompt_on_a_language_model_alone_is_said_to_read_units(convert, speechprompt, tmp_path):
+    ok(convert("gslm", "hubert-base-km100", tmp_path / "lm"))
+    answer = ok(convert("prompt", *prompt_of(tmp_path), "--base", tmp_path / "lm", "--json"))
+    assert answer.json["reads"] == "units" and "lm has no processor, so the adapter reads units" in answer.err
+    assert not (tmp_path / "adapter" / "processor_config.json").exists()
+
+
+def test_a_dictionary_of_another_order_than_the_processor_s_is_refused(convert, parts, tmp_path):
+    ok(convert("base", *parts, tmp_path / "base"))
+    (tmp_path / "dict.txt").write_text("".join(f"{unit} 1\n" for unit in range(UNITS)))
+    options = ["--base", tmp_path / "base", "--dict", tmp_path / "dict.txt"]
+    assert "the same in another order" in refused(convert("prompt", *prompt_of(tmp_path), *options))
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("cut", "model.safetensors cannot be read"),
+        ("gone", "lm has no model.safetensors"),
+        ("narrower", "its config.json claims"),
+        ("adapter", "lm holds an adapter, no language model over units"),
+        ("file", "lm is a file, no folder"),
+    ],
+)
+def test_a_base_is_not_made_of_a_language_model_that_cannot_be_read(convert, parts, tmp_path, harm, words):
+    lm, processor = parts
+    weights = lm / "model.safetensors"
+    config = json.loads((lm / "config.json").read_text())
+    if harm == "cut":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    elif harm == "gone":
+        weights.unlink()
+    elif harm == "file":
+        shutil.rmtree(lm)
+        lm.write_text("")
+    else:
+        changes = {"intermediate_size": 8} if harm == "narrower" else {"model_type": "speechprompt"}
+        (lm / "config.json").write_text(json.dumps({**config, **changes}))
+    assert words in refused(convert("base", lm, processor, tmp_path / "base"))
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_setting_of_a_vocoder_that_nobody_knows_is_named(convert, files, tmp_path):
+    settings = json.loads(files["config.json"].read_text())
+    files["config.json"].write_text(json.dumps({**settings, "style_dim": 64, "lr_decay": 0.9}))
+    answer = ok(convert("hifigan", files["g_00500000"], tmp_path / "vocoder", "--json"))
+    assert answer.json["settings_not_known"] == ["style_dim"]
+    assert "lr_decay" in answer.json["settings_left_out"] and "style_dim" not in answer.json["settings_left_out"]
+    assert "not known, and passed over: 1 settings (style_dim)" in answer.err
+
+
 def test_a_base_refuses_parts_that_do_not_fit(convert, tmp_path):
     processor = resolve_base(DEFAULT_BASE)
     ok(convert("gslm", "hubert-base-km100", tmp_path / "lm"))
@@ -209,6 +296,20 @@ def test_a_prompt_becomes_an_adapter(convert, tmp_path):
     assert answer.out.startswith(f"{tmp_path / 'adapter'}\t3 classes\t")
     assert list(AutoModel.from_pretrained(tmp_path / "adapter").config.id2label.values()) == ["yes", "no", "stop"]
     assert "labels" in refused(convert("prompt", path, tmp_path / "again", "--base", tmp_path / "lm"))
+
+
+def prompt_of(folder):
+    """A prompt of v2, the new folder `adapter`, and the option with its labels."""
+    state = prompt_tensors(version=2, kind="deep", width=WIDTH, layers=LAYERS, vocab=UNITS + 4, num_classes=3)
+    (folder / "labels.json").write_text('["yes", "no", "stop"]')
+    path = write_prompt(folder / "checkpoint_best.pt", state)
+    return path, folder / "adapter", "--labels", folder / "labels.json"
+
+
+def sound(path):
+    waveform = (np.random.default_rng(0).standard_normal(16000) * 0.1).astype(np.float32)
+    soundfile.write(path, waveform, 16000, subtype="FLOAT")
+    return path, waveform
 
 
 def test_a_download_shows_its_progress_on_standard_error(convert, tmp_path, capsys, monkeypatch):
@@ -254,12 +355,20 @@ def test_what_the_publishers_pinned_is_held_against_a_mirror(speechprompt, serve
         (["processor", "hubert-base-km101", "a", "b", "new"], "there is hubert-base-km100"),
         (["quantizer", "hubert-base", "new"], "speechprompt convert encoder hubert-base"),
         (["gslm", "full", "new"], "is a folder -> give the checkpoint in it"),
+        (
+            ["gslm", "/dev/null", "new"],
+            "/dev/null is a device, a pipe or a socket, no file -> give the checkpoint itself",
+        ),
+        (["gslm", "empty.pt", "new"], "empty.pt is empty -> download or copy it again"),
+        (["causal-lm", "empty.pt", "new"], "empty.pt is a file, no folder -> give a folder that transformers saved"),
+        (["causal-lm", "absent.pt", "new"], "there is no folder absent.pt"),
         (["tarot", "a", "new"], "No such command 'tarot'"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_made(convert, server, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
+    (tmp_path / "empty.pt").write_text("")
     (tmp_path / "full" / "something").write_text("")
     assert words in refused(convert(*arguments))
     assert not (tmp_path / "new").exists()

@@ -57,7 +57,7 @@ def test_train_speaks_of_rows_of_units(trained):
     assert "on the same rows of units" in printed and "recordings" not in printed
     assert "most frequent label in training (go)" in printed
     assert f"note: 2 rows of units could not be used; {adapter / 'report.json'} lists them" in printed
-    assert "  2 UnitError, first take " in printed and "200 units; with start and separator more than" in printed
+    assert "  2 UnitError, first take " in printed and "200 units, more than the 38 that the base reads" in printed
     # Such an adapter hears nothing.
     assert f"next: speechprompt predict {adapter} UNITS.parquet" in printed
     assert json.loads((adapter / "report.json").read_text())["kind"] == "units"
@@ -124,3 +124,21 @@ def test_recordings_and_tables_are_answered_in_their_order(speechprompt, adapter
     answer = speechprompt("predict", adapter_folder, *files)
     assert answer.code == 0, answer.err
     assert [line.split("\t")[0] for line in answer.out.splitlines()] == [str(files[0]), f"{rows} row 0", str(files[2])]
+
+
+@pytest.mark.filterwarnings("default:more than half")
+def test_most_rows_left_out_are_a_warning_before_training_and_a_note_after_it(speechprompt, work, tmp_path):
+    rows = rows_of_units()
+    for number, row in enumerate(rows):
+        if number % 3:
+            row["units"] = [0, 1] * 100
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    command = ["train", "--dataset", tmp_path / "rows.parquet", "--output", tmp_path / "o", "--base", work / "base"]
+    answer = speechprompt(*command, "--epochs", 1)
+    assert answer.code == 0, answer.err
+    sentence = (
+        "more than half of the rows, 42 of 60, were left out: what is measured holds for the others alone (first"
+    )
+    (line,) = [line for line in answer.err.splitlines() if sentence in line]
+    assert line.startswith("warning: more") and "UserWarning" not in answer.err
+    assert f"note: {sentence} take " in answer.out

@@ -102,6 +102,7 @@ def test_audio_is_that_of_fairseq(checkpoint_of, name, options):
     assert record["predicts_durations"] is (name == "one_voice")
     assert (record["keys_left_out"], record["entries_left_out"]) == ({}, ["steps"])
     assert record["settings_left_out"] == ["dist_config", "dur_prediction_weight", "learning_rate", "num_mels"]
+    assert record["settings_not_known"] == []
     files = sorted(path.name for path in (checkpoint.folder / "vocoder").iterdir())
     assert files == ["config.json", "conversion.json", "model.safetensors"]
 

@@ -24,7 +24,7 @@ def test_batches_without_labels_have_none():
 def test_long_and_empty_rows_are_errors_not_cut():
     collator = UnitCollator(VOCABULARY, max_positions=4)
     assert collator([{"units": [3, 1]}])["input_ids"].shape == (1, 4)
-    with pytest.raises(UnitError, match=r"clip\.wav has 5 tokens, more than the model's 4"):
+    with pytest.raises(UnitError, match=r"clip\.wav has 3 units, more than the 2 that the base reads"):
         collator([{"units": [3, 1, 2], "item": "clip.wav"}])
     with pytest.raises(UnitError, match="row 1 of the batch has no units"):
         collator([{"units": [3]}, {"units": []}])

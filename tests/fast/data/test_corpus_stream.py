@@ -233,15 +233,19 @@ def test_the_hub_is_read_at_one_commit(recordings, processor, tmp_path, monkeypa
         run_corpus(StreamCorpus(open_streams("org/speech"), 10), processor, tmp_path / "out", base="b")
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error(monkeypatch):
+def test_a_hub_that_breaks_off_is_a_failure(monkeypatch):
+    import datasets
     import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
 
     def fails(self, name):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fails)
-    with pytest.raises(DatasetError, match="could be streamed from the Hub: no route"):
+    with pytest.raises(DatasetError, match="could be streamed from the Hub: no route") as raised:
         open_streams("org/speech")
+    assert not raised.value.is_mistake and "try again" in raised.value.hint
 
 
 def test_a_stream_without_a_schema_tells_its_columns_by_its_rows(recordings, processor, tmp_path):

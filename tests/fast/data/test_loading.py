@@ -134,7 +134,7 @@ def refusals(tmp_path):
     return [
         ("./nowhere", {}, "no folder or file './nowhere'"),
         (tmp_path / "nowhere.parquet", {}, "no folder or file"),
-        ("nowhere", {}, "neither a folder here nor a data set"),
+        ("nowhere", {}, "no folder here, the Hub must not be asked, and it is not in the cache"),
         (tmp_path / "empty", {}, "holds no recordings"),
         (tmp_path / "one.parquet", {}, "one label 'a'"),
         (tmp_path / "hole.parquet", {}, "no label in column 'label', first 'row2'"),

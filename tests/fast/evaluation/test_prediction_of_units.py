@@ -2,15 +2,19 @@
 
 import json
 from itertools import groupby
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 from datasets import Dataset
 
 from speechprompt_hf import SpeechPromptForAudioClassification
-from speechprompt_hf.core.errors import AdapterError, DatasetError
+from speechprompt_hf.core.errors import AdapterError, DatasetError, UnitError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
+from speechprompt_hf.data.collators import UnitCollator
 from speechprompt_hf.data.unit_tables import read_unit_table
 from speechprompt_hf.evaluation import class_probabilities, predict_files, predict_units
 from tests.fixtures.tiny_models import tiny_lm
@@ -71,9 +75,7 @@ def test_a_bad_row_is_named_and_does_not_stop_the_others(model, tmp_path):
         "unit -1 is not among the 20 units": [[-1]],
         "give lists of integers": [[1.5], 7, {"a": 1}],
         "are no numbers": ["1 two"],
-        f"has {LIMIT + 1} units; with start and separator more than the base's {LIMIT + 2} positions": [
-            [0, 1] * (LIMIT // 2) + [2]
-        ],
+        f"has {LIMIT + 1} units, more than the {LIMIT} that the base reads at once": [[0, 1] * (LIMIT // 2) + [2]],
     }
     rows = [{"units": units, "id": f"r{words[:5]}"} for words, each in bad.items() for units in each]
     good = [{"units": ROWS[0]}, {"units": [0, 1] * (LIMIT // 2)}]
@@ -134,3 +136,37 @@ def test_units_of_another_encoder_are_refused(model, tmp_path, monkeypatch):
 def test_recordings_without_a_processor_are_told_of_units(model):
     with pytest.raises(AdapterError, match=r"no processor.*Rows of units \(\.parquet, \.jsonl, \.csv\) need none"):
         next(predict_files(model, ["a.wav"]))
+
+
+class OneUnitASample:
+    """A processor whose units are the samples of a file, in hundredths."""
+
+    feature_extractor = SimpleNamespace(sampling_rate=16_000, min_samples=1)
+
+    def __call__(self, waves, **options):
+        units = [[round(100 * float(sample)) for sample in wave] for wave in waves]
+        return UnitCollator(UnitVocabulary.from_num_units(20))([{"units": row} for row in units])
+
+
+def test_every_error_of_a_recording_names_it(model, tmp_path):
+    fits, long, strange, broken = (tmp_path / f"{name}.wav" for name in ("fits", "long", "strange", "broken"))
+    for path, units in ((fits, [0, 1] * 19), (long, [0, 1] * 19 + [2]), (strange, [1, 20])):
+        soundfile.write(path, np.array(units) / 100, 16_000, subtype="FLOAT")
+    broken.write_bytes(b"no sound")
+    found = list(predict_files(model, [fits, long, strange, broken], OneUnitASample()))
+    assert found[0].error is None and found[0].label is not None
+    assert found[1].error.startswith(f"{long} has 39 units, more than the {LIMIT} that the base reads at once (cut it")
+    assert found[2].error.startswith(f"{strange}: unit 20 is not among")
+    assert str(broken) in found[3].error and found[3].error.count(str(broken)) == 1
+    assert all(each.label is None for each in found[1:])
+
+
+def test_an_error_of_the_model_names_the_recording_too(model, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 16_000)
+
+    def refuses(*arguments, **options):
+        raise UnitError("a sequence is too long", hint="cut it")
+
+    monkeypatch.setattr(OneUnitASample, "__call__", refuses)
+    (found,) = predict_files(model, [tmp_path / "a.wav"], OneUnitASample())
+    assert found.error == f"{tmp_path / 'a.wav'}: a sequence is too long (cut it)"

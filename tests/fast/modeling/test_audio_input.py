@@ -1,11 +1,15 @@
 """Audio through an attached processor, and units left out in training."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoProcessor
 
+from speechprompt_hf.core.embedded import DEFAULT_BASE, resolve_base
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from speechprompt_hf.core.units import UnitSequence
 from speechprompt_hf.core.vocabulary import UnitVocabulary
@@ -67,6 +71,18 @@ def test_a_processor_of_other_units_is_refused(model):
         SpeechPromptForAudioClassification.from_base(
             tiny_lm(fingerprint={"digest": "units"}), ["a", "b"], processor=StandInProcessor("other")
         )
+
+
+def test_an_attached_processor_is_saved_and_names_its_base(tmp_path):
+    base = resolve_base(DEFAULT_BASE)
+    shutil.copytree(base, tmp_path / "base")
+    model = SpeechPromptForAudioClassification.from_base(tmp_path / "base", ["a", "b"])
+    model.save_pretrained(tmp_path / "units")
+    assert not (tmp_path / "units" / "processor_config.json").exists()
+    model.attach_processor(AutoProcessor.from_pretrained(tmp_path / "base")).save_pretrained(tmp_path / "audio")
+    saved = json.loads((tmp_path / "audio" / "processor_config.json").read_text())
+    assert saved["unit_encoder"]["source"] == str(tmp_path / "base") and not (tmp_path / "audio" / "encoder").exists()
+    assert SpeechPromptForAudioClassification.from_pretrained(tmp_path / "audio").processor is not None
 
 
 def test_the_processor_is_no_part_of_the_model(model):

@@ -109,7 +109,7 @@ def test_what_cannot_be_answered_stops_nothing(server, recordings, tmp_path):
     assert all((answer.label is None) == (answer.error is not None) for answer in answers)
     assert "cannot be read as sound" in answers[1].error and str(broken) in answers[1].error
     assert "short.wav" in answers[2].error
-    assert "more than the model's 60 positions" in answers[3].error
+    assert "more than the 58 that the base reads at once" in answers[3].error
     assert "absent.wav" in answers[4].error
     assert answers[6].error == "there is no task 'songs'; known are 'words', 'moods', 'orders', 'speakers'"
     alone = server.predict([(recordings[1], "moods")])[0]

@@ -1,9 +1,11 @@
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import soundfile
+from datasets import concatenate_datasets
 from transformers import AutoModelForAudioClassification, AutoProcessor
 
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
@@ -172,6 +174,18 @@ def test_other_rates_and_channels_pass(experiment, tmp_path):
     assert stereo.label == mono.label and abs(stereo.probability - mono.probability) < 1e-6
 
 
+def test_training_rows_are_known_again_as_units(experiment):
+    made, folder = experiment
+    trained, chosen, new = ({tuple(row) for row in part["units"]} for _, part in made.splits.items())
+    rows = concatenate_datasets([part.remove_columns("content") for _, part in made.splits.items()])
+    warnings = evaluate_adapter(folder / "adapter", rows, progress=False)["warnings"]
+    numbers = [sum(tuple(row) in known for row in rows["units"]) for known in (trained, chosen)]
+    assert new - trained and [warning.split(" rows of the")[0] for warning in warnings] == [
+        f"{number} of {len(rows)} rows have the same units as {part}"
+        for number, part in zip(numbers, ("train", "validation"), strict=True)
+    ]
+
+
 def test_recordings_that_are_too_long_are_skipped_and_listed(base, tmp_path):
     splits = unit_task_splits(30, 12)
     long = splits.test.map(lambda row, index: {"units": [1, 2] * 30} if index == 3 else {}, with_indices=True)
@@ -180,12 +194,33 @@ def test_recordings_that_are_too_long_are_skipped_and_listed(base, tmp_path):
     )
     assert made.report["num_rows"] == {"train": 30, "validation": 12, "test": 11}
     assert [(skip["item"], skip["error"]) for skip in made.report["skips"]] == [("utterance 3", "UnitError")]
-    assert "60 units" in made.report["skips"][0]["message"] and "40 positions" in made.report["skips"][0]["message"]
+    assert made.report["skips"][0]["message"] == "60 units, more than the 38 that the base reads at once"
     report = evaluate_adapter(tmp_path, long, progress=False)
     assert report["num_rows"] == {"test": 11} and report["skips"] == made.report["skips"]
     assert report["accuracy"] == made.report["accuracy"]
     with pytest.raises(DatasetError, match="not one of 1 rows can be used, first 'utterance 3': 60 units"):
         evaluate_adapter(tmp_path, long.select([3]), progress=False)
+
+
+def test_more_than_half_of_the_rows_left_out_is_said_before_training_and_in_the_reports(base, tmp_path):
+    splits = unit_task_splits(30, 12)
+
+    def mostly_long_rows(rows):
+        return rows.map(lambda row, index: {"units": [1, 2] * 30} if index % 8 > 2 else {}, with_indices=True)
+
+    mostly_long = splits.map_parts(lambda _, rows: mostly_long_rows(rows))
+    options = {"base": base, "progress": False, "settings": SETTINGS}
+    sentence = (
+        "more than half of the rows, 30 of 54, were left out.*first utterance 3: 60 units, more than the 38 that"
+    )
+    with pytest.warns(UserWarning, match=sentence):
+        made = run_experiment(mostly_long, tmp_path / "long", **options)
+    assert re.match(sentence, made.report["warnings"][0])
+    measured = evaluate_adapter(tmp_path / "long", mostly_long.test.select(range(3, 12)), progress=False)
+    assert measured["warnings"][0].startswith("more than half of the rows, 6 of 9, were left out")
+    # A half is not more than it.
+    warnings = evaluate_adapter(tmp_path / "long", mostly_long.test, progress=False)["warnings"]
+    assert not any("more than half" in warning for warning in warnings)
 
 
 def test_the_adapter_names_the_place_of_its_encoder(audio_base, tones, tmp_path):

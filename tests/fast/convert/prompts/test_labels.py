@@ -44,6 +44,13 @@ def test_labels_that_share_a_unit_are_on_record(base, tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "a").config.verbalizer == "random"
 
 
+def test_units_may_be_numbers(base, tmp_path):
+    path = write_prompt(tmp_path / "p.pt", tensors(linear=False))
+    (tmp_path / "verbalizer.json").write_text('{"yes": 3, "no": 5}')
+    result = convert_prompt(path, tmp_path / "a", base, verbalizer=tmp_path / "verbalizer.json")
+    assert result["tokens_of_labels"] == {"yes": token(3), "no": token(5)}
+
+
 def test_a_label_that_no_class_has_is_left_out(base, tmp_path):
     path = write_prompt(tmp_path / "p.pt", tensors())
     result = convert_prompt(path, tmp_path / "a", base, labels=LABELS, classes={"a": ["yes"], "b": ["left"]})
@@ -71,7 +78,10 @@ def test_files_for_labels_and_classes(base, tmp_path):
         (True, {"verbalizer": {"yes": str(UNITS[9]), "no": "1"}}, "which is token 13; the linear verbalizer has 9"),
         (False, {"verbalizer": {"yes": "3", "no": "26"}}, "maps 'no' to '26', which is no unit of the base"),
         (False, {"verbalizer": {"yes": "3", "no": "<s>"}}, "maps 'no' to '<s>', which is no unit"),
-        (False, {"verbalizer": {"yes": "3", "no": 5}}, "maps 'no' to '5', which is no unit"),
+        (False, {"verbalizer": {"yes": 3, "no": 26}}, "maps 'no' to '26', which is no unit of the base"),
+        (False, {"verbalizer": {"yes": "3", "no": 5.0}}, "maps 'no' to a float instead of a unit"),
+        (False, {"verbalizer": {"yes": "3", "no": True}}, "maps 'no' to a bool instead of a unit"),
+        (False, {"verbalizer": {"yes": "3", "no": ["5"]}}, "maps 'no' to a list instead of a unit"),
         (False, {"verbalizer": {"yes": "3"}}, "1 class(es): yes"),
         (False, {"verbalizer": {}}, "no object of 1 to"),
         (False, {"verbalizer": ["3", "4"]}, "no object of 1 to"),

@@ -83,6 +83,16 @@ def test_tensors_that_do_not_fit_are_refused_by_name(kind, key, value, message, 
     assert [each.name for each in tmp_path.iterdir()] == ["p.pt"]
 
 
+@pytest.mark.parametrize("change", [("deep_key_embed_prompts", torch.ones(3, 32)), ("input", None)])
+def test_an_error_of_a_name_says_which_names_there_are(change, base, tmp_path):
+    state = tensors("input")
+    changed(grouped(change[0]), change[1])(state)
+    with pytest.raises(ConversionError) as caught:
+        convert_prompt(write_prompt(tmp_path / "p.pt", state), tmp_path / "adapter", base, labels=LABELS)
+    names = [key.replace(".0.", ".N.") for key in tensors("deep", version=1) if ".1." not in key]
+    assert len(names) == 6 and all(name in caught.value.hint for name in names)
+
+
 def test_a_hundred_tensors_are_no_prompt(base, tmp_path):
     state = {f"decoder.layers.{number}.fc1.weight": torch.ones(1) for number in range(100)}
     with pytest.raises(ConversionError, match="has 100 tensors, a prompt has fewer than 100"):
@@ -148,6 +158,7 @@ def test_a_base_without_a_dictionary(base, tmp_path):
     with pytest.raises(ConversionError, match=r"the base has no dict\.txt"):
         convert_prompt(path, tmp_path / "a", tmp_path / "bare", labels=LABELS)
     convert_prompt(path, tmp_path / "a", tmp_path / "bare", labels=LABELS, dictionary=base / "dict.txt")
+    assert (tmp_path / "a" / "dict.txt").read_bytes() == (base / "dict.txt").read_bytes()
     (tmp_path / "dict.txt").write_text("1 1\n2 1\n")
     with pytest.raises(ConversionError, match="the dictionary makes 6 tokens, the base has 30"):
         convert_prompt(path, tmp_path / "b", tmp_path / "bare", labels=LABELS, dictionary=tmp_path / "dict.txt")

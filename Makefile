@@ -33,7 +33,8 @@ bench:  ## every benchmark, one after the other, on the speech in DATA; working 
 	$(PYTHON) benchmarks/decoding.py --data $(INTENTS) --json benchmarks/results/decoding.json
 	$(PYTHON) benchmarks/training_step.py --data $(INTENTS) --json benchmarks/results/training_step.json
 	$(PYTHON) benchmarks/extraction.py --data-root $(DATA) --json benchmarks/results/extraction.json
-	$(PYTHON) benchmarks/backbone_units.py --data $(DATA) --json benchmarks/results/backbone_units.json
+	$(PYTHON) benchmarks/backbone_units.py --data $(DATA) --teacher --json benchmarks/results/backbone_units_fsdd.json
+	$(PYTHON) benchmarks/backbone_units.py --data $(DATA) --set lt_speech_commands --teacher --json benchmarks/results/backbone_units_lt.json
 	$(PYTHON) benchmarks/embedded_default.py --data-root $(DATA) --work $(WORK)
 	$(PYTHON) benchmarks/keyword_and_intent.py --data-root $(DATA) --work $(WORK)
 	$(PYTHON) benchmarks/mixed_batch.py
@@ -45,5 +46,5 @@ pictures:  ## draw docs/pictures again
 	$(PYTHON) docs/pictures/draw.py
 
 backbone:  ## make the embedded backbone anew (hours): DATA is the speech, WORK the working folder
-	@set -e; for stage in teach distill quantize units pretrain; do \
+	@set -e; for stage in teach distill quantize units pretrain infill; do \
 		$(PYTHON) -m speechprompt_hf.backbones.recipe.make_backbone $$stage --data $(DATA) --work $(WORK); done

@@ -1,10 +1,11 @@
-"""How good are the units: spoken digits of two unseen speakers, told apart by 1-3-grams of units.
+"""How good are the units: words of unseen speakers, told apart by 1-3-grams of units.
 
 Three folds of `fsdd`, each with two unseen speakers (george+lucas, jackson+nicolas, theo+yweweler), 8 kHz brought to
-16 kHz, one unit per 20 ms, runs merged, TF-IDF of 1-3-grams (sublinear, min_df 2), LinearSVC(C=1). "outside": k-means
-never saw fsdd; "inside": k-means fitted on the fold's training speakers.
+16 kHz; or five folds of `lt_speech_commands`, grouped by speaker. One unit per 20 ms, runs merged, TF-IDF of 1-3-grams
+(sublinear, min_df 2), LinearSVC(C=1). "outside": k-means never saw the set; "inside": k-means fitted on the fold's
+training speakers.
 
-    python benchmarks/backbone_units.py --data ../shared/data [--mfcc] [--teacher] [--json result.json]
+    python benchmarks/backbone_units.py --data ../shared/data [--set lt_speech_commands] [--mfcc] [--teacher]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.fft import dct
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GroupKFold
 from sklearn.svm import LinearSVC
 from transformers import HubertModel
 
@@ -33,20 +35,28 @@ from speechprompt_hf.core.units import merge_runs
 from speechprompt_hf.pretraining.features import hidden_states, varied_clips
 from speechprompt_hf.pretraining.quantization import fit_quantizer, nearest
 
-FOLDS = (("george", "lucas"), ("jackson", "nicolas"), ("theo", "yweweler"))
+FSDD_PAIRS = (("george", "lucas"), ("jackson", "nicolas"), ("theo", "yweweler"))
+LABEL_COLUMNS = {"fsdd": "digit", "lt_speech_commands": "word"}
+
+Data = tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]
+"""Waves at 16 kHz, labels, and for each fold which recordings are held out."""
 
 
-def read_fsdd(root: Path) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Waves at 16 kHz, digits and speakers."""
-    waves, digits, speakers = [], [], []
+def read_set(root: Path, name: str) -> Data:
+    """A set's recordings, labels and folds."""
+    waves, labels, speakers = [], [], []
     for split in ("train", "validation", "test"):
-        table = pq.read_table(root / "fsdd" / f"{split}.parquet", columns=["audio", "digit", "speaker"])
-        for row in table.to_pylist():
+        columns = ["audio", LABEL_COLUMNS[name], "speaker"]
+        for row in pq.read_table(root / name / f"{split}.parquet", columns=columns).to_pylist():
             wave, rate = soundfile.read(io.BytesIO(row["audio"]), dtype="float32")
             waves.append(soxr.resample(wave, rate, 16_000).astype(np.float32))
-            digits.append(int(row["digit"]))
+            labels.append(str(row[LABEL_COLUMNS[name]]))
             speakers.append(row["speaker"])
-    return waves, np.array(digits), np.array(speakers)
+    if name == "fsdd":
+        return waves, np.array(labels), [np.isin(speakers, pair) for pair in FSDD_PAIRS]
+    splitter = GroupKFold(5, shuffle=True, random_state=0)
+    folds = [np.isin(np.arange(len(waves)), test) for _, test in splitter.split(speakers, groups=speakers)]
+    return waves, np.array(labels), folds
 
 
 def quantize(features: list[np.ndarray], centroids: np.ndarray) -> list[str]:
@@ -65,8 +75,8 @@ def classify(train: list[str], train_labels: np.ndarray, test: list[str], test_l
 
 def measure(
     features: list[np.ndarray],
-    digits: np.ndarray,
-    speakers: np.ndarray,
+    labels: np.ndarray,
+    folds: list[np.ndarray],
     outside: np.ndarray | None,
     *,
     num_clusters: int,
@@ -74,8 +84,7 @@ def measure(
 ) -> dict[str, object]:
     """Accuracy of each fold with k-means fitted outside (if given) and inside."""
     result: dict[str, list[float]] = {"outside": [], "inside": []}
-    for pair in FOLDS:
-        held = np.isin(speakers, pair)
+    for held in folds:
         fit = fit_quantizer(
             np.concatenate([part for part, out in zip(features, held, strict=True) if not out]),
             num_clusters,
@@ -86,7 +95,7 @@ def measure(
             if centroids is None:
                 continue
             units = np.array(quantize(features, centroids), dtype=object)
-            result[name].append(classify(list(units[~held]), digits[~held], list(units[held]), digits[held]))
+            result[name].append(classify(list(units[~held]), labels[~held], list(units[held]), labels[held]))
     return {
         name: {"mean": round(float(np.mean(scores)), 4), "folds": [round(score, 4) for score in scores]}
         for name, scores in result.items()
@@ -123,13 +132,13 @@ def outside_speech(root: Path, *, seed: int = 0) -> list[np.ndarray]:
 
 
 def measure_standardised(
-    features: list[np.ndarray], outside: list[np.ndarray], data: tuple, *, num_clusters: int, seed: int
+    features: list[np.ndarray], outside: list[np.ndarray], data: Data, *, num_clusters: int, seed: int
 ) -> dict[str, object]:
     """Rows of features whose dimensions differ in scale: standardised by the speech that k-means is fitted on.
 
     Without it five of Whisper's 384 dimensions hold 39 % of the variance, and its row falls from .96 to .56 inside.
     """
-    _, digits, speakers = data
+    _, labels, folds = data
     settings = {"num_clusters": num_clusters, "seed": seed}
     flat, own = np.concatenate(outside), np.concatenate(features)
     mean, deviation = flat.mean(0), flat.std(0)
@@ -137,19 +146,19 @@ def measure_standardised(
     foreign = [(part - mean) / deviation for part in features]
     native = [(part - own.mean(0)) / own.std(0) for part in features]
     return {
-        "outside": measure(foreign, digits, speakers, fit.centroids, **settings)["outside"],
-        "inside": measure(native, digits, speakers, None, **settings)["inside"],
+        "outside": measure(foreign, labels, folds, fit.centroids, **settings)["outside"],
+        "inside": measure(native, labels, folds, None, **settings)["inside"],
     }
 
 
-def measure_mfcc(root: Path, data: tuple, **settings: int) -> dict[str, object]:
+def measure_mfcc(root: Path, data: Data, **settings: int) -> dict[str, object]:
     """The row of MFCC."""
     return measure_standardised(
         [mfcc(wave) for wave in data[0]], [mfcc(wave) for wave in outside_speech(root)], data, **settings
     )
 
 
-def measure_teacher(root: Path, data: tuple, **settings: int) -> dict[str, object]:
+def measure_teacher(root: Path, data: Data, **settings: int) -> dict[str, object]:
     """The row of the teacher: Whisper's last encoder layer over packed windows."""
     from speechprompt_hf.pretraining.packing import lay_out, pack_clips
     from speechprompt_hf.pretraining.teacher import WhisperTeacher
@@ -171,7 +180,8 @@ def measure_teacher(root: Path, data: tuple, **settings: int) -> dict[str, objec
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with fsdd and the sets of the recipe")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the set and those of the recipe")
+    parser.add_argument("--set", choices=sorted(LABEL_COLUMNS), default="fsdd", help="which recordings")
     parser.add_argument("--base", default=DEFAULT_BASE, help="base folder with encoder/ and quantizer.safetensors")
     parser.add_argument("--mfcc", action="store_true", help="also measure MFCC")
     parser.add_argument("--teacher", action="store_true", help="also measure the teacher (needs the extra 'distill')")
@@ -182,7 +192,7 @@ def main() -> None:
     folder = Path(resolve_base(arguments.base))
     layer = read_json(folder / "processor_config.json")["unit_encoder"]["layer"]
     centroids = load_file(folder / "quantizer.safetensors")["centroids"].numpy()
-    data = read_fsdd(arguments.data)
+    data = read_set(arguments.data, arguments.set)
     encoder = HubertModel.from_pretrained(folder / "encoder", dtype=torch.float32)
     started = time.perf_counter()
     features = hidden_states(encoder, data[0], [layer])[0]
@@ -194,7 +204,13 @@ def main() -> None:
     if arguments.teacher:
         rows["teacher"] = measure_teacher(arguments.data, data, **settings)
     audio_seconds = sum(len(wave) for wave in data[0]) / 16_000
-    result = {"layer": layer, **settings, "times_real_time": round(audio_seconds / seconds, 1), "rows": rows}
+    result = {
+        "set": arguments.set,
+        "layer": layer,
+        **settings,
+        "times_real_time": round(audio_seconds / seconds, 1),
+        "rows": rows,
+    }
     print(json.dumps(result, indent=2))
     if arguments.json:
         write_json(arguments.json, result)

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from ..core.digest import sha256_of_json, sha256_of_tensors
-from ..core.embedded import DEFAULT_BASE, resolve_base
+from ..core.embedded import embedded_name, resolve_base
 from ..core.errors import AdapterError, FingerprintMismatchError, SpeechPromptError
 from ..core.locations import check_is_there, looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
@@ -213,8 +213,11 @@ def check_base(lm: UnitLanguageModel, recorded: dict[str, Any] | None, name: str
         # The adapter was trained on a rounded base; round this one likewise before comparing.
         found["weights"] = _digest(lm, getattr(torch, recorded["dtype"]))
     if found["weights"] != recorded["weights"]:
+        if "version" in found and "version" not in recorded:
+            recorded = {**recorded, "version": "1 or older"}
         raise FingerprintMismatchError(
-            f"the base {name} {_which(found, 'has')}, the adapter was trained on {_which(recorded)}",
+            f"the base {embedded_name(name) or name} {_which(found, 'has')}, "
+            f"the adapter was trained on {_which(recorded)}",
             hint=_remedy(found, recorded),
         )
 
@@ -228,11 +231,11 @@ def _which(fingerprint: dict[str, Any], verb: str = "") -> str:
 
 
 def _remedy(found: dict[str, Any], recorded: dict[str, Any]) -> str:
-    if "version" not in found and "version" not in recorded:
+    if found.get("version") == recorded.get("version"):
         return "load the adapter with the base, at the revision, that it was trained on"
     return (
         "train the adapter again on this version, or install the release of the package whose base it was trained on "
-        "(speechprompt doctor names the version of the base; adapters that name none are of version 1 or older)"
+        "(speechprompt doctor names the version of the embedded base)"
     )
 
 
@@ -244,5 +247,4 @@ def public_base_name(base: str | os.PathLike[str] | nn.Module) -> str | None:
     folder = Path(name)
     if not folder.is_dir():
         return name
-    embedded = Path(resolve_base(DEFAULT_BASE))
-    return DEFAULT_BASE if folder.resolve() == embedded.resolve() else str(folder.resolve())
+    return embedded_name(folder) or str(folder.resolve())

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
 
-from ..core.embedded import EMBEDDED_BASES, resolve_base
+from ..core.embedded import embedded_name, resolve_base
 from ..core.errors import ConfigurationError
 from ..core.locations import check_is_there, reading
 from ..core.units import UnitSequence
@@ -405,7 +405,4 @@ class SpeechUnitProcessor(ProcessorMixin):
 
 def _public_name(location: str) -> str | None:
     """How others can refer to the place a base was loaded from; `None` for a private folder."""
-    for name in EMBEDDED_BASES:
-        if os.path.realpath(resolve_base(name)) == os.path.realpath(location):
-            return name
-    return None if os.path.isdir(location) else location
+    return embedded_name(location) or (None if os.path.isdir(location) else location)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-__all__ = ["DEFAULT_BASE", "EMBEDDED_BASES", "resolve_base"]
+__all__ = ["DEFAULT_BASE", "EMBEDDED_BASES", "embedded_name", "resolve_base"]
 
 DEFAULT_BASE = "speechprompt-hf/tiny-hubert-km100-gslm"
 EMBEDDED_BASES = {DEFAULT_BASE: "default"}
@@ -25,3 +26,9 @@ def resolve_base(name_or_path: str) -> str:
     path = Path(__file__).resolve().parent.parent / "backbones" / folder
     # Where this code came from the Hub without the package, the name is that of a repository.
     return str(path) if path.is_dir() else name_or_path
+
+
+def embedded_name(folder: str | os.PathLike[str]) -> str | None:
+    """The stable name of the embedded base in this folder; `None` if it is another folder."""
+    path = Path(folder).resolve()
+    return next((name for name in EMBEDDED_BASES if Path(resolve_base(name)).resolve() == path), None)

@@ -5,8 +5,10 @@
     python -m speechprompt_hf.backbones.recipe.make_backbone quantize --data ../shared/data --work WORK
     python -m speechprompt_hf.backbones.recipe.make_backbone units    --data ../shared/data --work WORK
     python -m speechprompt_hf.backbones.recipe.make_backbone pretrain --data ../shared/data --work WORK
+    python -m speechprompt_hf.backbones.recipe.make_backbone infill   --data ../shared/data --work WORK
 
-Every stage can be stopped and goes on where it was. The result is the folder WORK/default.
+Every stage can be stopped and goes on where it was. The results are the folders WORK/default, with a GSLM, and
+WORK/unit_mbart, with a Unit mBART on the same units.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,30 +33,38 @@ from speechprompt_hf.backbones.recipe.speech import (
     plan_synthetic,
     read_real,
     speak,
+    speak_each,
 )
-from speechprompt_hf.core.files import write_json
+from speechprompt_hf.core.embedded import DEFAULT_BASE
+from speechprompt_hf.core.files import read_json, write_json
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.pretraining.augmentation import AugmentationConfig, augment
 from speechprompt_hf.pretraining.distillation import DistillationConfig, distill
 from speechprompt_hf.pretraining.features import hidden_states, varied_clips
 from speechprompt_hf.pretraining.gslm_pretraining import PretrainingConfig, pretrain_gslm
-from speechprompt_hf.pretraining.quantization import fit_quantizer
+from speechprompt_hf.pretraining.quantization import fit_quantizer, save_centroids
 from speechprompt_hf.pretraining.student import export_encoder
 from speechprompt_hf.pretraining.teacher import WhisperTeacher, write_shard
+from speechprompt_hf.pretraining.unit_mbart_pretraining import UnitMBartPretrainingConfig, pretrain_unit_mbart
 from speechprompt_hf.processors import SpeechUnitProcessor, UnitEncoder
 
 ENCODER_ID = "speechprompt-hf/tiny-hubert"
+BASE_VERSION = "2"
 NUM_CLUSTERS = 100
+OTHER_NUM_CLUSTERS = (50, 200)
 LAYER = 3
 QUANTIZER_SEED = 0
+LANGUAGES = ("en", "de", "nl")
 # Without dropout on attention weights: with it, CPUs fall back to a slow kernel.
 MODEL = {
     "hidden_size": 256,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 7,
     "num_attention_heads": 4,
     "intermediate_size": 1024,
     "attention_dropout": 0.0,
 }
+# As many parameters as the GSLM: a decoder's layer is a third larger.
+MBART_MODEL = {**MODEL, "num_encoder_layers": 3, "num_hidden_layers": 3}
 SHARDS = ("real_plain", "real_slow", "espeak", "flite")
 
 
@@ -83,10 +94,23 @@ def distil(data: Path, work: Path) -> None:
     """The encoder: that of version 1 with two layers on top, then with prototypes of the teacher's units."""
     folders = [work / "teacher" / shard for shard in SHARDS]
     validation = [work / "teacher" / "validation"]
+    if not (work / "encoder_1").is_dir():
+        distil_version_1(folders[:3], validation, work)
     first = DistillationConfig(cycles=((4000, 8e-4),), warp_from_cycle=0, student={"num_hidden_layers": 5}, seed=2)
     distill(folders, work / "student", first, validation=validation, start_from=work / "encoder_1")
     last = replace(first, cycles=((3000, 5e-4),), num_units=100, warm_up_steps=100, seed=3)
     distill(folders, work / "student_units", last, validation=validation, start_from=work / "student")
+
+
+def distil_version_1(folders: list[Path], validation: list[Path], work: Path) -> None:
+    """The encoder of version 1, without Flite's voices: three of its four layers are kept."""
+    first = DistillationConfig(cycles=((1500, 1e-3), (2600, 7e-4)))
+    distill(folders, work / "student_1", first, validation=validation)
+    last = DistillationConfig(cycles=((1500, 5e-4),), warp_from_cycle=0, num_units=100, warm_up_steps=100, seed=1)
+    encoder = distill(folders, work / "student_1_units", last, validation=validation, start_from=work / "student_1")
+    encoder.encoder.layers = encoder.encoder.layers[:3]
+    encoder.config.num_hidden_layers = 3
+    export_encoder(encoder, work / "encoder_1")
 
 
 def quantize(data: Path, work: Path) -> None:
@@ -103,6 +127,9 @@ def quantize(data: Path, work: Path) -> None:
     # Cut above the layer by now; float16 halves the file, and the student's weights are float16 already.
     export_encoder(HubertModel.from_pretrained(folder / "encoder", dtype=torch.float32), folder / "encoder")
     write_json(work / "quantizer.json", {"frames": len(frames), "inertia": fit.inertia, "shares": fit.shares.tolist()})
+    for number in OTHER_NUM_CLUSTERS:
+        other = fit_quantizer(frames, number, seed=QUANTIZER_SEED, num_epochs=4, num_full_passes=8)
+        save_centroids(torch.from_numpy(other.centroids), work / f"quantizer_{number}.safetensors")
 
 
 def quantizer_speech(data: Path) -> list[np.ndarray]:
@@ -111,8 +138,10 @@ def quantizer_speech(data: Path) -> list[np.ndarray]:
     real = [wave for name in REAL_SETS for wave in read_real(data, name)]
     real += [equal_level(change_speed(wave, generator.uniform(0.8, 1.2))) for wave in real]
     words = speak(plan_synthetic(data, num_words=2500, num_sentences=100, seed=22), seed=23)
+    voices = speak_natural(plan_natural(data, num_words=800, num_sentences=50, seed=24), seed=25)
     pieces = varied_clips(real, generator, num_clips=2500) + varied_clips(words, generator, num_clips=2000)
-    return [pieces[index] for index in np.random.default_rng(0).permutation(len(pieces))[:3000]]
+    pieces += varied_clips(voices, generator, num_clips=800)
+    return [pieces[index] for index in np.random.default_rng(0).permutation(len(pieces))[:3500]]
 
 
 def versions(waves: list[np.ndarray], seed: int, *, num_versions: int) -> Iterator[np.ndarray]:
@@ -127,45 +156,96 @@ def versions(waves: list[np.ndarray], seed: int, *, num_versions: int) -> Iterat
 
 
 def extract_units(data: Path, work: Path) -> None:
-    """The units of all training speech in several versions, and of held-out speech."""
+    """The units of all training speech in two versions, and of held-out speech; each with its language."""
     processor = SpeechUnitProcessor.from_pretrained(work / "default")
-    real = [wave for name in REAL_SETS for wave in read_real(data, name)]
-    words = speak(plan_synthetic(data, num_words=4000, num_sentences=1000, seed=31), seed=32)
-    held = [wave for name in REAL_SETS for wave in read_real(data, name, "validation")]
-    held += speak(plan_synthetic(data, num_words=300, num_sentences=60, seed=91), seed=92)
+    natural = [
+        ("en", wave) for wave in speak_natural(plan_natural(data, num_words=2000, num_sentences=500, seed=51), seed=52)
+    ]
     parts = {
-        "train": [*versions(real, 33, num_versions=2), *versions(words, 34, num_versions=2)],
-        "validation": held,
+        "train": [
+            *recordings(data, "train"),
+            *speak_each(plan_synthetic(data, num_words=4000, num_sentences=1000, seed=31), seed=32),
+            *natural,
+        ],
+        "validation": [
+            *recordings(data, "validation"),
+            *speak_each(plan_synthetic(data, num_words=300, num_sentences=60, seed=91), seed=92),
+        ],
     }
-    for name, waves in parts.items():
+    for name, clips in parts.items():
+        num_versions = 2 if name == "train" else 1
+        languages = [language for language, _ in clips] * num_versions
+        waves = versions([wave for _, wave in clips], 33, num_versions=num_versions)
+        spoken = [
+            pair
+            for pair in tqdm(zip(languages, waves, strict=True), total=len(languages), desc="speech")
+            if len(pair[1]) >= 720
+        ]
         with (work / f"units_{name}.jsonl").open("w", encoding="utf-8") as file:
-            for start in tqdm(range(0, len(waves), 16), desc=f"units {name}"):
-                block = [wave for wave in waves[start : start + 16] if len(wave) >= 720]
-                for sequence in processor.encode_units(block, sampling_rate=16_000):
-                    file.write(json.dumps(sequence.units.tolist()) + "\n")
+            for start in tqdm(range(0, len(spoken), 16), desc=f"units {name}"):
+                block = spoken[start : start + 16]
+                sequences = processor.encode_units([wave for _, wave in block], sampling_rate=16_000)
+                for (language, _), sequence in zip(block, sequences, strict=True):
+                    file.write(json.dumps({"units": sequence.units.tolist(), "language": language}) + "\n")
+
+
+def recordings(data: Path, split: str) -> list[tuple[str, np.ndarray]]:
+    """Language and wave of each recording."""
+    return [(language, wave) for name, language in REAL_SETS.items() for wave in read_real(data, name, split)]
+
+
+def read_corpus(work: Path, name: str) -> list[dict[str, Any]]:
+    """The rows `{"units", "language"}` that [`extract_units`] wrote."""
+    return [json.loads(line) for line in (work / f"units_{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def pretrain(data: Path, work: Path) -> None:
     """The unit language model, written into the default folder."""
     processor = SpeechUnitProcessor.from_pretrained(work / "default")
-    corpus = {
-        name: [json.loads(line) for line in (work / f"units_{name}.jsonl").read_text().splitlines()]
-        for name in ("train", "validation")
-    }
     model = pretrain_gslm(
-        corpus["train"],
+        [row["units"] for row in read_corpus(work, "train")],
         work / "gslm",
-        PretrainingConfig(num_steps=900, tokens_per_step=3072, model=MODEL),
+        PretrainingConfig(num_steps=1000, tokens_per_step=3072, model=MODEL),
         vocabulary=UnitVocabulary.from_num_units(NUM_CLUSTERS),
-        validation=corpus["validation"],
+        validation=[row["units"] for row in read_corpus(work, "validation")],
         fingerprint=processor.fingerprint,
     )
-    for name in ("config.json", "model.safetensors"):
-        (work / "default" / name).write_bytes((work / "gslm" / name).read_bytes())
+    copy_model(work / "gslm", work / "default")
     tqdm.write(f"{model.num_parameters()} parameters written to {work / 'default'}")
 
 
-STAGES = {"teach": teach, "distill": distil, "quantize": quantize, "units": extract_units, "pretrain": pretrain}
+def infill(data: Path, work: Path) -> None:
+    """The Unit mBART in English, German and Dutch, in a folder whose processor reads the default's encoder."""
+    processor = SpeechUnitProcessor.from_pretrained(work / "default")
+    corpus = {
+        name: [row for row in read_corpus(work, name) if row["language"] in LANGUAGES]
+        for name in ("train", "validation")
+    }
+    model = pretrain_unit_mbart(
+        [row["units"] for row in corpus["train"]],
+        work / "mbart",
+        UnitMBartPretrainingConfig(num_steps=600, tokens_per_step=6144, model=MBART_MODEL),
+        vocabulary=UnitVocabulary.from_num_units(NUM_CLUSTERS),
+        languages=[row["language"] for row in corpus["train"]],
+        validation=[row["units"] for row in corpus["validation"]],
+        validation_languages=[row["language"] for row in corpus["validation"]],
+        fingerprint=processor.fingerprint,
+    )
+    processor.save_pretrained(work / "unit_mbart", base_source=DEFAULT_BASE)
+    copy_model(work / "mbart", work / "unit_mbart", language=LANGUAGES[0])
+    tqdm.write(f"{model.num_parameters()} parameters written to {work / 'unit_mbart'}")
+
+
+def copy_model(source: Path, destination: Path, **values: str) -> None:
+    """Weights and configuration, which also says the version of the base."""
+    (destination / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    write_json(
+        destination / "config.json", {**read_json(source / "config.json"), "base_version": BASE_VERSION, **values}
+    )
+
+
+STAGES = {"teach": teach, "distill": distil, "quantize": quantize, "units": extract_units}
+STAGES |= {"pretrain": pretrain, "infill": infill}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import soxr
 
 from speechprompt_hf.core.errors import MissingDependencyError, SpeechPromptError
 
-from .speech import COMMANDS, DIGITS, RATE, REAL_SETS, equal_level, read_texts, trim
+from .speech import COMMANDS, DIGITS, RATE, equal_level, read_texts, trim
 
 #: Name of a voice and the mean pitch, in hertz, around which it is moved.
 VOICES = {"kal16": 105.0, "awb": 120.0, "rms": 100.0, "slt": 170.0}
@@ -46,7 +46,7 @@ class FliteUtterance:
 def plan_natural(root: str | Path, *, num_words: int, num_sentences: int, seed: int) -> list[FliteUtterance]:
     """Draws what is said by which voice: words and short phrases, then sentences."""
     generator = np.random.default_rng(seed)
-    sentences = read_texts(root, REAL_SETS[0])
+    sentences = read_texts(root, "kathleen_en")
     digits, commands = DIGITS.split(), COMMANDS.split()
     vocabulary = sorted({word.strip(".,!?;:\"'").lower() for text in sentences for word in text.split()} - {""})
     planned = []

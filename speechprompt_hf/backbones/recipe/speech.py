@@ -13,8 +13,8 @@ import soxr
 from speechprompt_hf.synthesis.espeak import ENGLISH_VOICES, VARIANTS, Utterance, speak_many
 
 RATE = 16_000
-#: CC0 1.0 (three readers: English, German, Dutch) and Apache-2.0 (more than 50 speakers, English).
-REAL_SETS = ("kathleen_en", "kerstin_de", "nathalie_nl", "coffee_orders")
+#: CC0 1.0 (three readers) and Apache-2.0 (more than 50 speakers), each with its language.
+REAL_SETS = {"kathleen_en": "en", "kerstin_de": "de", "nathalie_nl": "nl", "coffee_orders": "en"}
 OTHER_LANGUAGES = ("fr", "es", "it", "pl", "pt", "sv", "fi", "tr", "lt", "cs")
 DIGITS = "zero one two three four five six seven eight nine ten"
 COMMANDS = (
@@ -69,7 +69,7 @@ def trim(wave: np.ndarray, *, margin: int = 800, threshold: float = 0.02) -> np.
 def plan_synthetic(root: str | Path, *, num_words: int, num_sentences: int, seed: int) -> list[Utterance]:
     """Draws what is said by which voice: words and short phrases, then sentences."""
     generator = np.random.default_rng(seed)
-    english, german, dutch = (read_texts(root, name) for name in REAL_SETS[:3])
+    english, german, dutch = (read_texts(root, name) for name in list(REAL_SETS)[:3])
     digits, commands, lithuanian = DIGITS.split(), COMMANDS.split(), LITHUANIAN.split()
     vocabulary = sorted({word.strip(".,!?;:\"'").lower() for text in english for word in text.split()} - {""})
     planned = []
@@ -111,11 +111,16 @@ def plan_synthetic(root: str | Path, *, num_words: int, num_sentences: int, seed
 
 def speak(planned: list[Utterance], *, seed: int) -> list[np.ndarray]:
     """Synthesises, trims, plays at a random speed (0.85 to 1.2) and levels; nothing shorter than 0.1 s is kept."""
+    return [wave for _, wave in speak_each(planned, seed=seed)]
+
+
+def speak_each(planned: list[Utterance], *, seed: int) -> list[tuple[str, np.ndarray]]:
+    """What [`speak`] makes, each with its language: `"en"` of `"en-us"`."""
     generator = np.random.default_rng(seed)
     clips = []
-    for wave, rate in speak_many(planned):
+    for utterance, (wave, rate) in zip(planned, speak_many(planned), strict=True):
         wave = soxr.resample(wave, rate * generator.uniform(0.85, 1.2), RATE).astype(np.float32)
         wave = trim(wave, margin=int(generator.integers(200, 1600)))
         if len(wave) >= RATE // 10:
-            clips.append(equal_level(wave))
+            clips.append((utterance.voice.split("-")[0], equal_level(wave)))
     return clips

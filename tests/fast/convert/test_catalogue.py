@@ -37,6 +37,7 @@ from tests.fixtures.prosody import RATE, WAVES
 from tests.fixtures.prosody import quantizer as prosody_quantizer
 from tests.fixtures.speech_encoders import unit_encoder, unit_processor
 from tests.fixtures.tiny_models import tiny_lm
+from tests.fixtures.unit_mbarts import tiny_mbart
 
 ENTRIES = entries_of()
 FILES = [file for entry in ENTRIES for file in (entry.file, entry.companion) if file is not None]
@@ -285,10 +286,13 @@ def parts(tmp_path):
 
     def write(named, encoder_id, *, kind="gslm", metadata=None, origin=None):
         lm, processor = tmp_path / "lm", tmp_path / "processor"
-        lm.mkdir()
         units = unit_processor("hubert_two_convolutions")
-        (lm / "config.json").write_text(json.dumps({"model_type": kind}))
-        (lm / "dict.txt").write_text(UnitVocabulary.from_num_units(units.unit_encoder.num_units).to_dict_txt())
+        num_units = units.unit_encoder.num_units
+        if kind == "gslm":
+            tiny_lm(vocab_size=num_units + 4).save_pretrained(lm)
+        else:
+            tiny_mbart(num_units=num_units, vocab_size=num_units + 7).save_pretrained(lm)
+        (lm / "dict.txt").write_text(UnitVocabulary.from_num_units(num_units).to_dict_txt())
         record = {} if named is None else {"origin": {"name": named}}
         (lm / "conversion.json").write_text(json.dumps(record))
         units.save_pretrained(processor, save_encoder=True)

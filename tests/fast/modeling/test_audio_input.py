@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from speechprompt_hf.core.units import UnitSequence
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.modeling_for_audio_classification import drop_units
+from speechprompt_hf.processors import SpeechUnitProcessor
 from tests.fixtures.tiny_models import RAGGED_ROWS, pad, tiny_lm
 
 
@@ -83,6 +85,29 @@ def test_an_attached_processor_is_saved_and_names_its_base(tmp_path):
     saved = json.loads((tmp_path / "audio" / "processor_config.json").read_text())
     assert saved["unit_encoder"]["source"] == str(tmp_path / "base") and not (tmp_path / "audio" / "encoder").exists()
     assert SpeechPromptForAudioClassification.from_pretrained(tmp_path / "audio").processor is not None
+
+
+def test_an_adapter_with_its_own_encoder_keeps_it_wherever_it_is_saved(tmp_path):
+    processor = AutoProcessor.from_pretrained(resolve_base(DEFAULT_BASE))
+    SpeechPromptForAudioClassification.from_base(DEFAULT_BASE, ["a", "b"]).save_pretrained(tmp_path / "first")
+    processor.save_pretrained(tmp_path / "first", save_encoder=True)
+    for saved in ("first", "second"):
+        model = SpeechPromptForAudioClassification.from_pretrained(tmp_path / "first")
+        assert model.processor is not None
+        model.save_pretrained(tmp_path / saved)
+        (tmp_path / saved).rename(tmp_path / f"{saved}-moved")
+        moved = AutoProcessor.from_pretrained(tmp_path / f"{saved}-moved")
+        assert moved.unit_encoder.description.source == "."
+        moved.unit_encoder.load()
+        (tmp_path / f"{saved}-moved").rename(tmp_path / saved)
+
+
+def test_a_processor_whose_encoder_lies_nowhere_is_not_saved(tmp_path):
+    encoder = AutoProcessor.from_pretrained(resolve_base(DEFAULT_BASE)).unit_encoder.load()
+    encoder.location, encoder.description = None, replace(encoder.description, source=".")
+    model = SpeechPromptForAudioClassification.from_base(DEFAULT_BASE, ["a", "b"])
+    model.attach_processor(SpeechUnitProcessor.from_unit_encoder(encoder)).save_pretrained(tmp_path)
+    assert not (tmp_path / "processor_config.json").exists()
 
 
 def test_the_processor_is_no_part_of_the_model(model):

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from ..core.digest import sha256_of_json, sha256_of_tensors
-from ..core.embedded import embedded_name, resolve_base
+from ..core.embedded import EMBEDDED_BASES, embedded_name, resolve_base
 from ..core.errors import AdapterError, FingerprintMismatchError, SpeechPromptError
 from ..core.locations import check_is_there, looks_like_a_path, reading
 from ..core.vocabulary import UnitVocabulary
@@ -213,13 +213,25 @@ def check_base(lm: UnitLanguageModel, recorded: dict[str, Any] | None, name: str
         # The adapter was trained on a rounded base; round this one likewise before comparing.
         found["weights"] = _digest(lm, getattr(torch, recorded["dtype"]))
     if found["weights"] != recorded["weights"]:
-        if "version" in found and "version" not in recorded:
-            recorded = {**recorded, "version": "1 or older"}
-        raise FingerprintMismatchError(
-            f"the base {embedded_name(name) or name} {_which(found, 'has')}, "
-            f"the adapter was trained on {_which(recorded)}",
-            hint=_remedy(found, recorded),
-        )
+        raise base_mismatch(found, recorded, name)
+
+
+def base_mismatch(found: dict[str, Any], recorded: dict[str, Any], name: str) -> FingerprintMismatchError:
+    """The error that an adapter was trained on another base, with both versions where they have some.
+
+    Args:
+        found (`dict`): the fingerprint of the base.
+        recorded (`dict`): the fingerprint in the adapter.
+        name (`str`): how the error calls the base.
+    """
+    name = embedded_name(name) or name
+    if name in EMBEDDED_BASES and "version" in found and "version" not in recorded:
+        # The first one recorded none.
+        recorded = {**recorded, "version": "1 or older"}
+    return FingerprintMismatchError(
+        f"the base {name} {_which(found, 'has')}, the adapter was trained on {_which(recorded)}",
+        hint=_remedy(found, recorded),
+    )
 
 
 def _which(fingerprint: dict[str, Any], verb: str = "") -> str:
@@ -234,8 +246,8 @@ def _remedy(found: dict[str, Any], recorded: dict[str, Any]) -> str:
     if found.get("version") == recorded.get("version"):
         return "load the adapter with the base, at the revision, that it was trained on"
     return (
-        "train the adapter again on this version, or install the release of the package whose base it was trained on "
-        "(speechprompt doctor names the version of the embedded base)"
+        "train the adapter again on this version, or open it with the base that it was trained on (of the base inside "
+        "this package, whose version speechprompt doctor names: with the release that it came with)"
     )
 
 

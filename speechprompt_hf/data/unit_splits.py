@@ -109,7 +109,7 @@ def why_few_are_left(num_rows: int, skips: Sequence[SkippedItem]) -> list[str]:
         return []
     first = skips[0]
     # Errors of recordings begin with the recording.
-    reason = first.message if first.item in first.message else f"{first.item}: {first.message}"
+    reason = first.message if first.message.startswith(first.item) else f"{first.item}: {first.message}"
     return [
         f"more than half of the rows, {len(skips)} of {num_rows + len(skips)}, were left out: what is measured holds "
         f"for the others alone (first {reason})"

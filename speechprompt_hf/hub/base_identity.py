@@ -14,7 +14,7 @@ from ..core.embedded import EMBEDDED_BASES
 from ..core.errors import FingerprintMismatchError, HubError
 from ..core.files import read_json
 from ..core.locations import is_hub_id
-from ..modeling.base_loading import check_base, load_base
+from ..modeling.base_loading import base_mismatch, check_base, load_base
 from ..modeling.bases import base_class
 from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from ..modeling.untrusted import read_config_file
@@ -92,11 +92,7 @@ def check_same_base(api: HfApi, base: PublishedBase, config: SpeechPromptConfig)
             # The adapter was trained on a rounded base: its weights have to be rounded likewise.
             check_base(_base_at(api, base), recorded, base.repo_id)
             return
-        raise FingerprintMismatchError(
-            f"the base {base.repo_id} has weights {str(published.get('weights'))[:16]}, the adapter was trained on "
-            f"{recorded['weights'][:16]}",
-            hint="name the base that the adapter was trained on with --base, at its revision",
-        )
+        raise base_mismatch(published, recorded, base.repo_id)
     units = (config.unit_fingerprint or {}).get("digest")
     if units and published.get("units") and units != published["units"]:
         raise FingerprintMismatchError(

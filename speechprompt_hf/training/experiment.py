@@ -138,7 +138,9 @@ def run_experiment(
         recorded, processor, cache_dir=cache_dir, num_copies=num_copies, seed=seed, progress=progress
     )
     splits = splits.map_parts(lambda _, rows: _fitting(rows, lm.max_utterance_tokens, skips))
-    few_left = why_few_are_left(sum(len(rows) for _, rows in splits.items()), skips)
+    # Augmented copies are no rows of their own.
+    num_copied = len(splits.train) * num_copies // (1 + num_copies)
+    few_left = why_few_are_left(sum(len(rows) for _, rows in splits.items()) - num_copied, skips)
     for sentence in few_left:
         # Before hours of training, which nobody may want.
         warnings.warn(sentence, UserWarning, stacklevel=2)

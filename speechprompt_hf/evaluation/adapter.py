@@ -105,7 +105,7 @@ def evaluate_adapter(
     rows, skips = unit_rows(source, model.processor, cache_dir=cache_dir, progress=progress)
     rows, too_long = without_too_long(rows, model.lm.max_utterance_tokens)
     skips = [*skips, *too_long]
-    warnings += why_few_are_left(len(rows), skips)
+    warnings = [*why_few_are_left(len(rows), skips), *warnings]
     warnings += _known_rows(rows, model, trained_on)
     task = Task(name="evaluation", labels=labels)
     probabilities = class_probabilities(model, rows)

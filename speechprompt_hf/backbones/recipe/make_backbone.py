@@ -215,7 +215,10 @@ def pretrain(data: Path, work: Path) -> None:
 
 
 def infill(data: Path, work: Path) -> None:
-    """The Unit mBART in English, German and Dutch, in a folder whose processor reads the default's encoder."""
+    """The Unit mBART in English, German and Dutch, in a folder whose processor reads the default's encoder.
+
+    It opens once that default is the one inside the package.
+    """
     processor = SpeechUnitProcessor.from_pretrained(work / "default")
     corpus = {
         name: [row for row in read_corpus(work, name) if row["language"] in LANGUAGES]

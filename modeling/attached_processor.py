@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.errors import FingerprintMismatchError
 from ..core.vocabulary import UnitVocabulary
-from .adapter_files import ADAPTER_CONFIG
 from .adapter_reading import load_processor, load_vocabulary, mismatches
-from .base_loading import base_vocabulary, public_base_name
+from .base_loading import base_vocabulary
 from .configuration_speechprompt import SpeechPromptConfig
 from .publishing import PublishedModel
 
@@ -65,30 +62,6 @@ class ModelWithProcessor(PublishedModel):
             if processor is not None:
                 self.attach_processor(processor)
         return self._processor
-
-    def _save_attached_processor(self, folder: str | os.PathLike[str]) -> None:
-        """Write the attached processor beside the model; encoder and centroids stay in the base, which it names.
-
-        An adapter that carries its own encoder keeps it. Nothing is written where no place of an encoder has a name.
-        """
-        encoder = getattr(self._processor, "unit_encoder", None)
-        if encoder is None:
-            return
-        is_folder = encoder.location is not None and os.path.isdir(encoder.location)
-        if is_folder and os.path.realpath(encoder.location) == os.path.realpath(folder):
-            return
-        if is_folder and encoder.description.source == "." and (Path(encoder.location) / ADAPTER_CONFIG).is_file():
-            self._processor.save_pretrained(folder, save_encoder=True)
-            return
-        # The encoder may lie elsewhere than the language model.
-        source, revision = self._processor.base_source, encoder.description.revision or encoder.location_revision
-        if source is None and encoder.location is not None:
-            source = public_base_name(encoder.location)
-        if source is None:
-            return
-        if source == self.config.base_model_name_or_path:
-            revision = self.config.base_revision
-        self._processor.save_pretrained(folder, base_source=source, base_revision=revision)
 
     @property
     def vocabulary(self) -> UnitVocabulary:

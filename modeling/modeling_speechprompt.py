@@ -45,6 +45,7 @@ from .prompt_deep import DeepPrompt
 from .prompt_initialization import TrainingRows
 from .prompt_input import InputPrompt
 from .publishing import loaded_commit, upload_options
+from .saved_processor import save_processor
 from .unit_language_model import UnitLanguageModel
 from .verbalizers import VerbalizerHead
 
@@ -168,7 +169,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
             self.lm.save_pretrained(folder / LANGUAGE_MODEL_FOLDER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.verbalizer.state_dict().items()}
         save_tensors(folder / VERBALIZER, tensors)
-        self._save_attached_processor(folder)
+        save_processor(self._processor, folder, self.config)
         write_text(folder / VOCABULARY, self.vocabulary.to_dict_txt())
         self.config.architectures = [type(self).__name__]
         self.config.file_sha256 = file_digests(folder, self.config.method)

@@ -14,6 +14,7 @@ from ..core.errors import HubError
 from ..core.locations import looks_like_a_path
 from .adapter_card import write_card
 from .configuration_speechprompt import SpeechPromptConfig
+from .saved_processor import save_processor
 
 __all__ = ["PublishedModel", "loaded_commit", "upload_options"]
 
@@ -91,9 +92,7 @@ class PublishedModel(PreTrainedModel):
         return super()._upload_modified_files(working_dir, *args, **options)
 
     def _save_processor(self, folder: str | os.PathLike[str]) -> None:
-        if self.processor is not None:
-            base, revision = self.config.base_model_name_or_path, self.config.base_revision
-            self.processor.save_pretrained(folder, base_source=base, base_revision=revision)
+        save_processor(self.processor, folder, self.config, on_the_hub=True)
 
 
 def check_base_is_public(config: SpeechPromptConfig, saved: str) -> None:

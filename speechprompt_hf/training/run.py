@@ -29,8 +29,9 @@ from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
 from ..data.lengths import TOO_LONG_HINT, why_too_long
 from ..data.loading import Splits
-from ..modeling.base_loading import known_vocabulary, load_base, public_base_name
+from ..modeling.base_loading import known_vocabulary, load_base
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
+from ..modeling.saved_processor import save_processor
 from ..tasks import Task
 from .callbacks import TrainingProgress, epoch_history
 from .resuming import check_run, last_complete_checkpoint, rows_digest, write_run
@@ -263,13 +264,6 @@ def _training_arguments(
 
 def _save(model: SpeechPromptForAudioClassification, processor: Any, folder: Path) -> None:
     model.save_pretrained(folder)
-    if processor is None:
-        return
-    # The encoder may lie elsewhere than the language model.
-    encoder = processor.unit_encoder
-    source, revision = processor.base_source, encoder.description.revision or encoder.location_revision
-    if source is None and encoder.location is not None:
-        source = public_base_name(encoder.location)
-    if source in (None, model.config.base_model_name_or_path):
-        source, revision = model.config.base_model_name_or_path, model.config.base_revision
-    processor.save_pretrained(folder, base_source=source, base_revision=revision)
+    if processor is not None and not save_processor(processor, folder, model.config):
+        # Nothing else holds the encoder.
+        processor.save_pretrained(folder, save_encoder=True)

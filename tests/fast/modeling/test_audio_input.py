@@ -102,12 +102,14 @@ def test_an_adapter_with_its_own_encoder_keeps_it_wherever_it_is_saved(tmp_path)
         (tmp_path / f"{saved}-moved").rename(tmp_path / saved)
 
 
-def test_a_processor_whose_encoder_lies_nowhere_is_not_saved(tmp_path):
+def test_an_encoder_in_memory_is_looked_for_in_a_base_that_has_one(tmp_path):
     encoder = AutoProcessor.from_pretrained(resolve_base(DEFAULT_BASE)).unit_encoder.load()
     encoder.location, encoder.description = None, replace(encoder.description, source=".")
     model = SpeechPromptForAudioClassification.from_base(DEFAULT_BASE, ["a", "b"])
     model.attach_processor(SpeechUnitProcessor.from_unit_encoder(encoder)).save_pretrained(tmp_path)
-    assert not (tmp_path / "processor_config.json").exists()
+    opened = AutoProcessor.from_pretrained(tmp_path)
+    assert opened.base_source == DEFAULT_BASE
+    opened.unit_encoder.load()
 
 
 def test_the_processor_is_no_part_of_the_model(model):
@@ -154,3 +156,15 @@ def test_units_are_dropped_in_training_only():
     model.train()
     torch.manual_seed(0)
     assert not torch.equal(model(ids, mask).logits, model(ids, mask).logits)
+
+
+def test_a_base_without_an_encoder_is_not_named(tmp_path):
+    """An encoder in memory, on a language model alone: nothing could open what would name it."""
+    encoder = AutoProcessor.from_pretrained(resolve_base(DEFAULT_BASE)).unit_encoder.load()
+    encoder.location, encoder.description = None, replace(encoder.description, source=".")
+    for name in ("config.json", "model.safetensors", "dict.txt"):
+        (tmp_path / "lm").mkdir(exist_ok=True)
+        shutil.copy(f"{resolve_base(DEFAULT_BASE)}/{name}", tmp_path / "lm")
+    model = SpeechPromptForAudioClassification.from_base(tmp_path / "lm", ["a", "b"])
+    model.attach_processor(SpeechUnitProcessor.from_unit_encoder(encoder)).save_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "adapter" / "processor_config.json").exists()

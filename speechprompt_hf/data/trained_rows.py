@@ -121,9 +121,11 @@ def known_rows(rows: Dataset, trained: Mapping[str, Mapping[str, frozenset[str]]
     digests = row_digests(rows)
     for part in ("train", "validation"):
         recorded = trained.get(part, {})
-        column = next((column for column in _COLUMNS if column in digests and recorded.get(column)), None)
-        if column is None:
-            continue
-        number = sum(digest in recorded[column] for digest in digests[column])
-        if number:
-            yield KnownRows(part, number, _COLUMNS[column])
+        columns = [column for column in _COLUMNS if column in digests and recorded.get(column)]
+        if recorded.get("content") != recorded.get("units"):
+            # Of earlier versions' files nobody knows which column they are of.
+            columns = columns[:1]
+        numbers = {column: sum(digest in recorded[column] for digest in digests[column]) for column in columns}
+        best = max(numbers, key=lambda column: numbers[column], default=None)
+        if best is not None and numbers[best]:
+            yield KnownRows(part, numbers[best], _COLUMNS[best])

@@ -247,8 +247,14 @@ def copy_model(source: Path, destination: Path, **values: str) -> None:
     )
 
 
-STAGES = {"teach": teach, "distill": distil, "quantize": quantize, "units": extract_units}
-STAGES |= {"pretrain": pretrain, "infill": infill}
+STAGES = {
+    "teach": teach,
+    "distill": distil,
+    "quantize": quantize,
+    "units": extract_units,
+    "pretrain": pretrain,
+    "infill": infill,
+}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..core.vocabulary import UnitVocabulary
 from ..modeling.base_loading import base_fingerprint, known_vocabulary, load_base
 from ..processors.loading import check_processor_config
 
-__all__ = ["DEFAULT", "Base", "named_bases", "open_base", "public_source"]
+__all__ = ["DEFAULT", "Base", "named_bases", "no_base", "open_base", "open_bases", "public_source", "suite_bases"]
 
 DEFAULT = "default"
 """The name of the base that makes units of recordings."""
@@ -76,6 +76,45 @@ def named_bases(given: Iterable[str]) -> dict[str, str]:
             raise ConfigurationError(f"the base {name!r} is given twice: {found[name]} and {source}")
         found[name] = source
     return {DEFAULT: DEFAULT_BASE, **found}
+
+
+def suite_bases(suite: str, known: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+    """`named_bases` of names that a suite knows.
+
+    Args:
+        suite (`str`): name of the suite.
+        known (`Iterable[str]`): names beside the default one.
+        given (`Iterable[str]`): texts of the command line.
+
+    Raises:
+        ConfigurationError: another name, or what `named_bases` refuses.
+    """
+    sources = named_bases(given)
+    names = {DEFAULT, *known}
+    unknown = sorted(set(sources) - names)
+    if unknown:
+        raise ConfigurationError(
+            f"the suite {suite} knows no base {unknown[0]!r}", hint=f"it knows {', '.join(sorted(names))}"
+        )
+    return sources
+
+
+def no_base(name: str) -> str:
+    """What is said of a base that was not given."""
+    return f"no base is named {name}: give {name}=FOLDER in bases (--base)"
+
+
+def open_bases(names: Iterable[str], sources: Mapping[str, str]) -> dict[str, Base]:
+    """Read the bases that are given, before hours are spent on others.
+
+    Args:
+        names (`Iterable[str]`): of the bases that are needed.
+        sources (`Mapping[str, str]`): name → folder, Hub id or embedded name.
+
+    Raises:
+        AdapterError, FingerprintMismatchError: see `open_base`.
+    """
+    return {name: open_base(name, sources[name]) for name in dict.fromkeys(names) if name in sources}
 
 
 def open_base(name: str, source: str) -> Base:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from filelock import FileLock
 from sklearn.metrics import f1_score
 
 from ..core.digest import sha256_of_json
-from ..core.errors import ConfigurationError
-from ..core.files import read_json, write_json
 from ..core.versions import package_versions
 from ..evaluation.metrics import equal_error_rate
 from ..version import __version__
@@ -27,7 +24,7 @@ from .methods import FoldRows, Method, Outcome, run_method
 from .protocols import Fold
 from .suite import Suite
 
-__all__ = ["CELL_SCHEMA", "Cell", "CellStore", "compute_cell", "make_cells"]
+__all__ = ["CELL_SCHEMA", "Cell", "compute_cell", "make_cells"]
 
 CELL_SCHEMA = 1
 """Of a cell's file; it rises when cells of an earlier version must be computed again."""
@@ -54,12 +51,23 @@ class Cell:
     seed: int
     shots: int | None
     key: str
+    noun: ClassVar[str] = "cell"
 
     @property
     def label(self) -> str:
         """For lines of progress."""
         shots = "" if self.shots is None else f", {self.shots} shots"
         return f"{self.dataset}/{self.method.name}, {self.fold.name}{shots}, seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Of its file, below the work folder."""
+        return f"cells/{self.dataset}"
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What its content is called in this run."""
+        return {"dataset": self.dataset, "method": self.method.name, "fold": self.fold.name}
 
 
 def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base | None) -> list[Cell]:
@@ -100,53 +108,6 @@ def make_cells(suite: Suite, opened: OpenedDataset, method: Method, base: Base |
                 known = {**identity, "rows": opened.fold_digest(fold), "seed": seed, "shots": shots}
                 cells.append(Cell(opened.spec.name, fold, method, seed, shots, sha256_of_json(known)))
     return cells
-
-
-class CellStore:
-    """Finished cells and locks in a work folder that several processes may share.
-
-    Args:
-        work (`Path`): the folder.
-    """
-
-    def __init__(self, work: Path) -> None:
-        self.work = work
-
-    def path(self, cell: Cell) -> Path:
-        """The file of a cell."""
-        return self.work / "cells" / cell.dataset / f"{cell.key[:32]}.json"
-
-    def has(self, cell: Cell) -> bool:
-        """Whether a cell is done."""
-        return self.path(cell).is_file()
-
-    def read(self, cell: Cell) -> dict[str, Any]:
-        """The content of a cell's file, under the names of this run.
-
-        Raises:
-            ConfigurationError: the file is damaged or another cell's.
-        """
-        path = self.path(cell)
-        values = read_json(path)
-        if not isinstance(values, dict) or values.get("key") != cell.key:
-            raise ConfigurationError(
-                f"{path} is not the cell {cell.label}", hint="delete the file to compute it again"
-            )
-        return {**values, "dataset": cell.dataset, "method": cell.method.name, "fold": cell.fold.name}
-
-    def write(self, cell: Cell, values: Mapping[str, Any]) -> None:
-        """Keep a cell, whole or not at all."""
-        write_json(self.path(cell), {"key": cell.key, **values})
-
-    def lock(self, name: str) -> FileLock:
-        """What one process at a time may make; the system frees the lock of a process that was killed."""
-        path = self.work / "locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
-
-    def scratch(self, cell: Cell) -> Path:
-        """A folder for what training writes and does not keep."""
-        return self.work / "scratch" / cell.key[:32]
 
 
 def compute_cell(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import ConfigurationError
-from .declaration import read_record, read_yaml
+from .declaration import check_name, read_record, read_yaml
 
 __all__ = ["PARTS", "AddedRows", "DatasetSpec", "Protocol", "Synthetic", "ready_datasets"]
 
@@ -158,8 +158,7 @@ class DatasetSpec:
     def __post_init__(self) -> None:
         if (self.folder is None) == (self.synthetic is None):
             raise ConfigurationError(f"data set {self.name!r}", hint="give either folder or synthetic")
-        if not self.name or set(self.name) & set("/*?[]\\ "):
-            raise ConfigurationError(f"a data set is called {self.name!r}", hint="letters, digits, - and _")
+        check_name("a data set", self.name, "/*?[]\\ ")
         if self.seconds is not None and not self.seconds > 0:
             raise ConfigurationError(f"seconds is {self.seconds}", hint="above 0")
         unknown = sorted(set(self.distinct) - set(PARTS))

@@ -28,7 +28,7 @@ from ..tasks import Task
 from ..training.run import train
 from ..training.settings import TrainingSettings
 from .bases import Base
-from .declaration import read_record
+from .declaration import check_name, read_record
 
 __all__ = ["MODEL_OPTIONS", "READY_METHODS", "FoldRows", "Method", "Outcome", "run_method"]
 
@@ -72,8 +72,7 @@ class Method:
     baseline: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or set(self.name) & set("/*?[]\\|"):
-            raise ConfigurationError(f"a method is called {self.name!r}", hint="text without / * ? [ ] | and \\")
+        check_name("a method", self.name, "/*?[]\\|")
         if not self.is_trained and (self.settings or self.model):
             raise ConfigurationError(f"the method {self.name!r} has settings", hint=f"{self.kind} takes none")
         if self.untrained and not (self.is_trained or self.kind == "hidden-states"):

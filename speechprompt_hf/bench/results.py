@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..core.files import atomic_path, write_json, write_text
 from .bases import public_source
+from .blocks import write_files
 from .generalisation import choose
 from .incomplete import incomplete
-from .page import report_page
+from .page import markdown, report_page
 from .plots import draw
 from .runner import SuiteRun
 from .summary import Line, summarize
-from .tables import cells_csv, markdown
+from .tables import cells_csv
 
 __all__ = ["repeating_command", "summary_of", "write_results"]
 
@@ -71,9 +71,7 @@ def summary_of(run: SuiteRun, command: str) -> dict[str, Any]:
         "incomplete": [asdict(each) for each in incomplete(run.suite, run.cells, run.planned)],
         "choice": None if choice is None else asdict(choice),
         "num_cells": len(run.cells),
-        "skipped": [asdict(skip) for skip in run.skipped],
-        "left_out": run.left_out,
-        "failed": [asdict(failure) for failure in run.failed],
+        **run.remarks_as_json(),
     }
 
 
@@ -88,7 +86,6 @@ def write_results(run: SuiteRun, output: Path, command: str) -> list[Path]:
     Returns:
         `list[Path]`: the files.
     """
-    folder = output / run.suite.name
     lines: list[Line] = summarize(run.suite, run.cells)
     choice = choose(run.suite, run.cells, lines)
     pictures = {}
@@ -101,10 +98,4 @@ def write_results(run: SuiteRun, output: Path, command: str) -> list[Path]:
         "table.md": markdown(run, lines, command, choice),
         "report.html": report_page(run, lines, pictures, command, choice),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    write_json(folder / "summary.json", summary_of(run, command))
-    for name, data in pictures.items():
-        with atomic_path(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(data)
-    return [folder / name for name in (*texts, "summary.json", *(f"{name}.png" for name in pictures))]
+    return write_files(output / run.suite.name, texts, summary_of(run, command), pictures)

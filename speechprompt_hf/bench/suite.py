@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import ConfigurationError
 from ..training.settings import TrainingSettings
 from .datasets import DatasetSpec, ready_datasets
-from .declaration import read_record, read_yaml
-from .in_context.suite import KIND, InContextSuite, read_in_context_suite
+from .declaration import check_at_least, check_keys, placed, read_record, read_yaml
+from .declared_suite import DeclaredSuite
+from .in_context.suite import KIND, InContextSuite
 from .methods import READY_METHODS, Method
 
-__all__ = ["Suite", "methods_of", "read_suite", "ready_suites", "selected"]
+__all__ = ["Suite", "read_suite", "ready_suites"]
 
 _FOLDER = Path(__file__).with_name("suites")
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(DeclaredSuite):
     """What is run and compared.
 
     Attributes:
@@ -58,28 +58,9 @@ class Suite:
     choose_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
-            raise ConfigurationError(f"the suite is called {self.name!r}", hint="letters, digits, - and _")
-        for what, names in (
-            ("data set", [spec.name for spec in self.datasets]),
-            ("method", [method.name for method in self.methods]),
-            ("seed", list(self.seeds)),
-            ("number of shots", list(self.shots)),
-        ):
-            repeated = [name for index, name in enumerate(names) if name in names[:index]]
-            if repeated:
-                raise ConfigurationError(f"the {what} {repeated[0]!r} is named twice")
-        for what, given in (("datasets", self.datasets), ("methods", self.methods), ("seeds", self.seeds)):
-            if not given:
-                raise ConfigurationError(f"{what} is empty", hint="name at least one")
-        if min(self.seeds) < 0 or min(self.shots, default=1) < 1 or self.min_updates < 0:
-            raise ConfigurationError("a number is out of range", hint="seeds from 0, shots from 1, min_updates from 0")
-        for named in (self.baseline, *(method.baseline for method in self.methods)):
-            if named is not None and named not in {method.name for method in self.methods}:
-                raise ConfigurationError(
-                    f"the baseline {named!r} is none of the methods",
-                    hint=f"one of {', '.join(method.name for method in self.methods)}",
-                )
+        nouns = {"datasets": "data set", "methods": "method", "seeds": "seed", "shots": "number of shots"}
+        self.check_names(nouns, may_be_empty=("shots",))
+        check_at_least(self, {"seeds": 0, "shots": 1, "min_updates": 0})
         read_record(TrainingSettings, self.settings, "settings")
         for method in self.methods:
             read_record(TrainingSettings, {**self.settings, **method.settings}, f"settings of {method.name!r}")
@@ -118,28 +99,6 @@ class Suite:
         draws = method.is_trained or method.untrained or bool(self.shots)
         return self.seeds if draws else self.seeds[:1]
 
-    def baseline_of(self, method: Method) -> str | None:
-        """The method that this one is compared with; `None` for the baseline itself."""
-        name = method.baseline or self.baseline
-        return None if name == method.name else name
-
-
-@dataclass(frozen=True)
-class _SuiteFile:
-    """The keys of a suite's YAML file."""
-
-    datasets: tuple[Any, ...]
-    methods: tuple[Any, ...]
-    name: str | None = None
-    title: str = ""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    shots: tuple[int, ...] = ()
-    baseline: str | None = None
-    selection: Literal["last", "best"] = "last"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    min_updates: int = 0
-    choose_on: tuple[str, ...] = ()
-
 
 def ready_suites() -> tuple[str, ...]:
     """Names of the suites inside the package."""
@@ -168,24 +127,20 @@ def read_suite(name_or_path: str) -> Suite | InContextSuite:
         )
     place = path.name
     given = read_yaml(path)
-    if isinstance(given, Mapping) and given.get("kind") == KIND:
-        return read_in_context_suite(
-            given, path.stem, place, lambda item, where: _entry(DatasetSpec, ready_datasets(), item, where, place)
-        )
-    values = read_record(_SuiteFile, given, place)
-    fields = {key: getattr(values, key) for key in _SuiteFile.__dataclass_fields__}
-    fields["name"] = values.name or path.stem
-    fields["datasets"] = [_entry(DatasetSpec, ready_datasets(), *item, place) for item in _places(values, "datasets")]
-    fields["methods"] = [_entry(Method, READY_METHODS, *item, place) for item in _places(values, "methods")]
-    fields["datasets"], fields["methods"] = tuple(fields["datasets"]), tuple(fields["methods"])
-    try:
-        return Suite(**fields)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: {error.args[0]}", hint=error.hint) from error
-
-
-def _places(values: _SuiteFile, name: str) -> list[tuple[Any, str]]:
-    return [(item, f"{name}[{index}]") for index, item in enumerate(getattr(values, name))]
+    kind: type[Suite] | type[InContextSuite] = Suite
+    ready: dict[str, tuple[Any, Mapping[str, Any]]] = {"datasets": (DatasetSpec, ready_datasets())}
+    if isinstance(given, Mapping):
+        given = {**given, "name": given.get("name") or path.stem}
+        if given.get("kind") == KIND:
+            kind = InContextSuite
+            del given["kind"]
+        else:
+            ready["methods"] = (Method, READY_METHODS)
+    check_keys(kind, given, place)
+    for key, (record, known) in ready.items():
+        if isinstance(given[key], list):
+            given[key] = [_entry(record, known, item, f"{key}[{n}]", place) for n, item in enumerate(given[key])]
+    return read_record(kind, given, place)
 
 
 def _entry(kind: Any, ready: Mapping[str, Any], value: Any, where: str, place: str) -> Any:
@@ -203,10 +158,8 @@ def _entry(kind: Any, ready: Mapping[str, Any], value: Any, where: str, place: s
         for key in ("settings", "model"):
             if key in new:
                 new[key] = {**known[key], **new[key]}
-        try:
+        with placed(f"{place}: {where}"):
             return replace(origin, **new)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{place}: {where}: {error.args[0]}", hint=error.hint) from error
     return read_record(kind, value, f"{place}: {where}")
 
 
@@ -222,55 +175,3 @@ def _named(ready: Mapping[str, Any], name: Any, what: str, place: str) -> Any:
     if name not in ready:
         raise ConfigurationError(f"{place}: there is no {what} {name!r}", hint=f"one of {', '.join(ready)}")
     return ready[name]
-
-
-def selected(suite: Suite, only: Sequence[str] = (), num_seeds: int | None = None) -> Suite:
-    """A suite with another number of seeds, after a look at what `only` names.
-
-    Args:
-        suite (`Suite`): the whole.
-        only (`Sequence[str]`): `DATASET`, `DATASET/METHOD` or patterns such as `*/tfidf`; see `methods_of`.
-        num_seeds (`int`, *optional*): the first so many seeds; more than the suite has are counted on.
-
-    Returns:
-        `Suite`: with these seeds.
-
-    Raises:
-        ConfigurationError: a text that names nothing.
-    """
-    seeds = suite.seeds
-    if num_seeds is not None:
-        if num_seeds < 1:
-            raise ConfigurationError(f"{num_seeds} seeds", hint="at least 1")
-        further = (seed for seed in range(max(suite.seeds) + 1, max(suite.seeds) + 1 + num_seeds))
-        seeds = (*suite.seeds, *further)[:num_seeds]
-    for text in only:
-        if not any(_matches((text,), spec, method) for spec in suite.datasets for method in suite.methods):
-            raise ConfigurationError(
-                f"{text!r} in only (--only) names nothing of the suite {suite.name}",
-                hint=f"data sets: {', '.join(spec.name for spec in suite.datasets)}; "
-                f"methods: {', '.join(method.name for method in suite.methods)}",
-            )
-    return replace(suite, seeds=tuple(seeds))
-
-
-def _matches(only: Sequence[str], spec: DatasetSpec, method: Method) -> bool:
-    """Whether a method on a data set is among what was asked for."""
-    if not only:
-        return True
-    for text in only:
-        dataset, mark, name = text.partition("/")
-        if fnmatchcase(spec.name, dataset) and (not mark or fnmatchcase(method.name, name)):
-            return True
-    return False
-
-
-def methods_of(suite: Suite, spec: DatasetSpec, only: Sequence[str]) -> tuple[Method, ...]:
-    """The methods that run on a data set, in the suite's order.
-
-    Args:
-        suite (`Suite`): the suite.
-        spec (`DatasetSpec`): one of its data sets.
-        only (`Sequence[str]`): see `selected`.
-    """
-    return tuple(method for method in suite.methods if _matches(only, spec, method))

@@ -8,17 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from ..evaluation.intervals import MIN_SPEAKERS
 from .datasets import DatasetSpec
+from .intervals import answer_groups, bootstrap_interval, share_interval
 from .suite import Suite
 
 __all__ = ["Line", "paired_difference", "summarize"]
-
-_RESAMPLES = 2000
-_CONFIDENCE = 0.95
 
 _Row = tuple[str, int]
 """Fold, and number among its test rows."""
@@ -169,7 +165,7 @@ def _line(
 ) -> Line:
     accuracies = [_pooled(cells) for cells in mine.by_seed]
     values = np.array(list(mine.right.values()))
-    groups, over = _groups(mine.speakers)
+    groups, by_speaker = _groups(mine)
     difference, interval = _difference(mine, other) or (None, None)
     memory = [_memory(cell) for cell in mine.cells]
     known = [value for value in memory if value is not None]
@@ -179,8 +175,8 @@ def _line(
         shots=shots,
         accuracy=float(np.mean(accuracies)),
         deviation=float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
-        interval=_accuracy_interval(values, groups),
-        over=over,
+        interval=share_interval(values, groups),
+        over="speakers" if by_speaker else "rows",
         macro_f1=float(np.mean([_pooled_f1(cells) for cells in mine.by_seed])),
         equal_error_rate=_mean_of(mine.cells, "equal_error_rate"),
         validation_accuracy=_mean_of(mine.cells, "validation_accuracy"),
@@ -202,7 +198,11 @@ def _difference(mine: _Answers, other: _Answers | None) -> tuple[float, tuple[fl
     if other is None or not _same_rows(mine, other):
         return None
     gaps = np.array([right - other.right[place] for place, right in mine.right.items()])
-    return float(gaps.mean()), _bootstrap(gaps, _groups(mine.speakers)[0])
+    return float(gaps.mean()), bootstrap_interval(gaps, _groups(mine)[0])
+
+
+def _groups(mine: _Answers) -> tuple[NDArray[np.int64], bool]:
+    return answer_groups(list(mine.speakers.values()), list(mine.speakers))
 
 
 def _same_rows(mine: _Answers, other: _Answers) -> bool:
@@ -245,35 +245,3 @@ def _memory(cell: Mapping[str, Any]) -> float | None:
     if cell["peak_memory"] is None or cell["memory_before"] is None:
         return None
     return float(cell["peak_memory"] - cell["memory_before"])
-
-
-def _groups(speakers: Mapping[_Row, str | None]) -> tuple[NDArray[np.int64], str]:
-    """Number of the group that each row is drawn with: its speaker where enough are known, else the row itself."""
-    named = {speaker for speaker in speakers.values() if speaker is not None}
-    if len(named) < MIN_SPEAKERS:
-        return np.arange(len(speakers)), "rows"
-    names: list[str | _Row] = [speaker if speaker is not None else place for place, speaker in speakers.items()]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names]), "speakers"
-
-
-def _accuracy_interval(values: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
-    if values.min() == values.max() and values[0] in (0.0, 1.0):
-        # Every sample would be the same.
-        exact = binomtest(round(float(values.sum())), len(values)).proportion_ci(_CONFIDENCE, method="exact")
-        return float(exact.low), float(exact.high)
-    return _bootstrap(values, groups)
-
-
-def _bootstrap(values: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
-    """Percentile interval of the mean over rows, whole groups drawn anew."""
-    sums, counts = np.bincount(groups, values), np.bincount(groups)
-    generator = np.random.default_rng(0)
-    means = []
-    batch = max(1, 2_000_000 // len(sums))
-    for start in range(0, _RESAMPLES, batch):
-        drawn = generator.integers(0, len(sums), (min(batch, _RESAMPLES - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    tail = 50 * (1 - _CONFIDENCE)
-    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
-    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Lines and cells as CSV and Markdown."""
+"""Cells as CSV, lines as rows of a table, and the sentences beside them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .blocks import gap_text, interval_text
 from .generalisation import Choice
-from .incomplete import Incomplete, incomplete
-from .runner import SuiteRun
+from .incomplete import Incomplete
 from .summary import Line
 
-__all__ = ["cells_csv", "choice_rows", "choice_sentences", "column_names", "line_texts", "markdown", "table_rows"]
-
-CHOICE_HEADING = "Chosen on some data sets, reported on the others"
+__all__ = [
+    "cells_csv",
+    "choice_rows",
+    "choice_sentences",
+    "column_names",
+    "dataset_sentence",
+    "legend",
+    "line_texts",
+    "table_rows",
+]
 
 _CSV_COLUMNS = (
     "dataset",
@@ -113,43 +120,16 @@ def choice_rows(choice: Choice) -> list[list[str]]:
         [
             each.dataset,
             f"{each.accuracy:.4f}",
-            _interval(each.interval),
+            interval_text(each.interval),
             each.baseline or "",
-            _gap(each.difference, each.difference_interval),
+            gap_text(each.difference, each.difference_interval),
             each.own_best,
             f"{each.own_accuracy:.4f}",
-            "" if each.own_best == choice.chosen else _gap(each.own_difference, each.own_interval),
+            "" if each.own_best == choice.chosen else gap_text(each.own_difference, each.own_interval),
         ]
         for each in choice.held_out
     ]
     return [heading, *rows]
-
-
-def markdown(run: SuiteRun, lines: Sequence[Line], command: str, choice: Choice | None = None) -> str:
-    """The table with the command that made it, what was compared and what was skipped.
-
-    Args:
-        run (`SuiteRun`): what ran.
-        lines (`Sequence[Line]`): of it.
-        command (`str`): that repeats it.
-        choice (`Choice`, *optional*): what was chosen.
-    """
-    suite = run.suite
-    lacking = incomplete(suite, run.cells, run.planned)
-    text = [f"# {suite.name}: {suite.title}" if suite.title else f"# {suite.name}", "", f"Made by `{command}`.", ""]
-    for spec in suite.datasets:
-        mine = [line for line in lines if line.dataset == spec.name]
-        without = [each for each in lacking if each.dataset == spec.name]
-        if not mine and not without:
-            continue
-        text += [f"## {spec.name}", "", f"{dataset_sentence(spec.title, spec.note, mine)}", ""]
-        text += _table(table_rows(mine, without))
-    if choice is not None:
-        text += [f"## {CHOICE_HEADING}", "", " ".join(choice_sentences(choice)), "", *_table(choice_rows(choice))]
-    text += ["## How to read this", "", *(f"- {sentence}" for sentence in legend(lines, lacking)), ""]
-    for title, remarks in remark_lists(run).items():
-        text += [f"## {title}", "", *(f"- {remark}" for remark in remarks), ""]
-    return "\n".join(text)
 
 
 def dataset_sentence(title: str, note: str, lines: Sequence[Line]) -> str:
@@ -193,37 +173,8 @@ def legend(lines: Sequence[Line], lacking: Sequence[Incomplete] = ()) -> list[st
     return sentences
 
 
-def remark_lists(run: SuiteRun) -> dict[str, list[str]]:
-    """Heading → remarks on what did not run; without empty lists."""
-    skipped = [f"{skip.dataset}{'/' + skip.method if skip.method else ''}: {skip.reason}" for skip in run.skipped]
-    left_out = [f"{name}: {number} recording(s) could not be used" for name, number in run.left_out.items()]
-    failed = [f"{failure.cell}: {failure.error}" for failure in run.failed]
-    lists = {"Skipped": skipped, "Left out": left_out, "Failed": failed}
-    return {title: remarks for title, remarks in lists.items() if remarks}
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    if not rows:
-        return []
-    return [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:]), ""]
-
-
-def _row(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(text.replace('|', '/') for text in texts)} |"
-
-
 def _accuracy(line: Line) -> str:
     return f"{line.accuracy:.4f}" + (f" ± {line.deviation:.4f}" if line.deviation is not None else "")
-
-
-def _gap(difference: float | None, interval: tuple[float, float] | None) -> str:
-    if difference is None or interval is None:
-        return ""
-    return f"{difference:+.4f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
-
-
-def _interval(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
 def _size(value: float | None) -> str:
@@ -238,8 +189,8 @@ _COLUMNS = {
     "method": lambda line: line.method,
     "shots": lambda line: "" if line.shots is None else str(line.shots),
     "accuracy": _accuracy,
-    "95 %": lambda line: _interval(line.interval),
-    "difference": lambda line: _gap(line.difference, line.difference_interval),
+    "95 %": lambda line: interval_text(line.interval),
+    "difference": lambda line: gap_text(line.difference, line.difference_interval),
     "macro-F1": lambda line: f"{line.macro_f1:.4f}",
     "EER": lambda line: _share(line.equal_error_rate),
     "validation": lambda line: _share(line.validation_accuracy),

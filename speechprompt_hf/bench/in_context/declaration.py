@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...core.errors import ConfigurationError
-from ..declaration import read_record
+from ..declaration import check_at_least, check_name, read_record
 
 __all__ = ["InContextMethod", "InContextTask", "WarmUpSettings"]
-
-_FORBIDDEN = set("/*?[]\\| ")
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ class WarmUpSettings:
     ask: Literal["query", "repeats"] = "repeats"
 
     def __post_init__(self) -> None:
-        for name, least in (("num_virtual_tokens", 1), ("updates", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}", hint=f"at least {least}")
+        check_at_least(self, {"num_virtual_tokens": 1, "updates": 0, "batch_size": 1})
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate is {self.learning_rate}", hint="above 0")
         if not 0 <= self.prompt_dropout < 1:
@@ -72,8 +68,7 @@ class InContextMethod:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.name or set(self.name) & _FORBIDDEN:
-            raise ConfigurationError(f"a method is called {self.name!r}", hint="letters, digits, - and _")
+        check_name("a method", self.name)
         if self.kind == "nearest" and self.settings:
             raise ConfigurationError(f"the method {self.name!r} has settings", hint="nearest takes none")
         read_record(WarmUpSettings, self.settings, f"settings of {self.name!r}")
@@ -97,7 +92,7 @@ class InContextTask:
         test_speakers (`float`, defaults to 0.4): share of its speakers that is held out.
 
     Raises:
-        ConfigurationError: a name with reserved characters, or no data set.
+        ConfigurationError: a name with reserved characters or a point at its beginning, or no data set.
     """
 
     name: str
@@ -108,8 +103,7 @@ class InContextTask:
     test_speakers: float = 0.4
 
     def __post_init__(self) -> None:
-        if not self.name or set(self.name) & _FORBIDDEN:
-            raise ConfigurationError(f"a task is called {self.name!r}", hint="letters, digits, - and _")
+        check_name("a task", self.name)
         for what, names in (("warm_up", self.warm_up), ("test", self.test)):
             if not names or len(set(names)) < len(names):
                 raise ConfigurationError(f"{what} of {self.name!r} is {list(names)}", hint="names, each once")

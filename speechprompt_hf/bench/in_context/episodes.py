@@ -21,12 +21,12 @@ class Pool:
     Attributes:
         rows (`tuple[int, ...]` of length R): row numbers of the data set.
         labels (`tuple[str, ...]` of length R): their classes.
-        speakers (`tuple[str, ...]` of length R): their speakers; a row without one is a speaker of its own.
+        speakers (`tuple[str | None, ...]` of length R): their speakers; `None` where that is not known.
     """
 
     rows: tuple[int, ...]
     labels: tuple[str, ...]
-    speakers: tuple[str, ...]
+    speakers: tuple[str | None, ...]
 
     @classmethod
     def of(cls, labels: Sequence[str], speakers: Sequence[str | None], first_row: int = 0) -> Pool:
@@ -37,13 +37,18 @@ class Pool:
             speakers (`Sequence[str | None]` of length R): speakers, `None` where they are not known.
             first_row (`int`, defaults to 0): number of the first row, where rows of several data sets are counted on.
         """
-        names = tuple(f"row {row}" if name is None else str(name) for row, name in enumerate(speakers))
+        names = tuple(None if name is None else str(name) for name in speakers)
         return cls(tuple(range(first_row, first_row + len(labels))), tuple(labels), names)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes that occur, by name."""
         return tuple(sorted(set(self.labels)))
+
+    @property
+    def voices(self) -> tuple[str | int, ...]:
+        """Whom episodes tell apart (length R): the speaker, or the row's number where the speaker is not known."""
+        return tuple(row if name is None else name for row, name in zip(self.rows, self.speakers, strict=True))
 
     def where(self, keep: Sequence[bool]) -> Pool:
         """The rows with a true value in `keep` (length R)."""
@@ -57,7 +62,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows that warm up and rows that are measured: no class and no speaker is on both sides.
+    """Rows that warm up and rows that are measured: no class and no known speaker is on both sides.
 
     Attributes:
         warm_up (`Pool`): rows of neither a test class nor a test speaker.
@@ -74,7 +79,8 @@ def split_rows(pool: Pool, *, test_classes: int, test_speakers: float, seed: int
     Args:
         pool (`Pool`): all rows.
         test_classes (`int`): how many classes are held out.
-        test_speakers (`float`): share of the speakers that are held out, in (0, 1); at least one on each side.
+        test_speakers (`float`): share of the speakers that are held out, in (0, 1); at least one on each side. A row
+            whose speaker is not known counts as one.
         seed (`int`): of the draw.
 
     Returns:
@@ -86,20 +92,20 @@ def split_rows(pool: Pool, *, test_classes: int, test_speakers: float, seed: int
     """
     if not 0 < test_speakers < 1:
         raise ConfigurationError(f"test_speakers is {test_speakers}", hint="a share in (0, 1)")
-    classes, speakers = pool.classes, sorted(set(pool.speakers))
+    classes, voices = pool.classes, sorted(set(pool.voices), key=lambda voice: (str(voice), isinstance(voice, int)))
     if not 2 <= test_classes <= len(classes) - 2:
         raise DatasetError(
             f"{test_classes} of {len(classes)} classes are to be held out",
             hint="hold out 2 at least and leave 2 for warm-up (test_classes)",
         )
-    if len(speakers) < 2:
-        raise DatasetError(f"there is one speaker: {speakers[0]}", hint="warm-up and test need speakers of their own")
+    if len(voices) < 2:
+        raise DatasetError(f"there is one speaker: {voices[0]}", hint="warm-up and test need speakers of their own")
     generator = np.random.default_rng(seed)
-    number = min(max(round(test_speakers * len(speakers)), 1), len(speakers) - 1)
+    number = min(max(round(test_speakers * len(voices)), 1), len(voices) - 1)
     held_classes = set(generator.choice(classes, test_classes, replace=False).tolist())
-    held_speakers = set(generator.choice(speakers, number, replace=False).tolist())
+    held_voices = {voices[index] for index in generator.choice(len(voices), number, replace=False)}
     sides = [
-        (label in held_classes, name in held_speakers) for label, name in zip(pool.labels, pool.speakers, strict=True)
+        (label in held_classes, voice in held_voices) for label, voice in zip(pool.labels, pool.voices, strict=True)
     ]
     return Split(
         warm_up=pool.where([not any(side) for side in sides]),
@@ -118,7 +124,7 @@ class Episode:
         answer (`int`): its class, from 0 to N - 1.
         label_tokens (`tuple[int, ...]` of length N): token id of each class, distinct.
         classes (`tuple[str, ...]` of length N): names of the classes, which the model is not told.
-        speaker (`str`): of the query.
+        speaker (`str | None`): of the query.
     """
 
     examples: tuple[int, ...]
@@ -127,7 +133,7 @@ class Episode:
     answer: int
     label_tokens: tuple[int, ...]
     classes: tuple[str, ...]
-    speaker: str
+    speaker: str | None
 
 
 def draw_episodes(
@@ -140,7 +146,7 @@ def draw_episodes(
     seed: int | Sequence[int],
     balanced: bool = True,
 ) -> tuple[Episode, ...]:
-    """Draw episodes; what is asked is by a speaker who tells none of the examples.
+    """Draw episodes; what is asked is by a speaker who tells none of the examples, as far as speakers are known.
 
     Args:
         pool (`Pool`): rows to draw from.
@@ -166,20 +172,20 @@ def draw_episodes(
     tokens = sorted(set(label_tokens))
     if len(tokens) < ways:
         raise ConfigurationError(f"{len(tokens)} label tokens for {ways} ways", hint="as many tokens as ways")
-    table = _table(pool, ways, shots if balanced else 1)
+    table, voices = _table(pool, ways, shots if balanced else 1), pool.voices
     # Of its own, so that the rows do not depend on how many tokens there are.
     generator, deal = (np.random.default_rng([*_numbers(seed), stream]) for stream in range(2))
     episodes = []
     for _ in range(number):
         place = table.askable[int(generator.integers(len(table.askable)))]
-        speaker, asked = pool.speakers[place], pool.labels[place]
-        others = [name for name in table.tellable(speaker) if name != asked]
+        voice, asked = voices[place], pool.labels[place]
+        others = [name for name in table.tellable(voice) if name != asked]
         drawn = [others[index] for index in generator.permutation(len(others))[: ways - 1]]
         classes = [[asked, *drawn][index] for index in generator.permutation(ways)]
         told = generator.permutation(np.repeat(np.arange(ways), shots)).tolist()
         if not balanced:
             told = generator.integers(ways, size=ways * shots).tolist()
-        examples = _examples([classes[number] for number in told], speaker, pool, table, generator)
+        examples = _examples([classes[number] for number in told], voice, voices, table, generator)
         labels = deal.permutation(len(tokens))[:ways]
         episodes.append(
             Episode(
@@ -189,7 +195,7 @@ def draw_episodes(
                 answer=classes.index(asked),
                 label_tokens=tuple(tokens[index] for index in labels),
                 classes=tuple(classes),
-                speaker=speaker,
+                speaker=pool.speakers[place],
             )
         )
     return tuple(episodes)
@@ -205,21 +211,21 @@ class _Table:
 
     Attributes:
         places (`dict[str, list[int]]`): class → its places in the pool.
-        own (`Counter[tuple[str, str]]`): how many rows a speaker has of a class.
+        own (`Counter[tuple[str | int, str]]`): how many rows a speaker has of a class.
         rows_needed (`int`): so many rows by others a class needs to be told.
         askable (`list[int]`): places whose class, and enough others, can be told by others.
     """
 
     places: dict[str, list[int]]
-    own: Counter[tuple[str, str]]
+    own: Counter[tuple[str | int, str]]
     rows_needed: int
     askable: list[int]
 
-    def by_others(self, label: str, speaker: str) -> int:
+    def by_others(self, label: str, speaker: str | int) -> int:
         """Rows of a class by other speakers."""
         return len(self.places[label]) - self.own[speaker, label]
 
-    def tellable(self, speaker: str) -> list[str]:
+    def tellable(self, speaker: str | int) -> list[str]:
         """Classes that can be told to a speaker."""
         return [label for label in self.places if self.by_others(label, speaker) >= self.rows_needed]
 
@@ -229,12 +235,13 @@ def _table(pool: Pool, ways: int, rows_needed: int) -> _Table:
     places: dict[str, list[int]] = {label: [] for label in pool.classes}
     for place, label in enumerate(pool.labels):
         places[label].append(place)
-    table = _Table(places, Counter(zip(pool.speakers, pool.labels, strict=True)), rows_needed, [])
-    told = {speaker: table.tellable(speaker) for speaker in set(pool.speakers)}
+    voices = pool.voices
+    table = _Table(places, Counter(zip(voices, pool.labels, strict=True)), rows_needed, [])
+    told = {voice: table.tellable(voice) for voice in set(voices)}
     table.askable.extend(
         place
-        for place, (label, speaker) in enumerate(zip(pool.labels, pool.speakers, strict=True))
-        if len(told[speaker]) >= ways and label in told[speaker]
+        for place, (label, voice) in enumerate(zip(pool.labels, voices, strict=True))
+        if len(told[voice]) >= ways and label in told[voice]
     )
     if not table.askable:
         most = max(map(len, told.values()), default=0)
@@ -247,18 +254,18 @@ def _table(pool: Pool, ways: int, rows_needed: int) -> _Table:
 
 
 def _examples(
-    told: Sequence[str], speaker: str, pool: Pool, table: _Table, generator: np.random.Generator
+    told: Sequence[str], voice: str | int, voices: Sequence[str | int], table: _Table, generator: np.random.Generator
 ) -> list[int]:
     """A place by another speaker for each told class, without repetition as far as the class has rows."""
     taken: dict[str, set[int]] = {label: set() for label in told}
     chosen = []
     for label in told:
         places, gone = table.places[label], taken[label]
-        if len(gone) == table.by_others(label, speaker):
+        if len(gone) == table.by_others(label, voice):
             gone.clear()
         while True:
             place = places[int(generator.integers(len(places)))]
-            if place not in gone and pool.speakers[place] != speaker:
+            if place not in gone and voices[place] != voice:
                 break
         gone.add(place)
         chosen.append(place)

@@ -20,7 +20,7 @@ from ...modeling.unit_language_model import UnitLanguageModel
 from ..bases import Base
 from .declaration import InContextMethod, WarmUpSettings
 from .episodes import Episode
-from .sequences import EpisodeBatch, batch_episodes
+from .sequences import EpisodeBatch, batch_episodes, episode_length
 
 __all__ = ["Learner", "label_token_ids", "make_learner", "surprise_when_repeated"]
 
@@ -110,7 +110,7 @@ class Learner:
         self.lm.eval()
         if self.prompt is not None:
             self.prompt.eval()
-        lengths = [sum(len(tokens[row]) for row in (*each.examples, each.query)) for each in episodes]
+        lengths = [episode_length(each, tokens) for each in episodes]
         order = sorted(range(len(episodes)), key=lengths.__getitem__)
         answers = [0] * len(episodes)
         for start in range(0, len(order), batch_size):

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from filelock import FileLock
 
 from ...core.devices import usable_device
 from ...core.digest import sha256_of_json
-from ...core.errors import ConfigurationError
-from ...core.files import read_json, write_json
 from ...core.versions import package_versions
 from ..bases import Base
+from ..declaration import placed
 from .declaration import InContextMethod
-from .episodes import Episode, Pool, draw_episodes, shuffle_told_labels
+from .episodes import Episode, draw_episodes, shuffle_told_labels
 from .learner import label_token_ids, make_learner, surprise_when_repeated
 from .material import Material, Sides
 from .nearest import answer_by_nearest, unit_vectors
+from .sequences import check_lengths
 from .suite import InContextSuite
 from .warm_up import warm_up
 
-__all__ = ["PART_SCHEMA", "Part", "PartStore", "compute_part", "make_part"]
+__all__ = ["PART_SCHEMA", "Part", "compute_part", "make_part"]
 
 PART_SCHEMA = 1
 """Of a part's file; it rises when parts of an earlier version must be computed again."""
@@ -45,18 +43,30 @@ class Part:
         task (`str`): name of the task.
         method (`InContextMethod`): what answers.
         seed (`int`): of held-out classes and speakers, warm-up and episodes.
-        key (`str`): SHA-256 over rows, division, episodes, method, settings, seed and base; names do not count.
+        key (`str`): SHA-256 over rows, division, episodes, method, settings, seed, base and the names of the data
+            sets, by which a part tells its results; the names of task and method do not count.
     """
 
     task: str
     method: InContextMethod
     seed: int
     key: str
+    noun: ClassVar[str] = "part"
 
     @property
     def label(self) -> str:
         """For lines of progress."""
         return f"{self.task}/{self.method.name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Of its file, below the work folder."""
+        return f"in-context/{self.task}"
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What its content is called in this run."""
+        return {"task": self.task, "method": self.method.name}
 
 
 def make_part(
@@ -90,49 +100,6 @@ def make_part(
     return Part(task.name, method, seed, sha256_of_json(identity))
 
 
-class PartStore:
-    """Finished parts and locks in a work folder that several processes may share.
-
-    Args:
-        work (`Path`): the folder.
-    """
-
-    def __init__(self, work: Path) -> None:
-        self.work = work
-
-    def path(self, part: Part) -> Path:
-        """The file of a part."""
-        return self.work / "in-context" / part.task / f"{part.key[:32]}.json"
-
-    def has(self, part: Part) -> bool:
-        """Whether a part is done."""
-        return self.path(part).is_file()
-
-    def read(self, part: Part) -> dict[str, Any]:
-        """The content of a part's file, under the names of this run.
-
-        Raises:
-            ConfigurationError: the file is damaged or another part's.
-        """
-        path = self.path(part)
-        values = read_json(path)
-        if not isinstance(values, dict) or values.get("key") != part.key:
-            raise ConfigurationError(
-                f"{path} is not the part {part.label}", hint="delete the file to compute it again"
-            )
-        return {**values, "task": part.task, "method": part.method.name}
-
-    def write(self, part: Part, values: dict[str, Any]) -> None:
-        """Keep a part, whole or not at all."""
-        write_json(self.path(part), {"key": part.key, **values})
-
-    def lock(self, name: str) -> FileLock:
-        """What one process at a time may make; the system frees the lock of a process that was killed."""
-        path = self.work / "locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
-
-
 def compute_part(
     part: Part, suite: InContextSuite, material: Material, base: Base | None, *, device: str | None = None
 ) -> dict[str, Any]:
@@ -161,8 +128,8 @@ def compute_part(
     if part.method.kind == "nearest":
         counted = [row for pool in sides.warm_up.values() for row in pool.rows]
         vectors = unit_vectors(material.units, counted)
-        # No model reads them; rows are drawn alike whatever they are.
-        label_tokens = tuple(range(max(suite.ways)))
+        # No model reads the labels; rows are drawn alike whatever they are.
+        asked = _draw(part.seed, suite, sides, range(max(suite.ways)))
 
         def answer(episodes: Sequence[Episode]) -> Sequence[int]:
             return answer_by_nearest(episodes, vectors)
@@ -172,13 +139,18 @@ def compute_part(
         label_tokens = label_token_ids(base, suite.label_tokens, learner.lm)
         learner.to(usable_device(device))
         tokens = [base.vocabulary.encode(row) for row in material.units]
-        asked = [row for pool in sides.test.values() for row in pool.rows]
+        # What cannot be asked is refused before time is spent on warm-up.
+        asked = _draw(part.seed, suite, sides, label_tokens)
+        for each in asked:
+            with placed(each.place):
+                check_lengths(each.episodes, tokens, learner.lm.max_utterance_tokens)
+        heard = [row for pool in sides.test.values() for row in pool.rows]
         if learner.prompt is not None:
-            repeated = surprise_when_repeated(learner.lm, [tokens[row] for row in asked[:: max(1, len(asked) // 50)]])
+            repeated = surprise_when_repeated(learner.lm, [tokens[row] for row in heard[:: max(1, len(heard) // 50)]])
         start = time.perf_counter()
         losses = warm_up(
             learner,
-            list(sides.warm_up.values()),
+            sides.warm_up,
             tokens,
             settings,
             ways=suite.ways,
@@ -198,7 +170,7 @@ def compute_part(
         "method": part.method.name,
         "kind": part.method.kind,
         "seed": part.seed,
-        "measured": _measure(part.seed, suite, sides, label_tokens, answer),
+        "measured": [_measure(part.seed, suite.check_episodes, each, answer) for each in asked],
         "trained_parameters": num_trained,
         "seconds": seconds,
         "cpu_seconds": time.process_time() - cpu_start,
@@ -211,55 +183,66 @@ def compute_part(
     }
 
 
-def _measure(
-    seed: int, suite: InContextSuite, sides: Sides, label_tokens: Sequence[int], answer: _Answer
-) -> list[dict[str, Any]]:
-    """An entry for each test set, number of ways and number of shots."""
-    entries = []
-    for name, pool in sides.test.items():
-        for ways in suite.ways:
-            for shots in suite.shots:
-                place = (seed, ways, shots)
-                episodes = _draw(pool, place, _TEST, suite.episodes, label_tokens)
-                shuffled = shuffle_told_labels(episodes[: suite.check_episodes], (*place, _SHUFFLED))
-                entries.append(
-                    {
-                        "side": "test",
-                        "dataset": name,
-                        "ways": ways,
-                        "shots": shots,
-                        "correct": _right(episodes, answer),
-                        "speaker": [each.speaker for each in episodes],
-                        "query": [each.query for each in episodes],
-                        "shuffled": _right(shuffled, answer),
-                    }
-                )
-    # Warm-up's own rows in episodes that it has not drawn: whether it has learnt anything at all.
-    for name, pool in sides.warm_up.items():
-        for ways in suite.ways:
-            for shots in suite.shots:
-                place = (seed, ways, shots)
-                known = _draw(pool, place, _KNOWN, suite.check_episodes, label_tokens)
-                entries.append(
-                    {
-                        "side": "warm_up",
-                        "dataset": name,
-                        "ways": ways,
-                        "shots": shots,
-                        "correct": _right(known, answer),
-                    }
-                )
-    return entries
+@dataclass(frozen=True)
+class _Asked:
+    """Episodes of a data set of one side, of equal ways and shots."""
+
+    side: Literal["test", "warm_up"]
+    dataset: str
+    ways: int
+    shots: int
+    episodes: tuple[Episode, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """For errors."""
+        return f"{self.side} {self.dataset}"
 
 
-def _draw(
-    pool: Pool, place: tuple[int, int, int], purpose: int, number: int, label_tokens: Sequence[int]
-) -> tuple[Episode, ...]:
+def _draw(seed: int, suite: InContextSuite, sides: Sides, label_tokens: Sequence[int]) -> list[_Asked]:
     """Episodes that depend on rows, seed, ways and shots alone: all methods are asked the same."""
-    _, ways, shots = place
-    return draw_episodes(
-        pool, ways=ways, shots=shots, number=number, label_tokens=label_tokens, seed=(*place, purpose)
-    )
+    found = []
+    # Warm-up's own rows in episodes that it has not drawn: whether it has learnt anything at all.
+    for side, pools, purpose, number in (
+        ("test", sides.test, _TEST, suite.episodes),
+        ("warm_up", sides.warm_up, _KNOWN, suite.check_episodes),
+    ):
+        for name, pool in pools.items():
+            for ways in suite.ways:
+                for shots in suite.shots:
+                    asked = _Asked(side, name, ways, shots)  # type: ignore[arg-type]
+                    with placed(asked.place):
+                        episodes = draw_episodes(
+                            pool,
+                            ways=ways,
+                            shots=shots,
+                            number=number,
+                            label_tokens=label_tokens,
+                            seed=(seed, ways, shots, purpose),
+                        )
+                    found.append(replace(asked, episodes=episodes))
+    return found
+
+
+def _measure(seed: int, check_episodes: int, asked: _Asked, answer: _Answer) -> dict[str, Any]:
+    """The entry of some episodes in a part's file."""
+    episodes = asked.episodes
+    entry = {
+        "side": asked.side,
+        "dataset": asked.dataset,
+        "ways": asked.ways,
+        "shots": asked.shots,
+        "correct": _right(episodes, answer),
+    }
+    if asked.side == "warm_up":
+        return entry
+    shuffled = shuffle_told_labels(episodes[:check_episodes], (seed, asked.ways, asked.shots, _SHUFFLED))
+    return {
+        **entry,
+        "speaker": [each.speaker for each in episodes],
+        "query": [each.query for each in episodes],
+        "shuffled": _right(shuffled, answer),
+    }
 
 
 def _right(episodes: Sequence[Episode], answer: _Answer) -> list[int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
+from ..plots import as_png, new_figure, reach
 from .summary import InContextLine
 
 __all__ = ["draw_task"]
@@ -20,25 +20,19 @@ def draw_task(title: str, lines: Sequence[InContextLine]) -> bytes:
     Returns:
         `bytes`: a PNG; the same lines give the same bytes.
     """
-    # The figure class itself: pyplot would choose a window system and keep the figure in its registry.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = list(dict.fromkeys((line.dataset, line.ways) for line in lines))
     methods = list(dict.fromkeys(line.method for line in lines))
     shots = sorted({line.shots for line in lines})
-    figure = Figure(figsize=(1 + 3.2 * len(panels), 1.3 + 0.32 * len(methods) * len(shots)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1 + 3.2 * len(panels), 1.3 + 0.32 * len(methods) * len(shots))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     names = [f"{method}, {number}-shot" for method in methods for number in shots]
     for each, (dataset, ways) in zip(axes, panels, strict=True):
         for line in lines:
             if (line.dataset, line.ways) == (dataset, ways):
                 row = names.index(f"{line.method}, {line.shots}-shot")
-                low, high = line.interval
-                reach = [[max(line.accuracy - low, 0.0)], [max(high - line.accuracy, 0.0)]]
+                low, high = reach(line.accuracy, line.interval)
                 color = f"C{methods.index(line.method) % 10}"
-                each.errorbar(line.accuracy, row, xerr=reach, fmt="o", color=color, capsize=3)
+                each.errorbar(line.accuracy, row, xerr=[[low], [high]], fmt="o", color=color, capsize=3)
         each.axvline(1 / ways, color="C3", linewidth=1, linestyle=":")
         each.set_title(f"{dataset}, {ways}-way", fontsize=10)
         each.set_xlim(0, 1.02)
@@ -47,7 +41,4 @@ def draw_task(title: str, lines: Sequence[InContextLine]) -> bytes:
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     figure.suptitle(title)
     figure.supxlabel("accuracy, 95 % interval (dotted: chance)", fontsize=10)
-    stream = io.BytesIO()
-    # Without the date and the version, equal results are equal files.
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    return stream.getvalue()
+    return as_png(figure)

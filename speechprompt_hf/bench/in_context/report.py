@@ -9,8 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...core.files import atomic_path, write_json, write_text
-from .blocks import Block, Heading, Items, Paragraph, Picture, Table, as_html, as_markdown
+from ..blocks import (
+    Block,
+    Command,
+    Heading,
+    Items,
+    Paragraph,
+    Picture,
+    Table,
+    as_html,
+    as_markdown,
+    gap_text,
+    interval_text,
+    lists,
+    write_files,
+)
 from .declaration import InContextTask
 from .picture import draw_task
 from .runner import InContextRun
@@ -22,10 +35,11 @@ _LEGEND = (
     "The input is one sequence, </s> x1 <s> y1 x2 <s> y2 … xq <s>. The labels y are tokens drawn anew for every "
     "episode, so that only the examples tell what they mean; the answer is the one of the labels in play that scores "
     "highest.",
-    "Classes and speakers of the test are in no episode of warm-up; of a data set that warms up and is asked, each "
-    "seed holds out others. What is asked is by a speaker who tells none of the examples.",
+    "No row of the test is in an episode of warm-up. Of a data set that warms up and is asked, each seed holds out "
+    "other classes and speakers, which warm-up never hears. What is asked is by a speaker who tells none of the "
+    "examples. Where speakers are unknown, nothing of this can be said of them.",
     "accuracy: over the episodes of all seeds, ± standard deviation over seeds; 95 %: bootstrap interval, whole asked "
-    "speakers drawn anew where there are eight or more, else asked recordings.",
+    "speakers drawn anew where eight or more are known, else asked recordings.",
     "shuffled: some of the same episodes, their examples' labels dealt out anew: above chance by luck alone. A model "
     "that favours some tokens whatever the examples are has the same luck in both.",
     "labels add: accuracy less shuffled, both on the episodes that were shuffled, with its paired bootstrap interval.",
@@ -50,10 +64,9 @@ def in_context_summary(run: InContextRun, command: str) -> dict[str, Any]:
             {"task": part["task"], "seed": part["seed"], **part["rows"]}
             for part in {(part["task"], part["seed"]): part for part in run.parts}.values()
         ],
+        "notes": {task: list(notes) for task, notes in run.notes.items()},
         "num_parts": len(run.parts),
-        "skipped": [asdict(skip) for skip in run.skipped],
-        "left_out": run.left_out,
-        "failed": [asdict(failure) for failure in run.failed],
+        **run.remarks_as_json(),
     }
 
 
@@ -68,59 +81,43 @@ def write_in_context_results(run: InContextRun, output: Path, command: str) -> l
     Returns:
         `list[Path]`: the files.
     """
-    folder = output / run.suite.name
     lines = summarize_in_context(run.suite, run.parts)
     pictures = {}
     for task in run.suite.tasks:
         mine = [line for line in lines if line.task == task.name]
         if mine:
             pictures[task.name] = draw_task(task.title or task.name, mine)
-    suite = run.suite
-    heading = f"{suite.name}: {suite.title}" if suite.title else suite.name
-    blocks = _blocks(run, lines, pictures, heading, command)
-    write_text(folder / "lines.csv", _csv(lines))
-    write_text(folder / "table.md", as_markdown(blocks))
-    write_text(folder / "report.html", as_html(heading, blocks))
-    write_json(folder / "summary.json", in_context_summary(run, command))
-    for name, data in pictures.items():
-        with atomic_path(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(data)
-    names = ("lines.csv", "table.md", "report.html", "summary.json", *(f"{name}.png" for name in pictures))
-    return [folder / name for name in names]
+    blocks = _blocks(run, lines, pictures, command)
+    texts = {
+        "lines.csv": _csv(lines),
+        "table.md": as_markdown(blocks),
+        "report.html": as_html(run.suite.heading, blocks),
+    }
+    return write_files(output / run.suite.name, texts, in_context_summary(run, command), pictures)
 
 
 def _blocks(
     run: InContextRun,
     lines: Sequence[InContextLine],
     pictures: Mapping[str, bytes],
-    heading: str,
     command: str,
 ) -> list[Block]:
-    blocks: list[Block] = [Heading(heading, 1), Paragraph(f"Made by: {command}")]
+    blocks: list[Block] = [Heading(run.suite.heading, 1), Command(command)]
     for task in run.suite.tasks:
         mine = [line for line in lines if line.task == task.name]
         if not mine:
             continue
         blocks += [Heading(task.name), Paragraph(_sentence(task, run.parts))]
         blocks += [Paragraph(text) for text in _surprise(task, run.parts)]
+        if notes := run.notes.get(task.name):
+            blocks.append(Items(notes))
         for dataset, ways, shots in dict.fromkeys((line.dataset, line.ways, line.shots) for line in mine):
             chosen = [line for line in mine if (line.dataset, line.ways, line.shots) == (dataset, ways, shots)]
             blocks.append(Heading(f"{dataset}, {ways}-way, {shots}-shot: chance {chosen[0].chance:.2f}", 3))
             blocks.append(Table((_HEADINGS, *(_texts(line) for line in chosen))))
         blocks.append(Picture(task.name, pictures[task.name]))
-    blocks += [Heading("How to read this"), Items(_LEGEND)]
-    remarks = {
-        "Skipped": [
-            f"{each.dataset}{'/' + each.method if each.method else ''}: {each.reason}" for each in run.skipped
-        ],
-        "Left out": [f"{name}: {number} recording(s) could not be used" for name, number in run.left_out.items()],
-        "Failed": [f"{failure.cell}: {failure.error}" for failure in run.failed],
-        "Versions": list(dict.fromkeys(_versions(part) for part in run.parts)),
-    }
-    for title, texts in remarks.items():
-        if texts:
-            blocks += [Heading(title), Items(tuple(texts))]
-    return blocks
+    versions = list(dict.fromkeys(_versions(part) for part in run.parts))
+    return [*blocks, *lists({"How to read this": _LEGEND, **run.remarks(), "Versions": versions})]
 
 
 def _sentence(task: InContextTask, parts: Sequence[Mapping[str, Any]]) -> str:
@@ -129,12 +126,19 @@ def _sentence(task: InContextTask, parts: Sequence[Mapping[str, Any]]) -> str:
 
     def said(pools: Mapping[str, Mapping[str, Any]]) -> str:
         return "; ".join(
-            f"{name}, {len(pool['classes'])} classes, {pool['num_speakers']} speakers, {pool['num_rows']} rows"
+            f"{name}, {len(pool['classes'])} classes, {_speakers(pool)}, {pool['num_rows']} rows"
             for name, pool in pools.items()
         )
 
     title = f"{task.title}. " if task.title else ""
     return f"{title}Warm-up: {said(rows['warm_up'])}. Test: {said(rows['test'])}."
+
+
+def _speakers(pool: Mapping[str, Any]) -> str:
+    unknown = pool.get("num_without_speaker", 0)
+    if unknown == pool["num_rows"]:
+        return "speakers unknown"
+    return f"{pool['num_speakers']} speakers" + (f" ({unknown} rows with speakers unknown)" if unknown else "")
 
 
 def _surprise(task: InContextTask, parts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -166,26 +170,19 @@ _HEADINGS = (
 
 def _texts(line: InContextLine) -> tuple[str, ...]:
     deviation = "" if line.deviation is None else f" ± {line.deviation:.3f}"
-    low, high = line.shuffled_interval
     return (
         line.method,
         f"{line.accuracy:.3f}{deviation}",
-        f"{line.interval[0]:.3f}–{line.interval[1]:.3f}",
+        interval_text(line.interval),
         line.over,
-        _gap(line.difference, line.difference_interval),
-        f"{line.shuffled:.3f} ({low:.3f}–{high:.3f})",
-        _gap(line.gain, line.gain_interval),
+        gap_text(line.difference, line.difference_interval, 3),
+        f"{line.shuffled:.3f} ({interval_text(line.shuffled_interval)})",
+        gap_text(line.gain, line.gain_interval, 3),
         f"{line.known:.3f}",
         f"{line.trained_parameters:,}",
         f"{line.seconds:.1f}",
         f"{line.num_episodes:,} in {line.num_seeds} seed(s)",
     )
-
-
-def _gap(difference: float | None, interval: tuple[float, float] | None) -> str:
-    if difference is None or interval is None:
-        return ""
-    return f"{difference:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
 def _csv(lines: Sequence[InContextLine]) -> str:

@@ -12,7 +12,7 @@ from ...core.errors import ConfigurationError
 from ...core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, SEPARATOR_TOKEN_ID
 from .episodes import Episode
 
-__all__ = ["EpisodeBatch", "LaidOut", "batch_episodes", "lay_out"]
+__all__ = ["EpisodeBatch", "LaidOut", "batch_episodes", "check_lengths", "episode_length", "lay_out"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,31 @@ def lay_out(episode: Episode, tokens: Sequence[Sequence[int]], *, ask_repeats: b
     return LaidOut(tuple(ids), tuple(columns), tuple(answers))
 
 
+def episode_length(episode: Episode, tokens: Sequence[Sequence[int]]) -> int:
+    """Length of a laid-out episode: `</s>`, a separator and a label for each example, a separator for the query."""
+    told = sum(len(tokens[row]) + 2 for row in episode.examples)
+    return 1 + told + len(tokens[episode.query]) + 1
+
+
+def check_lengths(episodes: Sequence[Episode], tokens: Sequence[Sequence[int]], max_tokens: int) -> None:
+    """Refuse episodes that a base cannot read.
+
+    Args:
+        episodes (`Sequence[Episode]`): what is told and asked.
+        tokens (`Sequence[Sequence[int]]`): token ids of the units of every row.
+        max_tokens (`int`): longest sequence that the base reads.
+
+    Raises:
+        ConfigurationError: a sequence is longer than that.
+    """
+    longest = max(episode_length(each, tokens) for each in episodes)
+    if longest > max_tokens:
+        raise ConfigurationError(
+            f"an episode has {longest} tokens, the base reads {max_tokens}",
+            hint="fewer ways or shots, or shorter utterances (max_units)",
+        )
+
+
 @dataclass(frozen=True)
 class EpisodeBatch:
     """Laid-out episodes of equal ways, padded on the right.
@@ -94,12 +119,8 @@ def batch_episodes(
         ConfigurationError: a sequence is longer than that.
     """
     laid_out = [lay_out(episode, tokens, ask_repeats=ask_repeats) for episode in episodes]
+    check_lengths(episodes, tokens, max_tokens)
     longest = max(len(each.token_ids) for each in laid_out)
-    if longest > max_tokens:
-        raise ConfigurationError(
-            f"an episode has {longest} tokens, the base reads {max_tokens}",
-            hint="fewer ways or shots, or shorter utterances (max_units)",
-        )
     ids = torch.full((len(laid_out), longest), PAD_TOKEN_ID)
     mask = torch.zeros(len(laid_out), longest, dtype=torch.long)
     for row, each in enumerate(laid_out):

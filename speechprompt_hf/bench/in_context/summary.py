@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluation.intervals import MIN_SPEAKERS, accuracy_interval
+from ..intervals import answer_groups, bootstrap_interval, share_interval
 from .suite import InContextSuite
 
 __all__ = ["InContextLine", "summarize_in_context"]
 
-_RESAMPLES = 2000
 _Interval = tuple[float, float]
 
 
@@ -111,13 +110,11 @@ def _line(
     _, _, ways, _ = place
     entries = {seed: _entry(part, place) for seed, part in parts.items()}
     correct = np.concatenate([entry["correct"] for entry in entries.values()]).astype(float)
-    groups, over = _groups(list(entries.values()))
-    shuffled = np.concatenate([entry["shuffled"] for entry in entries.values()])
+    groups, by_speaker = _groups(list(entries.values()))
+    shuffled = np.concatenate([entry["shuffled"] for entry in entries.values()]).astype(float)
     by_seed = [float(np.mean(entry["correct"])) for entry in entries.values()]
     difference, interval = _difference(entries, {seed: _entry(part, place) for seed, part in others.items()})
-    low_high = accuracy_interval(correct, groups, num_resamples=_RESAMPLES)
     checked, _ = _groups(list(entries.values()), "shuffled")
-    control = accuracy_interval(shuffled, checked, num_resamples=_RESAMPLES)
     gains = np.concatenate(
         [np.subtract(each["correct"][: len(each["shuffled"])], each["shuffled"]) for each in entries.values()]
     )
@@ -125,14 +122,14 @@ def _line(
         *place,
         method=method,
         accuracy=float(correct.mean()),
-        interval=(low_high.low, low_high.high),
+        interval=share_interval(correct, groups),
         deviation=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-        over=over,
+        over="speakers" if by_speaker else "recordings",
         chance=1 / ways,
         shuffled=float(shuffled.mean()),
-        shuffled_interval=(control.low, control.high),
+        shuffled_interval=share_interval(shuffled, checked),
         gain=float(gains.mean()),
-        gain_interval=_bootstrap(gains, checked),
+        gain_interval=bootstrap_interval(gains, checked),
         known=float(np.mean([_known(part, place) for part in parts.values()])),
         difference=difference,
         difference_interval=interval,
@@ -165,12 +162,10 @@ def _known(part: Mapping[str, Any], place: _Place) -> float:
     return float(np.mean(found))
 
 
-def _groups(entries: Sequence[Mapping[str, Any]], answers: str = "correct") -> tuple[list[str], str]:
-    """What each episode is drawn with: who is asked where there are enough, else the recording that is asked."""
+def _groups(entries: Sequence[Mapping[str, Any]], answers: str = "correct") -> tuple[NDArray[np.int64], bool]:
+    """What each episode is drawn with: who is asked where enough are known, else the recording that is asked."""
     speakers = [name for entry in entries for name in entry["speaker"][: len(entry[answers])]]
-    if len(set(speakers)) >= MIN_SPEAKERS:
-        return speakers, "speakers"
-    return [str(row) for entry in entries for row in entry["query"][: len(entry[answers])]], "recordings"
+    return answer_groups(speakers, [row for entry in entries for row in entry["query"][: len(entry[answers])]])
 
 
 def _difference(
@@ -182,13 +177,4 @@ def _difference(
         return None, None
     gaps = np.concatenate([np.subtract(mine[seed]["correct"], others[seed]["correct"]) for seed in shared])
     groups, _ = _groups([mine[seed] for seed in shared])
-    return float(gaps.mean()), _bootstrap(gaps, groups)
-
-
-def _bootstrap(values: NDArray[Any], groups: Sequence[str]) -> _Interval:
-    """Percentile interval of the mean over episodes, whole groups drawn anew."""
-    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
-    sums, counts = np.bincount(numbers, values), np.bincount(numbers)
-    drawn = np.random.default_rng(0).integers(0, len(sums), (_RESAMPLES, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    return float(gaps.mean()), bootstrap_interval(gaps, groups)

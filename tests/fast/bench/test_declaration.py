@@ -7,7 +7,7 @@ import pytest
 
 from speechprompt_hf.bench.datasets import DatasetSpec, Protocol, ready_datasets
 from speechprompt_hf.bench.methods import READY_METHODS
-from speechprompt_hf.bench.suite import methods_of, read_suite, ready_suites, selected
+from speechprompt_hf.bench.suite import read_suite, ready_suites
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.training import TrainingSettings
 
@@ -73,8 +73,9 @@ def test_few_rows_get_more_epochs():
         (changed("seeds: [3, 4]", "seeds: [true]"), "mine.yaml: seeds[0] is True"),
         (changed("seeds: [3, 4]", "seeds: [3, 3]"), "the seed 3 is named twice"),
         (changed("seeds: [3, 4]", "seeds: []"), "seeds is empty"),
-        (changed("seeds: [3, 4]", "seeds: [-1]"), "out of range"),
-        (changed("seeds: [3, 4]", "shots: [0]"), "out of range"),
+        (changed("seeds: [3, 4]", "seeds: [-1]"), "mine.yaml: seeds has -1"),
+        (changed("seeds: [3, 4]", "shots: [0]"), "mine.yaml: shots has 0"),
+        (changed("seeds: [3, 4]", "min_updates: -2"), "mine.yaml: min_updates is -2"),
         (changed("seeds: [3, 4]", "selection: first"), "selection is 'first'"),
         (changed("seeds: [3, 4]", "choose_on: lt-words"), "mine.yaml: choose_on is 'lt-words'"),
         (changed("seeds: [3, 4]", "choose_on: [songs]"), "mine.yaml: choose_on names 'songs'"),
@@ -93,6 +94,7 @@ def test_few_rows_get_more_epochs():
         (changed("folder: my_set, ", ""), "give either folder or synthetic"),
         (changed("name: mine, ", ""), "datasets[1] lacks 'name'"),
         (changed("name: mine", "name: a/b"), "a data set is called 'a/b'"),
+        (changed("name: mine", "name: .."), "a data set is called '..'"),
         (changed("label: [a, b]", "label: a"), "datasets[1]: label is 'a'"),
         (changed("label: [a, b]", "metric: f1"), "datasets[1]: metric is 'f1'"),
         (changed("label: [a, b]", "distinct: [dev]"), "distinct names the part 'dev'"),
@@ -189,7 +191,7 @@ def test_only_picks_data_sets_and_methods():
     words, digits = suite.datasets[0], suite.datasets[1]
 
     def names(spec, *only):
-        return [method.name for method in methods_of(suite, spec, only)]
+        return [method.name for method in suite.methods_of(spec, only)]
 
     everything = [method.name for method in suite.methods]
     assert names(words) == names(words, "lt-words") == names(words, "*") == everything
@@ -198,12 +200,12 @@ def test_only_picks_data_sets_and_methods():
     assert names(words, "lt-words/deep-*") == ["deep-random", "deep-frequency", "deep-learnable"]
     for text in ("lt", "lt-words/svm", "*/svm"):
         with pytest.raises(ConfigurationError, match="names nothing of the suite classification"):
-            selected(suite, [text])
+            suite.selected([text])
 
 
 def test_seeds_are_cut_or_counted_on():
     suite = read_suite("classification")
-    assert selected(suite, num_seeds=1).seeds == (0,)
-    assert selected(suite, num_seeds=5).seeds == (0, 1, 2, 3, 4)
+    assert suite.selected(num_seeds=1).seeds == (0,)
+    assert suite.selected(num_seeds=5).seeds == (0, 1, 2, 3, 4)
     with pytest.raises(ConfigurationError, match="0 seeds"):
-        selected(suite, num_seeds=0)
+        suite.selected(num_seeds=0)

@@ -9,11 +9,10 @@ import pytest
 from speechprompt_hf.bench import choose, run_suite, summarize
 from speechprompt_hf.bench.datasets import DatasetSpec, Protocol, Synthetic
 from speechprompt_hf.bench.methods import READY_METHODS, Method
-from speechprompt_hf.bench.page import report_page
+from speechprompt_hf.bench.page import markdown, report_page
 from speechprompt_hf.bench.results import summary_of, write_results
 from speechprompt_hf.bench.runner import SuiteRun
 from speechprompt_hf.bench.suite import Suite
-from speechprompt_hf.bench.tables import markdown
 from speechprompt_hf.core.errors import ConfigurationError
 from tests.fixtures.bench_cells import cell
 from tests.fixtures.tiny_models import PEFT_WARNING

@@ -7,7 +7,7 @@ import pytest
 
 from speechprompt_hf.bench.in_context.episodes import Pool, draw_episodes, shuffle_told_labels, split_rows
 from speechprompt_hf.bench.in_context.nearest import answer_by_nearest, unit_vectors
-from speechprompt_hf.bench.in_context.sequences import batch_episodes, lay_out
+from speechprompt_hf.bench.in_context.sequences import batch_episodes, episode_length, lay_out
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
 
 LABELS = [f"word {row % 6}" for row in range(120)]
@@ -75,9 +75,18 @@ def test_a_class_with_few_rows_is_told_by_them_again():
 
 def test_rows_without_a_speaker_are_speakers_of_their_own():
     pool = Pool.of(["a", "a", "b", "b"], [None] * 4, first_row=10)
-    assert pool.rows == (10, 11, 12, 13) and len(set(pool.speakers)) == 4
+    assert pool.rows == pool.voices == (10, 11, 12, 13) and pool.speakers == (None,) * 4
     (episode,) = draw_episodes(pool, ways=2, shots=1, number=1, label_tokens=TOKENS, seed=0)
-    assert {*episode.examples, episode.query} <= set(pool.rows)
+    assert {*episode.examples, episode.query} <= set(pool.rows) and episode.speaker is None
+    split = split_rows(Pool.of(LABELS, [None] * 120), test_classes=2, test_speakers=0.5, seed=0)
+    assert 0 < len(split.test.rows) < 40 and set(split.test.speakers) == {None}
+    assert split == split_rows(Pool.of(LABELS, [None] * 120), test_classes=2, test_speakers=0.5, seed=0)
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(2, 1), (3, 1), (5, 1), (4, 2)])
+def test_every_drawn_episode_has_a_question(pool, ways, shots):
+    options = {"ways": ways, "shots": shots, "number": 300, "label_tokens": TOKENS, "seed": 0, "balanced": False}
+    assert all(lay_out(each, [[5]] * 120, ask_repeats=True).columns for each in draw_episodes(pool, **options))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +137,7 @@ def episode():
 def test_the_sequence_is_examples_with_labels_then_the_question(episode):
     laid_out = lay_out(episode, ROWS)
     assert laid_out.token_ids == (2, 5, 0, 21, 6, 6, 0, 20, 7, 0, 21, 8, 9, 0)
-    assert (laid_out.columns, laid_out.answers) == ((13,), (0,))
+    assert (laid_out.columns, laid_out.answers) == ((13,), (0,)) and episode_length(episode, ROWS) == 14
     repeats = lay_out(episode, ROWS, ask_repeats=True)
     assert repeats.token_ids == laid_out.token_ids
     # The second example of class 1 and the question; first examples tell a class and cannot be asked.

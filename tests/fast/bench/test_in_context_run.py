@@ -13,16 +13,18 @@ from speechprompt_hf.bench.in_context import parts, runner
 from speechprompt_hf.bench.in_context.declaration import InContextMethod, InContextTask, WarmUpSettings
 from speechprompt_hf.bench.in_context.episodes import Pool, draw_episodes, shuffle_told_labels
 from speechprompt_hf.bench.in_context.learner import Learner, label_token_ids, make_learner, surprise_when_repeated
-from speechprompt_hf.bench.in_context.parts import PartStore
 from speechprompt_hf.bench.in_context.report import in_context_summary, write_in_context_results
 from speechprompt_hf.bench.in_context.runner import run_in_context
 from speechprompt_hf.bench.in_context.sequences import batch_episodes
 from speechprompt_hf.bench.in_context.suite import InContextSuite
 from speechprompt_hf.bench.in_context.summary import summarize_in_context
 from speechprompt_hf.bench.in_context.warm_up import warm_up
+from speechprompt_hf.bench.loading import open_dataset
+from speechprompt_hf.bench.store import ResultStore
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
 from speechprompt_hf.core.files import write_json
 from speechprompt_hf.core.vocabulary import UnitVocabulary
+from tests.fixtures.bench_cells import stop_and_go_on
 from tests.fixtures.tiny_models import VOCAB_SIZE, tiny_lm
 from tests.fixtures.unit_mbarts import tiny_mbart
 
@@ -72,22 +74,14 @@ def whole(suite, long_base, tmp_path_factory):
 
 def test_a_stopped_run_goes_on_and_gives_the_same(suite, whole, long_base, tmp_path, monkeypatch):
     assert whole.num_computed == len(whole.parts) == 2 * 2 * 2 and not whole.failed
-    compute, left = runner.compute_part, [3]
-
-    def stop(*arguments, **options):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return compute(*arguments, **options)
-
-    monkeypatch.setattr(runner, "compute_part", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run_in_context(suite, work=tmp_path / "stopped", bases=[long_base])
-    monkeypatch.setattr(runner, "compute_part", compute)
-    again = run_in_context(suite, work=tmp_path / "stopped", bases=[long_base])
+    again = stop_and_go_on(
+        monkeypatch,
+        runner,
+        "compute_part",
+        lambda: run_in_context(suite, work=tmp_path / "stopped", bases=[long_base]),
+    )
     assert again.num_computed == whole.num_computed - 3
     assert numbers(again) == numbers(whole)
-    assert run_in_context(suite, work=tmp_path / "stopped", bases=[long_base]).num_computed == 0
     # All methods are asked the same.
     nearest, prompt = (
         [part for part in whole.parts if part["task"] == "within" and part["method"] == name]
@@ -157,7 +151,7 @@ def test_intervals_draw_speakers_where_there_are_enough(suite, long_base, tmp_pa
 
 def test_what_a_part_depends_on(suite, long_base, tmp_path):
     base = open_base("default", long_base)
-    opened = {spec.name: runner.open_dataset(spec, None, base, cache_dir=tmp_path) for spec in suite.datasets}
+    opened = {spec.name: open_dataset(spec, None, base, cache_dir=tmp_path) for spec in suite.datasets}
 
     def key(suite=suite, method=PROMPT, base=base, task=suite.tasks[0], seed=0):
         material = parts.Material.of(task, opened, suite.max_units)
@@ -226,7 +220,7 @@ def test_a_damaged_part_is_named(suite, long_base, tmp_path):
 
 def test_a_held_part_is_waited_for(suite, long_base, tmp_path):
     said = []
-    store = PartStore(tmp_path)
+    store = ResultStore(tmp_path)
     material = {}
 
     def release(text):
@@ -234,7 +228,7 @@ def test_a_held_part_is_waited_for(suite, long_base, tmp_path):
         if "another process" in text:
             lock.release()
 
-    opened = runner.open_dataset(suite.datasets[0], None, None, cache_dir=tmp_path)
+    opened = open_dataset(suite.datasets[0], None, None, cache_dir=tmp_path)
     material = parts.Material.of(suite.tasks[0], {"words": opened}, None)
     part = parts.make_part(suite, material, NEAREST, 0, open_base("default", long_base))
     lock = store.lock(part.key[:32])
@@ -292,7 +286,9 @@ def test_warm_up_changes_what_it_trains_and_nothing_else(long_base, told, kind, 
     learner = make_learner(open_base("default", long_base), InContextMethod("m", kind), settings, seed=0)
     before = {name: tensor.clone() for name, tensor in learner.lm.state_dict().items()}
     trained = [tensor.detach().clone() for tensor in learner.trained]
-    losses = warm_up(learner, [pool], tokens, settings, ways=(2,), shots=(2,), label_tokens=range(4, 30), seed=0)
+    losses = warm_up(
+        learner, {"words": pool}, tokens, settings, ways=(2,), shots=(2,), label_tokens=range(4, 30), seed=0
+    )
     assert len(losses) == 3 and np.isfinite(losses).all()
     assert any(not torch.equal(new, old) for new, old in zip(learner.trained, trained, strict=True))
     same = {name for name, tensor in learner.lm.state_dict().items() if torch.equal(tensor, before[name])}
@@ -306,7 +302,10 @@ def test_no_updates_train_nothing(learner, told):
     pool, tokens = told
     settings = WarmUpSettings(updates=0)
     before = [tensor.detach().clone() for tensor in learner.trained]
-    assert warm_up(learner, [pool], tokens, settings, ways=(2,), shots=(1,), label_tokens=range(4, 30), seed=0) == []
+    assert (
+        warm_up(learner, {"words": pool}, tokens, settings, ways=(2,), shots=(1,), label_tokens=range(4, 30), seed=0)
+        == []
+    )
     assert all(torch.equal(new, old) for new, old in zip(learner.trained, before, strict=True))
 
 
@@ -371,7 +370,9 @@ def test_warm_up_finds_trust_in_what_the_context_tells(told, ask):
     pool, tokens = told
     learner = Learner(CopyingModel(-1.0), None)
     settings = WarmUpSettings(updates=60, learning_rate=0.3, ask=ask)
-    losses = warm_up(learner, [pool], tokens, settings, ways=(2, 3), shots=(2,), label_tokens=range(4, 30), seed=0)
+    losses = warm_up(
+        learner, {"words": pool}, tokens, settings, ways=(2, 3), shots=(2,), label_tokens=range(4, 30), seed=0
+    )
     # The loss of chance is 1.
     assert losses[0] > 1.3 and np.mean(losses[-5:]) < 0.1 and learner.lm.trust.item() > 3
 

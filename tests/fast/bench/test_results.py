@@ -11,14 +11,16 @@ import pytest
 
 from speechprompt_hf.bench.datasets import DatasetSpec, Protocol, Synthetic
 from speechprompt_hf.bench.incomplete import Incomplete, incomplete
+from speechprompt_hf.bench.jobs import Failure, Skipped
 from speechprompt_hf.bench.methods import Method
+from speechprompt_hf.bench.page import markdown
 from speechprompt_hf.bench.plots import draw
 from speechprompt_hf.bench.processes import leave_group, use_one_device
 from speechprompt_hf.bench.results import repeating_command, summary_of, write_results
-from speechprompt_hf.bench.runner import Failure, Skipped, SuiteRun
+from speechprompt_hf.bench.runner import SuiteRun
 from speechprompt_hf.bench.suite import Suite
 from speechprompt_hf.bench.summary import summarize
-from speechprompt_hf.bench.tables import legend, line_texts, markdown
+from speechprompt_hf.bench.tables import legend, line_texts
 from speechprompt_hf.core.errors import ConfigurationError
 from tests.fixtures.bench_cells import SPEAKERS, cell
 

@@ -9,16 +9,18 @@ import pytest
 
 from speechprompt_hf.bench import cells, runner
 from speechprompt_hf.bench.bases import named_bases, open_base
-from speechprompt_hf.bench.cells import CellStore, make_cells
+from speechprompt_hf.bench.cells import make_cells
 from speechprompt_hf.bench.datasets import DatasetSpec, Protocol
 from speechprompt_hf.bench.loading import open_dataset
 from speechprompt_hf.bench.methods import READY_METHODS, Method
 from speechprompt_hf.bench.results import write_results
 from speechprompt_hf.bench.runner import run_suite
+from speechprompt_hf.bench.store import ResultStore
 from speechprompt_hf.bench.suite import Suite
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError, FingerprintMismatchError
 from speechprompt_hf.core.files import read_json, write_json
 from speechprompt_hf.core.vocabulary import UnitVocabulary
+from tests.fixtures.bench_cells import stop_and_go_on
 from tests.fixtures.speech_encoders import unit_processor
 from tests.fixtures.tiny_models import PEFT_WARNING, tiny_lm
 from tests.fixtures.unit_mbarts import DECODER_LAYERS, ENCODER_LAYERS, MBART_WIDTH, tiny_mbart
@@ -36,23 +38,11 @@ def test_a_stopped_run_goes_on_and_gives_the_same(quick_suite, tiny_base, tmp_pa
     whole = run_suite(suite, work=tmp_path / "whole", bases=[tiny_base])
     # Baselines once, the prompt with two seeds.
     assert whole.num_computed == len(whole.cells) == 1 + 1 + 2
-    compute = runner.compute_cell
-    left = [3]
-
-    def stop(*arguments, **options):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return compute(*arguments, **options)
-
-    monkeypatch.setattr(runner, "compute_cell", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run_suite(suite, work=tmp_path / "stopped", bases=[tiny_base])
-    monkeypatch.setattr(runner, "compute_cell", compute)
-    again = run_suite(suite, work=tmp_path / "stopped", bases=[tiny_base])
+    again = stop_and_go_on(
+        monkeypatch, runner, "compute_cell", lambda: run_suite(suite, work=tmp_path / "stopped", bases=[tiny_base])
+    )
     assert again.num_computed == whole.num_computed - 3
     assert numbers(again) == numbers(whole)
-    assert run_suite(suite, work=tmp_path / "stopped", bases=[tiny_base]).num_computed == 0
     cell = whole.cells[-1]
     assert cell["equal_error_rate"] is not None and len(cell["predictions"]["scores"]) == cell["num_rows"]["test"]
     tfidf = next(cell for cell in whole.cells if cell["method"] == "tfidf" and cell["dataset"] == "pair")
@@ -272,7 +262,7 @@ def test_a_cell_that_fails_does_not_cost_the_others(quick_suite, tiny_base, tmp_
 def test_a_cell_that_another_process_computes_is_waited_for(quick_suite, tiny_base, tmp_path):
     suite = replace(quick_suite, datasets=quick_suite.datasets[:1], methods=quick_suite.methods[1:2])
     made = run_suite(suite, work=tmp_path / "made", bases=[tiny_base])
-    store = CellStore(tmp_path / "work")
+    store = ResultStore(tmp_path / "work")
     key = made.cells[0]["key"][:32]
     lock = store.lock(key)
     lock.acquire()

@@ -1,19 +1,38 @@
-"""A report as blocks, written as Markdown and as one HTML page that needs nothing else."""
+"""A report as blocks, written as Markdown and as one HTML page that needs nothing else; and its files."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Block", "Heading", "Items", "Paragraph", "Picture", "Table", "as_html", "as_markdown"]
+from ..core.files import atomic_path, write_json, write_text
+
+__all__ = [
+    "Block",
+    "Command",
+    "Heading",
+    "Items",
+    "Paragraph",
+    "Picture",
+    "Table",
+    "as_html",
+    "as_markdown",
+    "gap_text",
+    "interval_text",
+    "lists",
+    "write_files",
+]
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ccc; padding: .25em .7em; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } img { max-width: 100%; }
+th:first-child, td:first-child { text-align: left; }
+code { background: #f2f2f2; padding: .15em .3em; } img { max-width: 100%; }
 """.strip()
 
 
@@ -49,10 +68,25 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Command:
+    """The command line that made the report."""
+
+    text: str
+
+    def markdown(self) -> str:
+        """As code."""
+        return f"Made by `{self.text}`."
+
+    def html(self) -> str:
+        """As `code`."""
+        return f"<p>Made by <code>{escape(self.text)}</code>.</p>"
+
+
+@dataclass(frozen=True)
 class Items:
     """A list of sentences."""
 
-    texts: tuple[str, ...]
+    texts: Sequence[str]
 
     def markdown(self) -> str:
         """A line each."""
@@ -67,7 +101,7 @@ class Items:
 class Table:
     """Rows of texts, the headings first."""
 
-    rows: tuple[tuple[str, ...], ...]
+    rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
         """With a line of dashes under the headings."""
@@ -100,7 +134,7 @@ class Picture:
         return f'<p><img alt="{escape(self.name)}" src="data:image/png;base64,{data}"></p>'
 
 
-Block = Heading | Paragraph | Items | Table | Picture
+Block = Heading | Paragraph | Command | Items | Table | Picture
 
 
 def as_markdown(blocks: Sequence[Block]) -> str:
@@ -115,3 +149,43 @@ def as_html(title: str, blocks: Sequence[Block]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f"<style>\n{_STYLE}\n</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def lists(titled: Mapping[str, Sequence[str]]) -> list[Block]:
+    """Lists under headings, without empty ones."""
+    return [block for title, texts in titled.items() if texts for block in (Heading(title), Items(texts))]
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+    """Both ends."""
+    return f"{interval[0]:.3f}–{interval[1]:.3f}"
+
+
+def gap_text(difference: float | None, interval: tuple[float, float] | None, digits: int = 4) -> str:
+    """A difference with its interval; nothing where there is none."""
+    if difference is None or interval is None:
+        return ""
+    return f"{difference:+.{digits}f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+
+
+def write_files(
+    folder: Path, texts: Mapping[str, str], summary: Mapping[str, Any], pictures: Mapping[str, bytes]
+) -> list[Path]:
+    """Write the files of a report.
+
+    Args:
+        folder (`Path`): receives them.
+        texts (`Mapping[str, str]`): file name → content.
+        summary (`Mapping[str, Any]`): content of `summary.json`.
+        pictures (`Mapping[str, bytes]`): name → PNG.
+
+    Returns:
+        `list[Path]`: the files.
+    """
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    write_json(folder / "summary.json", summary)
+    for name, data in pictures.items():
+        with atomic_path(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(data)
+    return [folder / name for name in (*texts, "summary.json", *(f"{name}.png" for name in pictures))]

@@ -37,7 +37,7 @@ _LEGEND = (
     "highest.",
     "No row of the test is in an episode of warm-up. Of a data set that warms up and is asked, each seed holds out "
     "other classes and speakers, which warm-up never hears. What is asked is by a speaker who tells none of the "
-    "examples. Where speakers are unknown, nothing of this can be said of them.",
+    "examples. Speakers who are unknown may be on both sides, and may tell and be asked in one episode.",
     "accuracy: over the episodes of all seeds, ± standard deviation over seeds; 95 %: bootstrap interval, whole asked "
     "speakers drawn anew where eight or more are known, else asked recordings.",
     "shuffled: some of the same episodes, their examples' labels dealt out anew: above chance by luck alone. A model "

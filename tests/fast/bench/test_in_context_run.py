@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechprompt_hf.bench.bases import open_base
-from speechprompt_hf.bench.datasets import DatasetSpec, Synthetic
+from speechprompt_hf.bench.datasets import DatasetSpec
 from speechprompt_hf.bench.in_context import parts, runner
 from speechprompt_hf.bench.in_context.declaration import InContextMethod, InContextTask, WarmUpSettings
 from speechprompt_hf.bench.in_context.episodes import Pool, draw_episodes, shuffle_told_labels
@@ -16,7 +16,6 @@ from speechprompt_hf.bench.in_context.learner import Learner, label_token_ids, m
 from speechprompt_hf.bench.in_context.report import in_context_summary, write_in_context_results
 from speechprompt_hf.bench.in_context.runner import run_in_context
 from speechprompt_hf.bench.in_context.sequences import batch_episodes
-from speechprompt_hf.bench.in_context.suite import InContextSuite
 from speechprompt_hf.bench.in_context.summary import summarize_in_context
 from speechprompt_hf.bench.in_context.warm_up import warm_up
 from speechprompt_hf.bench.loading import open_dataset
@@ -24,41 +23,14 @@ from speechprompt_hf.bench.store import ResultStore
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError
 from speechprompt_hf.core.files import write_json
 from speechprompt_hf.core.vocabulary import UnitVocabulary
-from tests.fixtures.bench_cells import stop_and_go_on
+from tests.fixtures.bench_cells import NEAREST, PROMPT, stop_and_go_on
 from tests.fixtures.tiny_models import VOCAB_SIZE, tiny_lm
 from tests.fixtures.unit_mbarts import tiny_mbart
 
-NEAREST = InContextMethod("nearest", "nearest")
-PROMPT = InContextMethod("prompt", "prompt", {"updates": 2, "batch_size": 2, "num_virtual_tokens": 2})
-
 
 @pytest.fixture(scope="module")
-def long_base(tmp_path_factory):
-    """A tiny base that reads whole episodes."""
-    folder = tmp_path_factory.mktemp("long") / "tiny"
-    tiny_lm(std=0.15, max_position_embeddings=600).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def suite():
-    words = DatasetSpec("words", synthetic=Synthetic(rows=120, labels=5))
-    other = DatasetSpec("other", synthetic=Synthetic(rows=60, labels=2, seed=1, speakers=4))
-    return InContextSuite(
-        "told",
-        (words, other),
-        (
-            InContextTask("within", ("words",), ("words",), test_classes=2),
-            InContextTask("across", ("words",), ("other",)),
-        ),
-        (NEAREST, PROMPT),
-        ways=(2,),
-        shots=(1, 2),
-        seeds=(0, 1),
-        episodes=20,
-        check_episodes=10,
-        baseline="nearest",
-    )
+def suite(told_suite):
+    return told_suite
 
 
 def numbers(run):
@@ -375,6 +347,18 @@ def test_warm_up_finds_trust_in_what_the_context_tells(told, ask):
     )
     # The loss of chance is 1.
     assert losses[0] > 1.3 and np.mean(losses[-5:]) < 0.1 and learner.lm.trust.item() > 3
+
+
+def test_too_long_episodes_of_warm_up_end_before_the_first_update(told):
+    pool, tokens = told
+    learner = Learner(CopyingModel(-1.0), None)
+    settings = WarmUpSettings(updates=60, batch_size=1)
+    options = {"ways": (2,), "shots": (1,), "label_tokens": range(4, 30), "seed": 0}
+    with pytest.raises(ConfigurationError, match=r"^warm_up words: an episode has \d+ tokens, the base reads 100"):
+        warm_up(learner, {"words": pool}, [*tokens[:-1], [4] * 100], settings, **options)
+    assert learner.lm.trust.item() == -1.0
+    warm_up(learner, {"words": pool}, tokens, settings, **options)
+    assert learner.lm.trust.item() != -1.0
 
 
 def test_labels_are_units_or_spare_rows(long_base):

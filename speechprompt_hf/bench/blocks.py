@@ -24,6 +24,7 @@ __all__ = [
     "gap_text",
     "interval_text",
     "lists",
+    "version_texts",
     "write_files",
 ]
 
@@ -166,6 +167,18 @@ def gap_text(difference: float | None, interval: tuple[float, float] | None, dig
     if difference is None or interval is None:
         return ""
     return f"{difference:+.{digits}f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+
+
+def version_texts(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Bases, then packages, each once; results of several runs may name several.
+
+    Args:
+        results (`Sequence[Mapping]`): contents of cells or parts.
+    """
+    bases = [result["base"] for result in results if result["base"]]
+    packages = [", ".join(f"{name} {version}" for name, version in result["versions"].items()) for result in results]
+    named = [f"base {base['source']}, weights {base['weights']['weights'][:16]}" for base in bases]
+    return list(dict.fromkeys([*named, *packages]))
 
 
 def write_files(

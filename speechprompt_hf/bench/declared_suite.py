@@ -24,22 +24,28 @@ class DeclaredSuite:
     if TYPE_CHECKING:
 
         @property
-        def name(self) -> str: ...  # noqa: D102
+        def name(self) -> str:
+            """Of the suite and its results."""
 
         @property
-        def title(self) -> str: ...  # noqa: D102
+        def title(self) -> str:
+            """One sentence."""
 
         @property
-        def datasets(self) -> tuple[DatasetSpec, ...]: ...  # noqa: D102
+        def datasets(self) -> tuple[DatasetSpec, ...]:
+            """That methods read."""
 
         @property
-        def methods(self) -> tuple[Any, ...]: ...  # noqa: D102
+        def methods(self) -> tuple[Any, ...]:
+            """In the order of the tables."""
 
         @property
-        def seeds(self) -> tuple[int, ...]: ...  # noqa: D102
+        def seeds(self) -> tuple[int, ...]:
+            """That methods run with."""
 
         @property
-        def baseline(self) -> str | None: ...  # noqa: D102
+        def baseline(self) -> str | None:
+            """The method that the others are compared with."""
 
     @property
     def heading(self) -> str:

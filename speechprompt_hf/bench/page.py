@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .blocks import Block, Command, Heading, Paragraph, Picture, Table, as_html, as_markdown, lists
+from .blocks import Block, Command, Heading, Paragraph, Picture, Table, as_html, as_markdown, lists, version_texts
 from .generalisation import Choice
 from .incomplete import incomplete
 from .runner import SuiteRun
@@ -45,7 +45,7 @@ def report_page(
     Returns:
         `str`: HTML without links to other files.
     """
-    blocks = [*_blocks(run, lines, pictures, command, choice), *lists({"Versions": _versions(run)})]
+    blocks = [*_blocks(run, lines, pictures, command, choice), *lists({"Versions": version_texts(run.cells)})]
     return as_html(run.suite.heading, blocks)
 
 
@@ -68,16 +68,3 @@ def _blocks(
         blocks.append(Paragraph(" ".join(choice_sentences(choice))))
         blocks += [Table(rows) for rows in [choice_rows(choice)] if rows]
     return [*blocks, *lists({"How to read this": legend(lines, lacking), **run.remarks()})]
-
-
-def _versions(run: SuiteRun) -> list[str]:
-    """Bases and packages of the cells; cells of several runs may name several."""
-    found = dict.fromkeys(
-        ", ".join(f"{name} {version}" for name, version in cell["versions"].items()) for cell in run.cells
-    )
-    bases = dict.fromkeys(
-        f"base {cell['base']['source']}, weights {cell['base']['weights']['weights'][:16]}"
-        for cell in run.cells
-        if cell["base"]
-    )
-    return [*bases, *found]

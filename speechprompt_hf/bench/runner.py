@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .bases import DEFAULT, Base, no_base, open_bases, suite_bases
+from .bases import DEFAULT, no_base, open_bases, suite_bases
 from .cells import Cell, compute_cell, make_cells
 from .jobs import Job, Run, compute_jobs, open_shared, present
 from .loading import OpenedDataset
@@ -117,22 +117,16 @@ def _jobs(
             if method.kind == "encoder-mean" and data.recordings is None:
                 run.skip(spec.name, method.name, "the data set holds units, not recordings")
                 continue
-            jobs += [
-                Job(cell, partial(_compute, cell, suite, data, base, store.scratch(cell), device), _brief)
-                for cell in make_cells(suite, data, method, base)
-            ]
+            for cell in make_cells(suite, data, method, base):
+                scratch = store.scratch(cell)
+                compute = partial(compute_cell, cell, suite, data, base, scratch=scratch, device=device)
+                jobs.append(Job(cell, compute, _brief))
         yield from sorted(jobs, key=lambda job: (suite.seeds.index(job.result.seed), job.result.shots or 0))
 
 
 def _needs_base(method: Method) -> bool:
     """Units themselves need none."""
     return method.reads_language_model or method.kind == "encoder-mean" or method.base is not None
-
-
-def _compute(
-    cell: Cell, suite: Suite, opened: OpenedDataset, base: Base | None, scratch: Path, device: str | None
-) -> dict[str, Any]:
-    return compute_cell(cell, suite, opened, base, scratch=scratch, device=device)
 
 
 def _brief(values: Mapping[str, Any]) -> str:

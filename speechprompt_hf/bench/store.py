@@ -18,30 +18,26 @@ class Keyed(Protocol):
     """What is computed at once and kept as one file: a cell, or a part of an in-context suite.
 
     Attributes:
-        key (`str`): SHA-256 over all that the numbers depend on.
-        label (`str`): for lines of progress.
-        folder (`str`): of the file, below the work folder.
         noun (`str`): how errors call it.
-        names (`dict[str, str]`): what its content is called in this run.
     """
 
     noun: ClassVar[str]
 
     @property
     def key(self) -> str:
-        """See above."""
+        """SHA-256 over all that the numbers depend on."""
 
     @property
     def label(self) -> str:
-        """See above."""
+        """For lines of progress."""
 
     @property
     def folder(self) -> str:
-        """See above."""
+        """Of the file, below the work folder."""
 
     @property
     def names(self) -> dict[str, str]:
-        """See above."""
+        """What its content is called in this run."""
 
 
 class ResultStore:

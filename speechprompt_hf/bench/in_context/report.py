@@ -22,6 +22,7 @@ from ..blocks import (
     gap_text,
     interval_text,
     lists,
+    version_texts,
     write_files,
 )
 from .declaration import InContextTask
@@ -116,8 +117,7 @@ def _blocks(
             blocks.append(Heading(f"{dataset}, {ways}-way, {shots}-shot: chance {chosen[0].chance:.2f}", 3))
             blocks.append(Table((_HEADINGS, *(_texts(line) for line in chosen))))
         blocks.append(Picture(task.name, pictures[task.name]))
-    versions = list(dict.fromkeys(_versions(part) for part in run.parts))
-    return [*blocks, *lists({"How to read this": _LEGEND, **run.remarks(), "Versions": versions})]
+    return [*blocks, *lists({"How to read this": _LEGEND, **run.remarks(), "Versions": version_texts(run.parts)})]
 
 
 def _sentence(task: InContextTask, parts: Sequence[Mapping[str, Any]]) -> str:
@@ -200,9 +200,3 @@ def _csv(lines: Sequence[InContextLine]) -> str:
             writer.writerow(flat)
         writer.writerow(flat.values())
     return stream.getvalue()
-
-
-def _versions(part: Mapping[str, Any]) -> str:
-    base = part["base"]
-    named = "" if base is None else f"base {base['source']}, weights {base['weights']['weights'][:16]}, "
-    return named + ", ".join(f"{name} {version}" for name, version in part["versions"].items())

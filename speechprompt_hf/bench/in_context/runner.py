@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import DatasetError
-from ..bases import Base, no_base, open_bases, suite_bases
+from ..bases import no_base, open_bases, suite_bases
 from ..jobs import Job, Run, compute_jobs, open_shared, present
 from ..loading import OpenedDataset
 from ..processes import leave_group, use_one_device
@@ -122,13 +122,7 @@ def _jobs(
         for seed in suite.seeds:
             for method in able:
                 part = make_part(suite, material, method, seed, base)
-                yield Job(part, partial(_compute, part, suite, material, base, device), _brief)
-
-
-def _compute(
-    part: Part, suite: InContextSuite, material: Material, base: Base | None, device: str | None
-) -> dict[str, Any]:
-    return compute_part(part, suite, material, base, device=device)
+                yield Job(part, partial(compute_part, part, suite, material, base, device=device), _brief)
 
 
 def _brief(values: dict[str, Any]) -> str:

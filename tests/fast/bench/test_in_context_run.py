@@ -193,7 +193,6 @@ def test_a_damaged_part_is_named(suite, long_base, tmp_path):
 def test_a_held_part_is_waited_for(suite, long_base, tmp_path):
     said = []
     store = ResultStore(tmp_path)
-    material = {}
 
     def release(text):
         said.append(text)

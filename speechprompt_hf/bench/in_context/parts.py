@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -144,8 +144,13 @@ def compute_part(
         for each in asked:
             with placed(each.place):
                 check_lengths(each.episodes, tokens, learner.lm.max_utterance_tokens)
-        heard = [row for pool in sides.test.values() for row in pool.rows]
-        if learner.prompt is not None:
+        heard = [
+            row
+            for pool in sides.test.values()
+            for row in pool.rows
+            if 1 + 2 * len(tokens[row]) <= learner.lm.max_utterance_tokens
+        ]
+        if learner.prompt is not None and heard:
             repeated = surprise_when_repeated(learner.lm, [tokens[row] for row in heard[:: max(1, len(heard) // 50)]])
         start = time.perf_counter()
         losses = warm_up(
@@ -187,7 +192,7 @@ def compute_part(
 class _Asked:
     """Episodes of a data set of one side, of equal ways and shots."""
 
-    side: Literal["test", "warm_up"]
+    side: str
     dataset: str
     ways: int
     shots: int
@@ -210,7 +215,7 @@ def _draw(seed: int, suite: InContextSuite, sides: Sides, label_tokens: Sequence
         for name, pool in pools.items():
             for ways in suite.ways:
                 for shots in suite.shots:
-                    asked = _Asked(side, name, ways, shots)  # type: ignore[arg-type]
+                    asked = _Asked(side, name, ways, shots)
                     with placed(asked.place):
                         episodes = draw_episodes(
                             pool,

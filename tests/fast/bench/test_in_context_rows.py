@@ -136,6 +136,27 @@ def test_too_long_episodes_end_before_warm_up(across, no_warm_up, tmp_path, kind
     assert failure.error == "ConfigurationError: test other: an episode has 50 tokens, the base reads 40"
 
 
+def test_surprise_is_measured_at_utterances_that_fit_twice(across, changed_rows, monkeypatch, tmp_path):
+    tiny_lm(max_position_embeddings=36).save_pretrained(tmp_path / "short")
+    first_unit, heard = {"words": 0, "other": 10}, []
+    surprise_when_repeated = parts.surprise_when_repeated
+
+    def measure(lm, rows):
+        heard.extend(rows)
+        return surprise_when_repeated(lm, rows)
+
+    def rows_with_a_long_one(name, number, row):
+        length = 18 if (name, number) == ("other", 0) else 3
+        return {**row, "units": [first_unit[name] + number % 10] * length}
+
+    changed_rows(rows_with_a_long_one)
+    monkeypatch.setattr(parts, "surprise_when_repeated", measure)
+    suite = replace(across, methods=(PROMPT,), baseline=None, shots=(1,))
+    run = run_in_context(suite, work=tmp_path / "w", bases=[str(tmp_path / "short")])
+    # An episode with the long one and two others has 30 tokens; twice the long one would have 37.
+    assert not run.failed and [len(row) for row in heard] == [3] * 59
+
+
 def test_a_division_that_cannot_be_names_the_data_set(told_suite, tmp_path):
     task = InContextTask("t", ("other",), ("other",), test_classes=2)
     run = run_in_context(replace(told_suite, tasks=(task,), methods=(NEAREST,), seeds=(0,)), work=tmp_path)

@@ -97,7 +97,7 @@ def run_cell(
         output_dir=output,
         seed=seed,
         method="probe" if method == NO_PROMPT else "prompt",
-        model_options={"readout": settings.readout} if method == NO_PROMPT else None,
+        model_options=same_verbalizer(settings) if method == NO_PROMPT else None,
         progress=False,
         # Every epoch trains; nothing is chosen by looking at a part that the baseline trains on.
         eval_strategy="no",
@@ -108,6 +108,12 @@ def run_cell(
     predicted = class_probabilities(result.model, test_rows, result.vocabulary).argmax(-1)
     right = sum(task.labels[index] == label for index, label in zip(predicted, test_rows["label"], strict=True))
     return {"right": right, "trained_parameters": result.trained_parameters, "seconds": result.seconds}
+
+
+def same_verbalizer(settings: TrainingSettings) -> dict[str, Any]:
+    """What a verbalizer without a prompt needs to be the prompt's."""
+    options = settings.model_options("prompt")
+    return {name: options[name] for name in ("readout", "verbalizer_hidden_size")}
 
 
 def summarize(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

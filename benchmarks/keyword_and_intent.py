@@ -38,6 +38,8 @@ from speechprompt_hf.tasks import Task
 from speechprompt_hf.training import TrainingSettings, train
 
 UNTRAINED = ", untrained language model"
+# As many detectors as 80,000 (KS) and 150,000 (IC) trained numbers allow beside a deep prompt of 5 vectors.
+DETECTORS = {"KS": 400, "IC": 800}
 
 
 def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -51,11 +53,16 @@ def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
                     "prompt": prompt,
                     "num_virtual_tokens": tokens,
                     "verbalizer": verbalizer,
+                    "verbalizer_hidden_size": 0,
                     "readout": readout,
+                    "label_smoothing": 0.0,
                 }
                 yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}", options
                 if prompt == "deep" and verbalizer == "learnable":
                     yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}{UNTRAINED}", options
+    two_layers = {"num_virtual_tokens": 5, "verbalizer_hidden_size": DETECTORS[key]}
+    yield "deep prompt of 5, verbalizer of two layers, pooled", two_layers
+    yield f"deep prompt of 5, verbalizer of two layers, pooled{UNTRAINED}", two_layers
 
 
 def untrained(base: str, seed: int) -> GSLMForCausalLM:

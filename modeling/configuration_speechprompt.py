@@ -69,6 +69,8 @@ class SpeechPromptConfig(PreTrainedConfig):
             `"token"`: the unit that the label is mapped to; `"mixture"`: softmax(W_y / τ)·E, the journal's.
         feedback_temperature (`float`, defaults to 1.0): τ of `"mixture"`.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores, in training; the paper's code has 0.1.
+        verbalizer_hidden_size (`int`, defaults to 0): detectors H between a learnable verbalizer's input and its
+            labels; 0: one linear map, the paper's.
         unit_dropout (`float`, defaults to 0.0): share of the utterance's units left out, drawn anew at each training
             step.
         normalize_pooled (`bool`, defaults to `True`): readout `"pooled"` brings the logits of each position and the
@@ -110,6 +112,7 @@ class SpeechPromptConfig(PreTrainedConfig):
     label_feedback: str = "token"
     feedback_temperature: float = 1.0
     verbalizer_dropout: float = 0.0
+    verbalizer_hidden_size: int = 0
     unit_dropout: float = 0.0
     normalize_pooled: bool = True
     seed: int = 0
@@ -187,9 +190,27 @@ class SpeechPromptConfig(PreTrainedConfig):
         for name in ("prompt_dropout", "verbalizer_dropout", "unit_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="a share in [0, 1)")
+        self._validate_verbalizer()
+        if self.num_units is not None and not 0 < self.num_units <= self.vocab_size - len(SPECIAL_TOKENS):
+            raise ConfigurationError(
+                f"num_units is {self.num_units} of {self.vocab_size} tokens",
+                hint=f"{len(SPECIAL_TOKENS)} tokens are special ones",
+            )
+        self._validate_label_sequences()
+
+    def _validate_verbalizer(self) -> None:
         if self.feedback_temperature <= 0:
             raise ConfigurationError(f"feedback_temperature is {self.feedback_temperature}", hint="above 0")
+        if self.verbalizer_hidden_size < 0:
+            raise ConfigurationError(
+                f"verbalizer_hidden_size is {self.verbalizer_hidden_size}", hint="0 for a linear verbalizer, or more"
+            )
         if self.verbalizer != "learnable":
+            if self.verbalizer_hidden_size:
+                raise ConfigurationError(
+                    f"verbalizer_hidden_size is {self.verbalizer_hidden_size} with a {self.verbalizer!r} verbalizer",
+                    hint="a fixed verbalizer trains nothing: verbalizer='learnable', or verbalizer_hidden_size=0",
+                )
             if self.readout == "hidden":
                 raise ConfigurationError(
                     f"readout 'hidden' needs a learnable verbalizer, not {self.verbalizer!r}",
@@ -200,17 +221,17 @@ class SpeechPromptConfig(PreTrainedConfig):
                     f"label_feedback 'mixture' needs a learnable verbalizer, not {self.verbalizer!r}",
                     hint="a fixed verbalizer feeds its unit back: label_feedback='token'",
                 )
+        if self.label_feedback == "mixture" and self.verbalizer_hidden_size:
+            raise ConfigurationError(
+                f"label_feedback 'mixture' with verbalizer_hidden_size {self.verbalizer_hidden_size}",
+                hint="a label is fed back as a mixture of units by the rows of a linear verbalizer: "
+                "verbalizer_hidden_size=0, or label_feedback='token'",
+            )
         if self.label_feedback == "mixture" and self.readout != "separator":
             raise ConfigurationError(
                 f"label_feedback 'mixture' does nothing with readout {self.readout!r}",
                 hint="labels are fed back only where they are read one after another: readout='separator'",
             )
-        if self.num_units is not None and not 0 < self.num_units <= self.vocab_size - len(SPECIAL_TOKENS):
-            raise ConfigurationError(
-                f"num_units is {self.num_units} of {self.vocab_size} tokens",
-                hint=f"{len(SPECIAL_TOKENS)} tokens are special ones",
-            )
-        self._validate_label_sequences()
 
     def _validate_label_sequences(self) -> None:
         if self.label_sequences is None:

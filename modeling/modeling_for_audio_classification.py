@@ -21,7 +21,7 @@ from .label_rows import LabelRows
 from .prompt_initialization import TrainingRows, check_rows
 from .prompt_states import PromptStates
 from .unit_language_model import UnitLanguageModel
-from .verbalizers import frequency_map
+from .verbalizer_maps import frequency_map
 
 __all__ = ["SpeechPromptForAudioClassification"]
 

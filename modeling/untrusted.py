@@ -29,6 +29,7 @@ MAX_CONFIG_BYTES = 8_000_000
 
 _LIMITS = {
     "num_virtual_tokens": 10_000,
+    "verbalizer_hidden_size": 65_536,
     "vocab_size": 1_000_000,
     "num_units": 1_000_000,
     "hidden_size": 65_536,
@@ -39,6 +40,7 @@ _LIMITS = {
     "max_position_embeddings": 1_000_000,
     "num_labels": 100_000,
 }
+_MAY_BE_ZERO = ("verbalizer_hidden_size",)
 # What the configuration of a wrapped language model calls its sizes.
 _WRAPPED_LIMITS = _LIMITS | {
     "head_dim": _LIMITS["hidden_size"],
@@ -207,9 +209,11 @@ def _check_limits(values: Mapping[str, Any], limits: Mapping[str, int], name: st
         value = values.get(key)
         if value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+        lowest = 0 if key in _MAY_BE_ZERO else 1
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= limit:
             raise AdapterError(
-                f"{where}{key} in config.json of {name} is {_short(value)}", hint=f"a whole number from 1 to {limit}"
+                f"{where}{key} in config.json of {name} is {_short(value)}",
+                hint=f"a whole number from {lowest} to {limit}",
             )
 
 

@@ -1,95 +1,28 @@
-"""From language model states to label scores: fixed unit maps and the learnable verbalizer."""
+"""From what the language model says to scores of labels: fixed and learnable verbalizers."""
 
 from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import AdapterError, LabelError
+from ..core.errors import AdapterError
 from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_speechprompt import SpeechPromptConfig
 from .embeddings import UnitEmbedding
 from .label_rows import LabelRows
+from .verbalizer_maps import check_room, random_map
 
-__all__ = ["VerbalizerHead", "frequency_map", "random_map"]
-
-
-def _check_room(num_labels: int, num_units: int) -> None:
-    if num_labels > num_units:
-        raise LabelError(
-            f"{num_labels} labels cannot each have a unit of their own among {num_units}",
-            hint="choose the learnable verbalizer, which takes any number of labels; for several labels an utterance "
-            "also label_feedback='mixture' or readout='pooled'",
-        )
-
-
-def random_map(num_labels: int, vocab_size: int, generator: torch.Generator | None = None) -> Tensor:
-    """A random unit token for every label, none twice.
-
-    Args:
-        num_labels (`int`): labels.
-        vocab_size (`int`): special tokens and units; the special tokens are not used.
-        generator (`torch.Generator`, *optional*): the randomness.
-
-    Returns:
-        `LongTensor` of shape `(num_labels,)`: token ids.
-
-    Raises:
-        LabelError: more labels than units.
-    """
-    num_units = vocab_size - len(SPECIAL_TOKENS)
-    _check_room(num_labels, num_units)
-    return torch.randperm(num_units, generator=generator)[:num_labels] + len(SPECIAL_TOKENS)
-
-
-def frequency_map(
-    labels: Iterable[int], token_rows: Iterable[Sequence[int]], label_tokens: Sequence[int], vocab_size: int
-) -> Tensor:
-    """The i-th most frequent unit token for the i-th most frequent label; ties by first occurrence.
-
-    Args:
-        labels (`Iterable[int]`): label tokens of the training rows, every label of every row; labels that do not occur
-            come last, in the order of `label_tokens`.
-        token_rows (`Iterable[Sequence[int]]`): unit token ids of the training rows; units that do not occur come last.
-        label_tokens (`Sequence[int]`): the labels to map.
-        vocab_size (`int`): special tokens and units.
-
-    Returns:
-        `LongTensor` of shape `(len(label_tokens),)`: token ids in the order of `label_tokens`.
-
-    Raises:
-        LabelError: more labels than units, or a token that is no unit's.
-
-    Source:
-        SpeechPrompt v1 and v2, verbalizer `freq`.
-    """
-    _check_room(len(label_tokens), vocab_size - len(SPECIAL_TOKENS))
-    units = Counter(int(token) for row in token_rows for token in row)
-    strangers = [token for token in units if not len(SPECIAL_TOKENS) <= token < vocab_size]
-    if strangers:
-        raise LabelError(
-            f"token id {strangers[0]} is no unit of a vocabulary of {vocab_size}",
-            hint="pass token ids of units, without the start token and the separator",
-        )
-    ranked_units = [token for token, _ in units.most_common()]
-    seen = set(ranked_units)
-    ranked_units += [token for token in range(len(SPECIAL_TOKENS), vocab_size) if token not in seen]
-    counted = Counter(int(label) for label in labels)
-    ranked_labels = [label for label, _ in counted.most_common() if label in set(label_tokens)]
-    ranked_labels += [label for label in label_tokens if label not in counted]
-    unit_of_label = dict(zip(ranked_labels, ranked_units, strict=False))
-    return torch.tensor([unit_of_label[label] for label in label_tokens])
+__all__ = ["VerbalizerHead"]
 
 
 class VerbalizerHead(nn.Module):
     """Scores of labels from what the language model says at the places where the verbalizer reads.
 
     Rows of scores are those of `LabelRows`. A learnable verbalizer is a linear map of the logits (not of
-    probabilities) without a bias; readout `"hidden"` is a linear map of the mean hidden state with one. A fixed
-    verbalizer takes the logit of the label's unit. Dropout on the scores acts in training only.
+    probabilities) without a bias; readout `"hidden"` is a linear map of the mean hidden state with one. With
+    `verbalizer_hidden_size` H it has two layers: H detectors, relu of a linear map of the same features, and a linear
+    map of these, both with biases. A fixed verbalizer takes the logit of the label's unit. Dropout on the scores acts
+    in training only.
 
     Args:
         config (`SpeechPromptConfig`): kind, readout, labels, sizes.
@@ -109,16 +42,15 @@ class VerbalizerHead(nn.Module):
         super().__init__()
         self.config = config
         self.rows = LabelRows(config.num_classes, config.label_sequences)
-        self.weight: nn.Parameter | None = None
-        self.bias: nn.Parameter | None = None
-        if config.verbalizer == "learnable":
-            generator = torch.Generator().manual_seed(config.seed)
-            num_features = _num_features(config)
-            bound = num_features**-0.5
-            weight = torch.empty(len(self.rows), num_features).uniform_(-bound, bound, generator=generator)
-            self.weight = nn.Parameter(weight)
-            if config.readout == "hidden":
-                self.bias = nn.Parameter(torch.zeros(len(self.rows)))
+        generator = torch.Generator().manual_seed(config.seed)
+        self.weight: nn.Parameter | None
+        self.bias: nn.Parameter | None
+        self.hidden_weight: nn.Parameter | None
+        self.hidden_bias: nn.Parameter | None
+        shapes = self.shapes(config)
+        for name in ("weight", "bias", "hidden_weight", "hidden_bias"):
+            value = _initial_value(shapes[name], generator) if name in shapes else None
+            self.register_parameter(name, None if value is None else nn.Parameter(value))
         self.register_buffer("unit_token_of_row", self._unit_tokens_of_rows(unit_tokens))
 
     @staticmethod
@@ -132,8 +64,12 @@ class VerbalizerHead(nn.Module):
         shapes: dict[str, tuple[int, ...]] = {"unit_token_of_row": (num_rows,)}
         if config.verbalizer == "learnable":
             shapes["weight"] = (num_rows, _num_features(config))
-            if config.readout == "hidden":
+            if config.readout == "hidden" or config.verbalizer_hidden_size:
                 shapes["bias"] = (num_rows,)
+            if config.verbalizer_hidden_size:
+                num_inputs = config.hidden_size if config.readout == "hidden" else config.vocab_size
+                shapes["hidden_weight"] = (config.verbalizer_hidden_size, num_inputs)
+                shapes["hidden_bias"] = (config.verbalizer_hidden_size,)
         return shapes
 
     @property
@@ -154,7 +90,7 @@ class VerbalizerHead(nn.Module):
         if unit_tokens is None:
             if self.config.verbalizer == "learnable":
                 # The public code feeds label i back as token 4 + i.
-                _check_room(len(label_tokens), self.config.unit_vocab_size - len(SPECIAL_TOKENS))
+                check_room(len(label_tokens), self.config.unit_vocab_size - len(SPECIAL_TOKENS))
                 unit_tokens = torch.arange(len(label_tokens)) + len(SPECIAL_TOKENS)
             else:
                 generator = torch.Generator().manual_seed(self.config.seed)
@@ -173,7 +109,7 @@ class VerbalizerHead(nn.Module):
             `Tensor` of shape `(…, R_position)`, float32.
         """
         rows = self.rows.slices[position]
-        return self._drop(self._score(logits.float(), rows))
+        return self._drop(self._score(self._detect(logits.float()), rows))
 
     def scores_of_states(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
         """Scores of all rows from the mean hidden state, for readout `"hidden"`.
@@ -187,13 +123,14 @@ class VerbalizerHead(nn.Module):
         """
         real = mask.ne(0).unsqueeze(-1)
         mean = (hidden_states.float() * real).sum(1) / real.sum(1)
-        return self._drop(self._score(mean, slice(0, len(self.rows))))
+        return self._drop(self._score(self._detect(mean), slice(0, len(self.rows))))
 
     def scores_of_utterance(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Scores of all rows from every position of the utterance, for readout `"pooled"`.
 
-        A learnable verbalizer scores every position and takes each row's highest score, so that one telling place in
-        the utterance is enough; a second map scores the mean of the predicted distributions, and is added. A fixed
+        A linear verbalizer scores every position and takes each row's highest score, so that one telling place in the
+        utterance is enough; a second map scores the mean of the predicted distributions, and is added. With two layers
+        the detectors look at every position, and the second layer sees the maximum and the mean of each. A fixed
         verbalizer takes the highest logit of the label's unit.
 
         Args:
@@ -209,6 +146,12 @@ class VerbalizerHead(nn.Module):
         lowest = torch.finfo(logits.dtype).min
         if self.weight is None:
             return self._drop(at_positions[..., self.unit_token_of_row].masked_fill(~real, lowest).amax(1))
+        if self.hidden_weight is not None:
+            detected = self._detect(at_positions)
+            # Detections are not negative: where padding is zero, it is never the maximum alone.
+            detected = detected * real
+            features = torch.cat([detected.amax(1), detected.sum(1) / real.sum(1)], dim=-1)
+            return self._drop(self._score(features, slice(0, len(self.rows))))
         weight_of_logits, weight_of_mean = self.weight.float().chunk(2, dim=-1)
         # Autocast multiplies in bfloat16, where the lowest float32 does not exist.
         highest = (at_positions @ weight_of_logits.T).float().masked_fill(~real, lowest).amax(1)
@@ -220,6 +163,12 @@ class VerbalizerHead(nn.Module):
             return values
         # Mean probabilities have variances far below the usual epsilon when V is large.
         return nn.functional.layer_norm(values, values.shape[-1:], eps=1e-12)
+
+    def _detect(self, features: Tensor) -> Tensor:
+        """The first layer's features `(…, H)`, where there are two layers."""
+        if self.hidden_weight is None:
+            return features
+        return nn.functional.linear(features, self.hidden_weight.float(), self.hidden_bias).float().relu()
 
     def _score(self, features: Tensor, rows: slice) -> Tensor:
         if self.weight is None:
@@ -277,4 +226,14 @@ class VerbalizerHead(nn.Module):
 
 def _num_features(config: SpeechPromptConfig) -> int:
     """Columns of a learnable verbalizer's weight."""
+    if config.verbalizer_hidden_size:
+        return (2 if config.readout == "pooled" else 1) * config.verbalizer_hidden_size
     return {"separator": 1, "pooled": 2}.get(config.readout, 0) * config.vocab_size or config.hidden_size
+
+
+def _initial_value(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform weights of variance 1 / (3 · inputs), as `nn.Linear`'s; biases begin at zero."""
+    if len(shape) == 1:
+        return torch.zeros(shape)
+    bound = shape[-1] ** -0.5
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

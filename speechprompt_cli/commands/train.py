@@ -62,10 +62,19 @@ def run(
     verbalizer: Annotated[
         Literal["learnable", "frequency", "random"],
         typer.Option(
-            help="What turns the model's units into labels. learnable: a small linear layer. frequency, random: every "
-            "label gets one unit, nothing is trained."
+            help="What turns the model's units into labels. learnable: one or two small layers. frequency, random: "
+            "every label gets one unit, nothing is trained."
         ),
     ] = "learnable",
+    verbalizer_hidden_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Detectors between the model's units and the labels, in a learnable verbalizer; 0: one linear layer, "
+            "as in the paper. 256 by default where it reads all of the utterance, else 0.",
+            show_default=False,
+        ),
+    ] = None,
     readout: Annotated[
         Literal["separator", "pooled"],
         typer.Option(help="Where it reads. separator: after the utterance, as in the paper. pooled: over all of it."),
@@ -105,6 +114,7 @@ def run(
         "prompt_layers": prompt_layers,
         "prompt_init": prompt_init,
         "verbalizer": verbalizer,
+        "verbalizer_hidden_size": verbalizer_hidden_size,
         "readout": readout,
         "num_epochs": epochs,
         "patience": patience,

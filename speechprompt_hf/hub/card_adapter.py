@@ -188,7 +188,15 @@ def _training(facts: AdapterFacts) -> str:
     training = facts.report.get("training", {})
     settings = dict(training.get("settings") or {})
     if not settings:
-        names = ("prompt_type", "num_virtual_tokens", "verbalizer", "readout", "prompt_init", "prompt_dropout")
+        names = (
+            "prompt_type",
+            "num_virtual_tokens",
+            "verbalizer",
+            "verbalizer_hidden_size",
+            "readout",
+            "prompt_init",
+            "prompt_dropout",
+        )
         settings = {name: facts.config[name] for name in names if name in facts.config}
     further = {
         "method": facts.method,

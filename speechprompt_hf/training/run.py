@@ -248,7 +248,7 @@ def _training_arguments(
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "label_names": ["labels"],
-        **settings.trainer_options(method),
+        **settings.trainer_options(method, task.num_label_positions),
         **further,
     }
     if settings.bf16 and not torch.cuda.is_available():

@@ -11,6 +11,8 @@ __all__ = ["TrainingSettings"]
 
 Method = Literal["prompt", "finetune", "probe"]
 
+_HIDDEN_SIZE = 256
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -25,8 +27,13 @@ class TrainingSettings:
         prompt_dropout (`float`, defaults to 0.1): dropout on prompt vectors.
         verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
         readout (`str`, defaults to `"pooled"`): `"separator"` (the paper's) or `"pooled"`.
+        verbalizer_hidden_size (`int`, *optional*): detectors between the language model's logits and the labels, 0 for
+            a linear verbalizer; by default 256 where a learnable verbalizer reads the whole utterance (readout
+            `"pooled"`), else 0, the paper's.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores.
         unit_dropout (`float`, defaults to 0.3): share of the units left out, anew in every step.
+        label_smoothing (`float`, defaults to 0.1): share of the target that all classes have alike; not with several
+            labels that are read one after another after the separator.
         learning_rate (`float`, defaults to 1e-2): AdamW's, at its highest.
         finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
         schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
@@ -44,7 +51,8 @@ class TrainingSettings:
         gradient_checkpointing (`bool`, defaults to `False`): less memory, a third more time.
 
     Raises:
-        ConfigurationError: a number is out of range, or an input prompt is to be trained in some layers only.
+        ConfigurationError: a number is out of range, an input prompt is to be trained in some layers only, or a fixed
+            verbalizer is to have two layers.
     """
 
     prompt: Literal["deep", "input"] = "deep"
@@ -54,8 +62,10 @@ class TrainingSettings:
     prompt_dropout: float = 0.1
     verbalizer: Literal["learnable", "frequency", "random"] = "learnable"
     readout: Literal["separator", "pooled"] = "pooled"
+    verbalizer_hidden_size: int | None = None
     verbalizer_dropout: float = 0.0
     unit_dropout: float = 0.3
+    label_smoothing: float = 0.1
     learning_rate: float = 1e-2
     finetune_learning_rate: float = 5e-4
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -79,8 +89,19 @@ class TrainingSettings:
         for name in ("learning_rate", "finetune_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="above 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
+        if self.verbalizer_hidden_size and self.verbalizer != "learnable":
+            raise ConfigurationError(
+                f"verbalizer_hidden_size is {self.verbalizer_hidden_size} with a {self.verbalizer!r} verbalizer",
+                hint="a fixed verbalizer trains nothing: verbalizer 'learnable', or verbalizer_hidden_size 0",
+            )
+        if (self.verbalizer_hidden_size or 0) < 0:
+            raise ConfigurationError(
+                f"verbalizer_hidden_size is {self.verbalizer_hidden_size}", hint="0 for a linear verbalizer, or more"
+            )
         if self.prompt == "input" and self.prompt_layers != "all":
             raise ConfigurationError(
                 f"prompt_layers is {self.prompt_layers!r} with an input prompt",
@@ -97,19 +118,32 @@ class TrainingSettings:
         }
         if method != "probe":
             options["readout"] = self.readout
+            options["verbalizer_hidden_size"] = self._hidden_size()
         if method == "prompt":
             names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
             options |= {name: getattr(self, name) for name in names}
         return options
 
-    def trainer_options(self, method: Method) -> dict[str, Any]:
-        """The arguments for `transformers.TrainingArguments`."""
+    def _hidden_size(self) -> int:
+        if self.verbalizer_hidden_size is not None:
+            return self.verbalizer_hidden_size
+        return _HIDDEN_SIZE if self.verbalizer == "learnable" and self.readout == "pooled" else 0
+
+    def trainer_options(self, method: Method, num_label_positions: int = 1) -> dict[str, Any]:
+        """The arguments for `transformers.TrainingArguments`.
+
+        Args:
+            method (`str`): what is trained.
+            num_label_positions (`int`, defaults to 1): labels of an utterance.
+        """
+        learns_label_by_label = num_label_positions > 1 and self.readout == "separator" and method != "probe"
         schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
         return {
             "learning_rate": self.finetune_learning_rate if method == "finetune" else self.learning_rate,
             "lr_scheduler_type": schedules[self.schedule],
             "warmup_steps": self.warmup_steps,
             "weight_decay": self.weight_decay,
+            "label_smoothing_factor": 0.0 if learns_label_by_label else self.label_smoothing,
             "adam_beta2": self.beta2,
             "max_grad_norm": self.clip_norm,
             "num_train_epochs": self.num_epochs,

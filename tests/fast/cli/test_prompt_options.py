@@ -26,11 +26,18 @@ def train(speechprompt, work, output, *options):
 def test_layers_and_beginning_reach_the_adapter(speechprompt, work, tmp_path):
     answer = train(speechprompt, work, tmp_path / "a", "--prompt-layers", "upper", "--prompt-init", "class_means")
     assert answer.code == 0, answer.err
-    # One of two layers, five columns of width 32, the separator, and the verbalizer's two scores of three labels.
-    assert answer.json["trained_parameters"] == 2 * 5 * 32 + 32 + 3 * 2 * 30
+    # One of two layers, five columns of width 32, the separator, and the verbalizer's two layers for three labels.
+    assert answer.json["trained_parameters"] == 2 * 5 * 32 + 32 + 256 * (30 + 1) + 3 * (2 * 256 + 1)
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert (config["prompt_layers"], config["prompt_init"]) == ("upper", "class_means")
     assert answer.json["training"]["settings"]["prompt_layers"] == "upper"
+
+
+def test_the_verbalizer_may_be_linear(speechprompt, work, tmp_path):
+    answer = train(speechprompt, work, tmp_path / "a", "--verbalizer-hidden-size", "0")
+    assert answer.code == 0, answer.err
+    assert answer.json["trained_parameters"] == 2 * 2 * 5 * 32 + 32 + 3 * 2 * 30
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["verbalizer_hidden_size"] == 0
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,7 @@ def test_layers_and_beginning_reach_the_adapter(speechprompt, work, tmp_path):
     [
         (["--prompt-layers", "middle"], "middle"),
         (["--prompt-init", "ones"], "ones"),
+        (["--verbalizer-hidden-size", "5", "--verbalizer", "random"], "verbalizer_hidden_size is 5 with a 'random'"),
         (["--prompt-layers", "encoder"], "prompt_layers is 'encoder', and the base has no encoder"),
         (["--prompt-layers", "lower", "--prompt", "input"], "prompt_layers is 'lower' with an input prompt"),
         (

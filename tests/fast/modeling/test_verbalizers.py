@@ -6,7 +6,7 @@ import torch
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError, LabelError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.modeling import SpeechPromptConfig, SpeechPromptForAudioClassification, VerbalizerHead
-from speechprompt_hf.modeling.verbalizers import frequency_map, random_map
+from speechprompt_hf.modeling.verbalizer_maps import frequency_map, random_map
 from tests.fixtures.tiny_models import HIDDEN_SIZE, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_lm
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from speechprompt_hf.modeling.label_rows import LabelRows
 from speechprompt_hf.modeling.positions import NO_POSITION, count_positions
-from speechprompt_hf.modeling.verbalizers import frequency_map
+from speechprompt_hf.modeling.verbalizer_maps import frequency_map
 from tests.fixtures.tiny_models import VOCAB_SIZE, pad, tiny_lm
 
 units = st.lists(st.integers(4, VOCAB_SIZE - 1), min_size=0, max_size=12)

@@ -12,6 +12,7 @@ __all__ = ["TrainingSettings"]
 Method = Literal["prompt", "finetune", "probe"]
 
 _HIDDEN_SIZE = 256
+_LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class TrainingSettings:
             `"pooled"`), else 0, the paper's.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores.
         unit_dropout (`float`, defaults to 0.3): share of the units left out, anew in every step.
-        label_smoothing (`float`, defaults to 0.1): share of the target that all classes have alike; not with several
-            labels that are read one after another after the separator.
+        label_smoothing (`float`, *optional*): share of the target that all classes have alike; by default 0.1 where a
+            learnable verbalizer reads the whole utterance, else 0, the paper's. Several labels that are read one after
+            another after the separator are learnt without.
         learning_rate (`float`, defaults to 1e-2): AdamW's, at its highest.
         finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
         schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
@@ -65,7 +67,7 @@ class TrainingSettings:
     verbalizer_hidden_size: int | None = None
     verbalizer_dropout: float = 0.0
     unit_dropout: float = 0.3
-    label_smoothing: float = 0.1
+    label_smoothing: float | None = None
     learning_rate: float = 1e-2
     finetune_learning_rate: float = 5e-4
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -89,7 +91,7 @@ class TrainingSettings:
         for name in ("learning_rate", "finetune_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="above 0")
-        if not 0 <= self.label_smoothing < 1:
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
@@ -118,16 +120,17 @@ class TrainingSettings:
         }
         if method != "probe":
             options["readout"] = self.readout
-            options["verbalizer_hidden_size"] = self._hidden_size()
+            hidden_size = _HIDDEN_SIZE if self._learns_from_the_whole_utterance else 0
+            given = self.verbalizer_hidden_size
+            options["verbalizer_hidden_size"] = hidden_size if given is None else given
         if method == "prompt":
             names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
             options |= {name: getattr(self, name) for name in names}
         return options
 
-    def _hidden_size(self) -> int:
-        if self.verbalizer_hidden_size is not None:
-            return self.verbalizer_hidden_size
-        return _HIDDEN_SIZE if self.verbalizer == "learnable" and self.readout == "pooled" else 0
+    @property
+    def _learns_from_the_whole_utterance(self) -> bool:
+        return self.verbalizer == "learnable" and self.readout == "pooled"
 
     def trainer_options(self, method: Method, num_label_positions: int = 1) -> dict[str, Any]:
         """The arguments for `transformers.TrainingArguments`.
@@ -136,14 +139,18 @@ class TrainingSettings:
             method (`str`): what is trained.
             num_label_positions (`int`, defaults to 1): labels of an utterance.
         """
-        learns_label_by_label = num_label_positions > 1 and self.readout == "separator" and method != "probe"
+        label_smoothing = self.label_smoothing
+        if label_smoothing is None:
+            label_smoothing = _LABEL_SMOOTHING if self._learns_from_the_whole_utterance else 0.0
+        if num_label_positions > 1 and self.readout == "separator" and method != "probe":
+            label_smoothing = 0.0
         schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
         return {
             "learning_rate": self.finetune_learning_rate if method == "finetune" else self.learning_rate,
             "lr_scheduler_type": schedules[self.schedule],
             "warmup_steps": self.warmup_steps,
             "weight_decay": self.weight_decay,
-            "label_smoothing_factor": 0.0 if learns_label_by_label else self.label_smoothing,
+            "label_smoothing_factor": label_smoothing,
             "adam_beta2": self.beta2,
             "max_grad_norm": self.clip_norm,
             "num_train_epochs": self.num_epochs,

@@ -26,13 +26,28 @@ def test_the_verbalizer_has_two_layers_where_it_reads_the_whole_utterance(given,
     assert "verbalizer_hidden_size" not in settings.model_options("probe")
 
 
-def test_labels_are_smoothed_unless_they_are_learnt_one_after_another():
-    settings, separator = TrainingSettings(label_smoothing=0.2), TrainingSettings(readout="separator")
-    assert settings.trainer_options("prompt")["label_smoothing_factor"] == 0.2
-    assert settings.trainer_options("prompt", 3)["label_smoothing_factor"] == 0.2
-    assert separator.trainer_options("prompt")["label_smoothing_factor"] == 0.1
-    assert separator.trainer_options("prompt", 3)["label_smoothing_factor"] == 0.0
-    assert separator.trainer_options("probe", 3)["label_smoothing_factor"] == 0.1
+@pytest.mark.parametrize(
+    ("given", "num_label_positions", "smoothing"),
+    [
+        ({}, 1, 0.1),
+        ({}, 3, 0.1),
+        ({"label_smoothing": 0.2}, 3, 0.2),
+        ({"label_smoothing": 0.0}, 1, 0.0),
+        ({"readout": "separator"}, 1, 0.0),
+        ({"readout": "separator", "label_smoothing": 0.2}, 1, 0.2),
+        ({"readout": "separator", "label_smoothing": 0.2}, 3, 0.0),
+        ({"verbalizer": "random"}, 1, 0.0),
+    ],
+    ids=str,
+)
+def test_labels_are_smoothed_where_the_whole_utterance_is_read(given, num_label_positions, smoothing):
+    options = TrainingSettings(**given).trainer_options("prompt", num_label_positions)
+    assert options["label_smoothing_factor"] == smoothing
+
+
+def test_a_probe_learns_all_labels_at_once():
+    settings = TrainingSettings(readout="separator", label_smoothing=0.2)
+    assert settings.trainer_options("probe", 3)["label_smoothing_factor"] == 0.2
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def run_cell(
         output_dir=output,
         seed=seed,
         method="probe" if method == NO_PROMPT else "prompt",
-        model_options=same_verbalizer(settings) if method == NO_PROMPT else None,
+        model_options={"readout": settings.readout} if method == NO_PROMPT else None,
         progress=False,
         # Every epoch trains; nothing is chosen by looking at a part that the baseline trains on.
         eval_strategy="no",
@@ -108,12 +108,6 @@ def run_cell(
     predicted = class_probabilities(result.model, test_rows, result.vocabulary).argmax(-1)
     right = sum(task.labels[index] == label for index, label in zip(predicted, test_rows["label"], strict=True))
     return {"right": right, "trained_parameters": result.trained_parameters, "seconds": result.seconds}
-
-
-def same_verbalizer(settings: TrainingSettings) -> dict[str, Any]:
-    """What a verbalizer without a prompt needs to be the prompt's."""
-    options = settings.model_options("prompt")
-    return {name: options[name] for name in ("readout", "verbalizer_hidden_size")}
 
 
 def summarize(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -208,6 +202,8 @@ def main() -> None:
         settings = replace(settings, num_epochs=arguments.epochs)
     if arguments.readout:
         settings = replace(settings, readout=arguments.readout)
+    # What is recorded, and the names of cells, hold the numbers behind the defaults.
+    settings = settings.resolved("prompt")
     processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
     fingerprint = {"digest": processor.fingerprint["digest"], **base_fingerprint(load_base(DEFAULT_BASE))}
     tables = {

@@ -160,7 +160,7 @@ class Plan:
     def path(self, name: str, seed: int) -> Path:
         """File of a cell; settings, language model and numbers of rows are in its name."""
         options = self.methods[name]
-        used = {} if options is None else asdict(replace(self.settings, **options))
+        used = {} if options is None else asdict(replace(self.settings, **options).resolved("prompt"))
         identity = [used, self.fingerprint, len(self.splits.train), len(self.splits.validation), seed]
         slug = f"{self.key}-{name}-{sha256_of_json(identity)[:12]}".lower().replace(" ", "_").replace(",", "")
         return self.folder / f"{slug}.json"

@@ -117,10 +117,13 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
     if kind == "prompt":
         kind = f"{config.prompt_type} prompt of {config.num_virtual_tokens} columns"
         kind += "" if config.prompt_layers == "all" else f" (layers: {config.prompt_layers})"
+    verbalizer = f"{config.verbalizer} verbalizer"
+    if config.verbalizer_hidden_size:
+        verbalizer += f" of two layers ({config.verbalizer_hidden_size} detectors)"
     shown = [escape_markdown(name) for name in config.class_names[:100]]
     more = f" and {config.num_classes - 100} more" if config.num_classes > 100 else ""
     summary = _SUMMARY.format(
-        what=f"{kind}, {config.verbalizer} verbalizer, readout {config.readout}",
+        what=f"{kind}, {verbalizer}, readout {config.readout}",
         trained=f"{num_trained_parameters:,}",
         labels=", ".join(shown) + more,
     )

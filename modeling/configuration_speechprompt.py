@@ -10,10 +10,12 @@ from ..core.errors import ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_gslm import without_fetched_attention
 
-__all__ = ["FORMAT_VERSION", "ROWS_INITS", "SpeechPromptConfig"]
+__all__ = ["FORMAT_VERSION", "MAX_VERBALIZER_HIDDEN_SIZE", "ROWS_INITS", "SpeechPromptConfig"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of an adapter's files; it rises when an older package would read them wrongly."""
+
+MAX_VERBALIZER_HIDDEN_SIZE = 65_536
 
 ROWS_INITS = ("frequent_units", "class_means")
 """Values of `prompt_init` that look at the training rows."""
@@ -57,12 +59,13 @@ class SpeechPromptConfig(PreTrainedConfig):
         prompt_dropout (`float`, defaults to 0.1): dropout on the trained prompt vectors, in training.
         separator_init (`str`, defaults to `"start"`): `"start"`: the separator begins as the base's own row of `<s>`;
             `"normal"`: N(0, 1), the paper's.
-        verbalizer (`str`, defaults to `"learnable"`): `"learnable"`: linear on the language model's logits;
+        verbalizer (`str`, defaults to `"learnable"`): `"learnable"`: one or two layers on the language model's logits;
             `"frequency"`: i-th most frequent label, i-th most frequent unit; `"random"`: one random unit a label,
             without repetition.
         readout (`str`, defaults to `"separator"`): `"separator"`: the position after the separator, the paper's;
-            `"pooled"`: highest score over the utterance's positions plus a score of the mean prediction; `"hidden"`:
-            mean hidden state, without the output head (what `"probe"` reads).
+            `"pooled"`: highest score over the utterance's positions plus a score of the mean prediction; with two
+            layers each detector's maximum and mean over the positions; `"hidden"`: mean hidden state, without the
+            output head (what `"probe"` reads).
         label_sequences (`list[list[int]]`, *optional*): M rows of k label-token ids; one label a class without it.
         label_tokens (`list[str]`, *optional*): names of the label tokens.
         label_feedback (`str`, defaults to `"token"`): what the language model sees of an earlier label of a sequence:
@@ -87,7 +90,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         trained_with (`dict`, *optional*): package → version that the adapter was made with.
         file_sha256 (`dict`, *optional*): name → SHA-256 of the tensor files beside the configuration, by which damage
             on the way is seen.
-        format_version (`int`, defaults to 1): of the adapter's files; newer ones than this package knows are refused.
+        format_version (`int`, defaults to 1): of the adapter's files: 2 with a verbalizer of two layers, else 1; newer
+            ones than this package knows are refused.
 
     Raises:
         ConfigurationError: an option has a value that does not exist, or options contradict each other.
@@ -125,13 +129,15 @@ class SpeechPromptConfig(PreTrainedConfig):
     unit_fingerprint: dict[str, Any] | None = None
     trained_with: dict[str, str] | None = None
     file_sha256: dict[str, str] | None = None
-    format_version: int = FORMAT_VERSION
+    format_version: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.label_sequences is not None:
             self.label_sequences = [[int(token) for token in sequence] for sequence in self.label_sequences]
         self.validate_options()
+        if self.verbalizer_hidden_size:
+            self.format_version = max(self.format_version, 2)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -201,9 +207,11 @@ class SpeechPromptConfig(PreTrainedConfig):
     def _validate_verbalizer(self) -> None:
         if self.feedback_temperature <= 0:
             raise ConfigurationError(f"feedback_temperature is {self.feedback_temperature}", hint="above 0")
-        if self.verbalizer_hidden_size < 0:
+        size = self.verbalizer_hidden_size
+        if type(size) is not int or not 0 <= size <= MAX_VERBALIZER_HIDDEN_SIZE:
             raise ConfigurationError(
-                f"verbalizer_hidden_size is {self.verbalizer_hidden_size}", hint="0 for a linear verbalizer, or more"
+                f"verbalizer_hidden_size is {size!r}",
+                hint=f"a whole number up to {MAX_VERBALIZER_HIDDEN_SIZE}, 0 for a linear verbalizer",
             )
         if self.verbalizer != "learnable":
             if self.verbalizer_hidden_size:

@@ -20,9 +20,9 @@ class VerbalizerHead(nn.Module):
 
     Rows of scores are those of `LabelRows`. A learnable verbalizer is a linear map of the logits (not of
     probabilities) without a bias; readout `"hidden"` is a linear map of the mean hidden state with one. With
-    `verbalizer_hidden_size` H it has two layers: H detectors, relu of a linear map of the same features, and a linear
-    map of these, both with biases. A fixed verbalizer takes the logit of the label's unit. Dropout on the scores acts
-    in training only.
+    `verbalizer_hidden_size` H it has two layers: H detectors, relu of a linear map of logits or states, and a linear
+    map of these (for readout `"pooled"` of their maxima and means), both with biases. A fixed verbalizer takes the
+    logit of the label's unit. Dropout on the scores acts in training only.
 
     Args:
         config (`SpeechPromptConfig`): kind, readout, labels, sizes.
@@ -59,6 +59,10 @@ class VerbalizerHead(nn.Module):
 
         Args:
             config (`SpeechPromptConfig`): kind, readout, labels, sizes.
+
+        Returns:
+            `dict[str, tuple[int, ...]]`: `unit_token_of_row` (R); of learnable ones `weight` (R, features), and as far
+            as it has them `bias` (R), `hidden_weight` (H, V or D), `hidden_bias` (H).
         """
         num_rows = len(LabelRows(config.num_classes, config.label_sequences))
         shapes: dict[str, tuple[int, ...]] = {"unit_token_of_row": (num_rows,)}
@@ -166,15 +170,15 @@ class VerbalizerHead(nn.Module):
 
     def _detect(self, features: Tensor) -> Tensor:
         """The first layer's features `(…, H)`, where there are two layers."""
-        if self.hidden_weight is None:
+        if self.hidden_weight is None or self.hidden_bias is None:
             return features
-        return nn.functional.linear(features, self.hidden_weight.float(), self.hidden_bias).float().relu()
+        return nn.functional.linear(features, self.hidden_weight.float(), self.hidden_bias.float()).float().relu()
 
     def _score(self, features: Tensor, rows: slice) -> Tensor:
         if self.weight is None:
             return features[..., self.unit_token_of_row[rows]]
         bias = None if self.bias is None else self.bias[rows].float()
-        return nn.functional.linear(features, self.weight[rows].float(), bias)
+        return nn.functional.linear(features, self.weight[rows].float(), bias).float()
 
     def _drop(self, scores: Tensor) -> Tensor:
         return nn.functional.dropout(scores, self.config.verbalizer_dropout, self.training)

@@ -70,6 +70,7 @@ def run(
         int | None,
         typer.Option(
             min=0,
+            max=65_536,
             help="Detectors between the model's units and the labels, in a learnable verbalizer; 0: one linear layer, "
             "as in the paper. 256 by default where it reads all of the utterance, else 0.",
             show_default=False,
@@ -79,6 +80,16 @@ def run(
         Literal["separator", "pooled"],
         typer.Option(help="Where it reads. separator: after the utterance, as in the paper. pooled: over all of it."),
     ] = "pooled",
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.99,
+            help="Share of the target that all labels have alike. 0.1 by default where a learnable verbalizer reads "
+            "all of the utterance, else 0, as in the paper.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="The most passes over the training rows.")] = 25,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many passes without a better one.")] = 10,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings, or rows of units, in one update.")] = 16,
@@ -116,6 +127,7 @@ def run(
         "verbalizer": verbalizer,
         "verbalizer_hidden_size": verbalizer_hidden_size,
         "readout": readout,
+        "label_smoothing": label_smoothing,
         "num_epochs": epochs,
         "patience": patience,
         "batch_size": batch_size,

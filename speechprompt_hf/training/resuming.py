@@ -22,6 +22,7 @@ __all__ = ["check_run", "last_complete_checkpoint", "rows_digest", "write_run"]
 RUN_FILE = "run.json"
 """What the checkpoints beside it were trained with."""
 
+_BEFORE_IT_WAS_RECORDED = {"settings.verbalizer_hidden_size": 0, "settings.label_smoothing": 0.0}
 # Trainer writes its state last; a checkpoint that is being deleted may lack any of them.
 _FILES = (TRAINING_STATE, "optimizer.pt", "scheduler.pt")
 _STATE = "trainer_state.json"
@@ -80,7 +81,8 @@ def check_run(folder: Path, run: Mapping[str, Any]) -> None:
     path = folder / RUN_FILE
     if not path.is_file():
         return
-    before, now = _flat(read_json(path)), _flat(json.loads(json.dumps(run)))
+    before = {**_BEFORE_IT_WAS_RECORDED, **_flat(read_json(path))}
+    now = _flat(json.loads(json.dumps(run)))
     differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if differing:
         changes = ", ".join(

@@ -135,7 +135,7 @@ def train(
         UnitError: a unit that the base does not know, or an utterance longer than its positions.
         LabelError: a label that is not the task's.
     """
-    settings = settings or TrainingSettings()
+    settings = (settings or TrainingSettings()).resolved(method, model_options, task.num_label_positions)
     if splits.kind != "units":
         raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
     set_seed(seed)
@@ -248,7 +248,7 @@ def _training_arguments(
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "label_names": ["labels"],
-        **settings.trainer_options(method, task.num_label_positions),
+        **settings.trainer_options(method),
         **further,
     }
     if settings.bf16 and not torch.cuda.is_available():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from ..core.errors import ConfigurationError
+from ..modeling.configuration_speechprompt import MAX_VERBALIZER_HIDDEN_SIZE
 
 __all__ = ["TrainingSettings"]
 
@@ -30,12 +32,13 @@ class TrainingSettings:
         readout (`str`, defaults to `"pooled"`): `"separator"` (the paper's) or `"pooled"`.
         verbalizer_hidden_size (`int`, *optional*): detectors between the language model's logits and the labels, 0 for
             a linear verbalizer; by default 256 where a learnable verbalizer reads the whole utterance (readout
-            `"pooled"`), else 0, the paper's.
+            `"pooled"`), else 0, the paper's. A probe, which reads hidden states, is linear.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores.
         unit_dropout (`float`, defaults to 0.3): share of the units left out, anew in every step.
         label_smoothing (`float`, *optional*): share of the target that all classes have alike; by default 0.1 where a
             learnable verbalizer reads the whole utterance, else 0, the paper's. Several labels that are read one after
-            another after the separator are learnt without.
+            another after the separator are learnt without; for several labels that are read at once the smoothed loss
+            is normalised over the known sequences.
         learning_rate (`float`, defaults to 1e-2): AdamW's, at its highest.
         finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
         schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
@@ -95,62 +98,100 @@ class TrainingSettings:
             raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
-        if self.verbalizer_hidden_size and self.verbalizer != "learnable":
-            raise ConfigurationError(
-                f"verbalizer_hidden_size is {self.verbalizer_hidden_size} with a {self.verbalizer!r} verbalizer",
-                hint="a fixed verbalizer trains nothing: verbalizer 'learnable', or verbalizer_hidden_size 0",
-            )
-        if (self.verbalizer_hidden_size or 0) < 0:
-            raise ConfigurationError(
-                f"verbalizer_hidden_size is {self.verbalizer_hidden_size}", hint="0 for a linear verbalizer, or more"
-            )
+        self._check_hidden_size()
         if self.prompt == "input" and self.prompt_layers != "all":
             raise ConfigurationError(
                 f"prompt_layers is {self.prompt_layers!r} with an input prompt",
                 hint="an input prompt stands before all layers: prompt_layers 'all', or a deep prompt",
             )
 
+    def _check_hidden_size(self) -> None:
+        size = self.verbalizer_hidden_size
+        if size is None:
+            return
+        if type(size) is not int or not 0 <= size <= MAX_VERBALIZER_HIDDEN_SIZE:
+            raise ConfigurationError(
+                f"verbalizer_hidden_size is {size!r}",
+                hint=f"a whole number up to {MAX_VERBALIZER_HIDDEN_SIZE}, 0 for a linear verbalizer",
+            )
+        if size and self.verbalizer != "learnable":
+            raise ConfigurationError(
+                f"verbalizer_hidden_size is {size} with a {self.verbalizer!r} verbalizer",
+                hint="a fixed verbalizer trains nothing: verbalizer 'learnable', or verbalizer_hidden_size 0",
+            )
+
+    def resolved(
+        self, method: Method, model_options: Mapping[str, Any] | None = None, num_label_positions: int = 1
+    ) -> TrainingSettings:
+        """These settings with numbers for what depends on others, as runs record them.
+
+        Args:
+            method (`str`): what is trained.
+            model_options (`Mapping`, *optional*): arguments of `SpeechPromptForAudioClassification.from_base` that win
+                over the settings.
+            num_label_positions (`int`, defaults to 1): labels of an utterance.
+
+        Returns:
+            `TrainingSettings`: `verbalizer_hidden_size` and `label_smoothing` are never `None`.
+        """
+        readout = "hidden" if method == "probe" else self.readout
+        options = {"verbalizer": self.verbalizer, "readout": readout, **(model_options or {})}
+        reads_all = options["verbalizer"] == "learnable" and options["readout"] == "pooled"
+        size, smoothing = self.verbalizer_hidden_size, self.label_smoothing
+        if size is None:
+            size = _HIDDEN_SIZE if reads_all else 0
+        if smoothing is None:
+            smoothing = _LABEL_SMOOTHING if reads_all else 0.0
+        if options["readout"] == "hidden":
+            size = 0
+        if num_label_positions > 1 and options["readout"] == "separator":
+            smoothing = 0.0
+        return replace(self, verbalizer_hidden_size=size, label_smoothing=smoothing)
+
+    def _with_numbers(self, method: Method) -> TrainingSettings:
+        """Resolved settings stay as they are: they may have been resolved for options that are not known here."""
+        is_resolved = self.verbalizer_hidden_size is not None and self.label_smoothing is not None
+        return self if is_resolved else self.resolved(method)
+
     def model_options(self, method: Method) -> dict[str, Any]:
-        """The arguments for `SpeechPromptForAudioClassification.from_base`."""
+        """The arguments for `SpeechPromptForAudioClassification.from_base`.
+
+        Args:
+            method (`str`): what is trained.
+
+        Returns:
+            `dict[str, Any]`: name → value.
+        """
         options: dict[str, Any] = {
             "method": method,
             "verbalizer": self.verbalizer,
+            "verbalizer_hidden_size": self._with_numbers(method).verbalizer_hidden_size,
             "verbalizer_dropout": self.verbalizer_dropout,
             "unit_dropout": self.unit_dropout,
         }
         if method != "probe":
             options["readout"] = self.readout
-            hidden_size = _HIDDEN_SIZE if self._learns_from_the_whole_utterance else 0
-            given = self.verbalizer_hidden_size
-            options["verbalizer_hidden_size"] = hidden_size if given is None else given
         if method == "prompt":
             names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
             options |= {name: getattr(self, name) for name in names}
         return options
 
-    @property
-    def _learns_from_the_whole_utterance(self) -> bool:
-        return self.verbalizer == "learnable" and self.readout == "pooled"
-
-    def trainer_options(self, method: Method, num_label_positions: int = 1) -> dict[str, Any]:
+    def trainer_options(self, method: Method) -> dict[str, Any]:
         """The arguments for `transformers.TrainingArguments`.
 
         Args:
             method (`str`): what is trained.
-            num_label_positions (`int`, defaults to 1): labels of an utterance.
+
+        Returns:
+            `dict[str, Any]`: name → value.
         """
-        label_smoothing = self.label_smoothing
-        if label_smoothing is None:
-            label_smoothing = _LABEL_SMOOTHING if self._learns_from_the_whole_utterance else 0.0
-        if num_label_positions > 1 and self.readout == "separator" and method != "probe":
-            label_smoothing = 0.0
         schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
         return {
             "learning_rate": self.finetune_learning_rate if method == "finetune" else self.learning_rate,
             "lr_scheduler_type": schedules[self.schedule],
             "warmup_steps": self.warmup_steps,
             "weight_decay": self.weight_decay,
-            "label_smoothing_factor": label_smoothing,
+            "label_smoothing_factor": self._with_numbers(method).label_smoothing,
             "adam_beta2": self.beta2,
             "max_grad_norm": self.clip_norm,
             "num_train_epochs": self.num_epochs,

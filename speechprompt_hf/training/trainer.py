@@ -62,6 +62,28 @@ class PromptTrainer(Trainer):
         update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthGroupedSampler(rows[column], update, seed)
 
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """`Trainer.compute_loss`, but for batches of several adapters with smoothed labels.
+
+        Args:
+            model (`nn.Module`): what is trained.
+            inputs (`dict`): a batch.
+            *args: of `Trainer.compute_loss`.
+            **kwargs: of `Trainer.compute_loss`.
+
+        Returns:
+            `Tensor` of shape `()`, or `(loss, outputs)`: what Trainer returns.
+
+        Raises:
+            ConfigurationError: the batch names adapters, whose numbers of classes differ, and labels are smoothed.
+        """
+        if self.label_smoother is not None and inputs.get("adapter_names") is not None:
+            raise ConfigurationError(
+                f"label_smoothing_factor is {self.args.label_smoothing_factor} and a batch has adapter_names",
+                hint="rows of several adapters have different numbers of classes: label_smoothing_factor=0.0",
+            )
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
     # Publishing
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

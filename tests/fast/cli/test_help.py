@@ -86,7 +86,7 @@ def test_defaults_are_those_of_the_library():
     for option, name in {"epochs": "num_epochs"}.items():
         assert given[option].default == getattr(settings, name)
     names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "verbalizer", "readout", "patience")
-    for name in (*names, "batch_size", "verbalizer_hidden_size"):
+    for name in (*names, "batch_size", "verbalizer_hidden_size", "label_smoothing"):
         assert given[name].default == getattr(settings, name), name
     assert (settings.learning_rate, settings.finetune_learning_rate) == (0.01, 0.0005)  # told by --learning-rate
     config, mbart = PretrainingConfig(), UnitMBartPretrainingConfig()

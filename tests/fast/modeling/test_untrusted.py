@@ -79,7 +79,7 @@ def refused(folder, match):
         ({"prompt_dropout": "x"}, "prompt_dropout"),
         ({"prompt_init_std": "x", "prompt_init": "scaled"}, "prompt_init_std"),
         ({"feedback_temperature": float("nan")}, "feedback_temperature"),
-        ({"format_version": 2}, "format version 2.*upgrade"),
+        ({"format_version": 3}, "format version 3.*upgrade"),
         ({"method": "os.system"}, "method is"),
         ({"prompt_type": "../../x"}, "prompt_type is"),
         ({"model_type": "bert"}, "type 'bert'"),

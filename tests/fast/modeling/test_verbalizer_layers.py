@@ -117,7 +117,7 @@ def test_it_is_saved_with_the_adapter(readout, tmp_path):
     assert shapes == VerbalizerHead.shapes(model.config)
 
 
-@pytest.mark.parametrize("size", [0, 5, "6", -1, 10**9])
+@pytest.mark.parametrize("size", [0, 5, "6", -1, 10**9, True])
 def test_a_file_of_another_size_is_refused(size, tmp_path):
     model_with().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
@@ -155,6 +155,10 @@ def test_bfloat16_autocast_trains_it():
     ("fields", "message"),
     [
         ({"hidden_size": -1}, "verbalizer_hidden_size is -1"),
+        ({"hidden_size": 65_537}, "verbalizer_hidden_size is 65537"),
+        ({"hidden_size": 2.5}, "verbalizer_hidden_size is 2.5"),
+        ({"hidden_size": True}, "verbalizer_hidden_size is True"),
+        ({"hidden_size": "6"}, "verbalizer_hidden_size is '6'"),
         ({"verbalizer": "random"}, "verbalizer_hidden_size is 6 with a 'random' verbalizer"),
         ({"label_feedback": "mixture"}, "label_feedback 'mixture' with verbalizer_hidden_size 6"),
     ],
@@ -162,6 +166,33 @@ def test_bfloat16_autocast_trains_it():
 def test_impossible_options_are_refused(fields, message):
     with pytest.raises(ConfigurationError, match=message):
         config(**fields)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_scores_are_float32_whatever_the_verbalizer_is_kept_in(readout, dtype):
+    head = randomize(VerbalizerHead(config(readout=readout)).eval())
+    features = torch.randn(2, 3, HIDDEN_SIZE if readout == "hidden" else VOCAB_SIZE)
+    read = {
+        "separator": lambda head: head.scores_at(features[:, 0], 0),
+        "pooled": lambda head: head.scores_of_utterance(features, torch.ones(2, 3)),
+        "hidden": lambda head: head.scores_of_states(features, torch.ones(2, 3)),
+    }[readout]
+    expected = read(head)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert read(head).dtype == torch.float32
+    scores = read(head.to(dtype))
+    assert scores.dtype == torch.float32
+    assert (scores - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_packages_that_know_one_layer_alone_refuse_two(tmp_path):
+    model_with().save_pretrained(tmp_path / "two")
+    model = SpeechPromptForAudioClassification.from_base(tiny_lm(), ["a", "b"], readout="pooled")
+    model.save_pretrained(tmp_path / "one")
+    versions = {name: json.loads((tmp_path / name / "config.json").read_text()) for name in ("one", "two")}
+    assert {name: values["format_version"] for name, values in versions.items()} == {"one": 1, "two": 2}
 
 
 def test_seeds_and_sizes():

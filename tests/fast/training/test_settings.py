@@ -5,49 +5,42 @@ import pytest
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.training import TrainingSettings
 
-
-@pytest.mark.parametrize(
-    ("given", "size"),
-    [
-        ({}, 256),
-        ({"verbalizer_hidden_size": 12}, 12),
-        ({"verbalizer_hidden_size": 0}, 0),
-        ({"readout": "separator"}, 0),
-        ({"readout": "separator", "verbalizer_hidden_size": 12}, 12),
-        ({"verbalizer": "random"}, 0),
-        ({"verbalizer": "frequency", "readout": "separator"}, 0),
-    ],
-    ids=str,
-)
-def test_the_verbalizer_has_two_layers_where_it_reads_the_whole_utterance(given, size):
-    settings = TrainingSettings(**given)
-    assert settings.model_options("prompt")["verbalizer_hidden_size"] == size
-    assert settings.model_options("finetune")["verbalizer_hidden_size"] == size
-    assert "verbalizer_hidden_size" not in settings.model_options("probe")
+POOLED, SEPARATOR = {"readout": "pooled"}, {"readout": "separator"}
 
 
 @pytest.mark.parametrize(
-    ("given", "num_label_positions", "smoothing"),
+    ("given", "method", "model_options", "positions", "expected"),
     [
-        ({}, 1, 0.1),
-        ({}, 3, 0.1),
-        ({"label_smoothing": 0.2}, 3, 0.2),
-        ({"label_smoothing": 0.0}, 1, 0.0),
-        ({"readout": "separator"}, 1, 0.0),
-        ({"readout": "separator", "label_smoothing": 0.2}, 1, 0.2),
-        ({"readout": "separator", "label_smoothing": 0.2}, 3, 0.0),
-        ({"verbalizer": "random"}, 1, 0.0),
+        ({}, "prompt", {}, 1, (256, 0.1)),
+        ({}, "finetune", {}, 1, (256, 0.1)),
+        ({}, "prompt", {}, 3, (256, 0.1)),
+        ({"verbalizer_hidden_size": 12, "label_smoothing": 0.2}, "prompt", {}, 3, (12, 0.2)),
+        ({"verbalizer_hidden_size": 0, "label_smoothing": 0.0}, "prompt", {}, 1, (0, 0.0)),
+        (SEPARATOR, "prompt", {}, 1, (0, 0.0)),
+        (SEPARATOR, "prompt", POOLED, 1, (256, 0.1)),
+        ({}, "prompt", SEPARATOR, 1, (0, 0.0)),
+        (SEPARATOR | {"verbalizer_hidden_size": 12, "label_smoothing": 0.2}, "prompt", {}, 1, (12, 0.2)),
+        (SEPARATOR | {"label_smoothing": 0.2}, "prompt", {}, 3, (0, 0.0)),
+        ({"label_smoothing": 0.2}, "prompt", SEPARATOR, 3, (0, 0.0)),
+        ({"verbalizer": "random"}, "prompt", {}, 1, (0, 0.0)),
+        ({}, "prompt", {"verbalizer": "random"}, 1, (0, 0.0)),
+        ({}, "probe", {}, 1, (0, 0.0)),
+        ({"verbalizer_hidden_size": 12}, "probe", {}, 1, (0, 0.0)),
+        ({}, "probe", POOLED, 1, (256, 0.1)),
     ],
     ids=str,
 )
-def test_labels_are_smoothed_where_the_whole_utterance_is_read(given, num_label_positions, smoothing):
-    options = TrainingSettings(**given).trainer_options("prompt", num_label_positions)
-    assert options["label_smoothing_factor"] == smoothing
+def test_what_depends_on_the_readout(given, method, model_options, positions, expected):
+    settings = TrainingSettings(**given).resolved(method, model_options, positions)
+    assert (settings.verbalizer_hidden_size, settings.label_smoothing) == expected
+    assert settings.model_options(method)["verbalizer_hidden_size"] == expected[0]
+    assert settings.trainer_options(method)["label_smoothing_factor"] == expected[1]
+    assert settings.resolved(method, model_options, positions) == settings
 
 
-def test_a_probe_learns_all_labels_at_once():
-    settings = TrainingSettings(readout="separator", label_smoothing=0.2)
-    assert settings.trainer_options("probe", 3)["label_smoothing_factor"] == 0.2
+def test_settings_that_are_not_resolved_say_the_same_to_model_and_trainer():
+    assert TrainingSettings().model_options("prompt")["verbalizer_hidden_size"] == 256
+    assert TrainingSettings(readout="separator").trainer_options("prompt")["label_smoothing_factor"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -56,6 +49,8 @@ def test_a_probe_learns_all_labels_at_once():
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
         ({"verbalizer_hidden_size": -1}, "verbalizer_hidden_size is -1"),
+        ({"verbalizer_hidden_size": 65_537}, "verbalizer_hidden_size is 65537"),
+        ({"verbalizer_hidden_size": 2.5}, "verbalizer_hidden_size is 2.5"),
         ({"verbalizer": "random", "verbalizer_hidden_size": 5}, "verbalizer_hidden_size is 5 with a 'random' verbal"),
         ({"num_epochs": 0}, "num_epochs is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),

@@ -2,7 +2,7 @@
 
 The genuine HuBERT-100 units of Speech Commands v0.01 (12 classes) and Fluent Speech Commands (31 intents). The unit
 language model is pretrained here, on units of the training parts and of LJSpeech and VCTK, never on validation or
-test. Every cell is kept in the work folder, so that a stopped run goes on where it stopped. Settings are the
+test. Every cell is kept in the work folder, and a stopped run goes on behind its last whole epoch. Settings are the
 package's defaults but for larger batches and fewer epochs; the epoch is chosen on validation, the test part is read
 once a seed. A GPU is used where there is one; several processes may share a work folder (`--task`, `--only`,
 `--seed`): they wait for each other's language model and cells. The table holds every cell of the work folder that was
@@ -60,7 +60,13 @@ def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}", options
                 if prompt == "deep" and verbalizer == "learnable":
                     yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}{UNTRAINED}", options
-    two_layers = {"num_virtual_tokens": 5, "verbalizer_hidden_size": DETECTORS[key]}
+    # More numbers to train need more updates.
+    two_layers = {
+        "num_virtual_tokens": 5,
+        "verbalizer_hidden_size": DETECTORS[key],
+        "num_epochs": 10,
+        "batch_size": 64,
+    }
     yield "deep prompt of 5, verbalizer of two layers, pooled", two_layers
     yield f"deep prompt of 5, verbalizer of two layers, pooled{UNTRAINED}", two_layers
 
@@ -75,7 +81,7 @@ def run_cell(
     task: Task, splits: Splits, base: Any, settings: TrainingSettings, output: Path, seed: int
 ) -> dict[str, Any]:
     """Train one cell and read the test part once."""
-    result = train(task, splits, base, settings, output_dir=output, seed=seed, progress=False)
+    result = train(task, splits, base, settings, output_dir=output, seed=seed, progress=False, resume=True)
     predicted = class_probabilities(result.model, splits.test, result.vocabulary).argmax(-1)
     expected = np.array([task.index_of(label) for label in splits.test["label"]])
     interval = accuracy_interval(predicted == expected, splits.test["speaker"])

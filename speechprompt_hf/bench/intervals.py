@@ -37,15 +37,16 @@ def answer_groups(speakers: Sequence[str | None], otherwise: Sequence[Hashable])
 
 
 def share_interval(values: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
-    """95 % interval of a mean of shares; the exact binomial one where all are 0 or all are 1.
+    """95 % interval of a mean of shares; where all are 0 or all are 1 the exact binomial one, a draw a group.
 
     Args:
         values (`ndarray` of shape `(R,)`, float64): in [0, 1].
         groups (`ndarray` of shape `(R,)`, int64): of `answer_groups`.
     """
     if values.min() == values.max() and values[0] in (0.0, 1.0):
-        # Every sample would be the same.
-        exact = binomtest(round(float(values.sum())), len(values)).proportion_ci(_CONFIDENCE, method="exact")
+        # Every sample would be the same. Answers of one group tell no more than one of them, at worst.
+        num_groups = len(np.unique(groups))
+        exact = binomtest(int(values[0]) * num_groups, num_groups).proportion_ci(_CONFIDENCE, method="exact")
         return float(exact.low), float(exact.high)
     return bootstrap_interval(values, groups)
 

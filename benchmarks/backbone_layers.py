@@ -5,12 +5,14 @@ For each layer, with 100 clusters that k-means fits on the recipe's speech (none
 - phone purity, cluster purity and phone-normalised mutual information (HuBERT, section IV-C) of the clusters, on
   English sentences of `speechocean762`'s test speakers; phones by PocketSphinx, which aligns the given text, frames of
   silence left out;
+- the same information on German, `kerstin_de`'s test and validation sentences, whose phones an independent recogniser
+  (hama, 2.2 M parameters) hears; it writes English phones, so that the figure compares layers, not languages;
 - ABX error across speakers on the words of `lt_speech_commands`: of the features themselves, and of their clusters
   (each frame the one-hot vector of its cluster); time warping over angles, 0.5 is chance;
 - accuracy of 1-3-grams of the clusters with a linear classifier, on the words of unseen speakers of
   `lt_speech_commands`.
 
-MFCC stand beside them. Needs `pip install pocketsphinx==5.1.1`.
+MFCC stand beside them. Needs `pip install pocketsphinx==5.1.1 hama==1.7.0`.
 
     python benchmarks/backbone_layers.py --data ../shared/data
 """
@@ -21,6 +23,7 @@ import argparse
 import io
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ import soundfile
 import soxr
 import torch
 from backbone_units import classify, mfcc, outside_speech, quantize, read_set
+from hama.asr import ASRModel
 from pocketsphinx import Decoder
 from transformers import HubertModel
 
@@ -87,6 +91,25 @@ def aligned_sentences(root: Path, count: int) -> tuple[list[np.ndarray], list[li
     return waves, phones
 
 
+def recognised_sentences(root: Path, count: int) -> tuple[list[np.ndarray], list[list[str]]]:
+    """Recordings of `kerstin_de` that are in no training split, and the recogniser's phones of 10-ms frames."""
+    recogniser = ASRModel()
+    rows = [
+        row for split in ("test", "validation") for row in read_waves(root / "kerstin_de" / f"{split}.parquet", [])
+    ]
+    waves, phones = [], []
+    for row in rows[:count]:
+        result = recogniser.transcribe_waveform(row["wave"], RATE_HZ)
+        heard = ["SIL"] * (2 * result.num_frames)
+        for span in recogniser.phoneme_spans(result):
+            heard[2 * span.start_frame : 2 * span.end_frame] = [span.phoneme] * (
+                2 * (span.end_frame - span.start_frame)
+            )
+        waves.append(row["wave"])
+        phones.append(heard)
+    return waves, phones
+
+
 def phones_and_units(
     features: Iterable[np.ndarray], phones: Iterable[list[str]], centroids: np.ndarray
 ) -> tuple[list[int], list[str]]:
@@ -109,36 +132,51 @@ def one_hot(features: list[np.ndarray], centroids: np.ndarray) -> list[np.ndarra
     return [eye[nearest(torch.from_numpy(frames), torch.from_numpy(centroids))[0].numpy()] for frames in features]
 
 
-def measure(
-    outside: list[np.ndarray],
-    sentences: list[np.ndarray],
-    phones: list[list[str]],
-    words: list[np.ndarray],
-    labels: np.ndarray,
-    speakers: list[str],
-    folds: list[np.ndarray],
-    *,
-    seed: int,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Speech:
+    """What is measured: recordings, or their features, and what is known of them."""
+
+    outside: list[np.ndarray]
+    english: list[np.ndarray]
+    german: list[np.ndarray]
+    words: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Phones of 10-ms frames of the sentences; labels, speakers and folds of the words."""
+
+    english: list[list[str]]
+    german: list[list[str]]
+    labels: np.ndarray
+    speakers: list[str]
+    folds: list[np.ndarray]
+
+
+def measure(features: Speech, known: Known, *, seed: int) -> dict[str, float]:
     """A row of the table, of one kind of features."""
-    centroids = fit_quantizer(np.concatenate(outside), 100, seed=seed, show_progress=False).centroids
-    agreement = phone_agreement(*phones_and_units(sentences, phones, centroids))
-    units = np.array(quantize(words, centroids), dtype=object)
-    accuracies = [classify(list(units[~held]), labels[~held], list(units[held]), labels[held]) for held in folds]
+    centroids = fit_quantizer(np.concatenate(features.outside), 100, seed=seed, show_progress=False).centroids
+    agreement = phone_agreement(*phones_and_units(features.english, known.english, centroids))
+    german = phone_agreement(*phones_and_units(features.german, known.german, centroids))
+    units, labels = np.array(quantize(features.words, centroids), dtype=object), known.labels
+    accuracies = [classify(list(units[~held]), labels[~held], list(units[held]), labels[held]) for held in known.folds]
+    words = (list(labels), known.speakers)
     return {
         "phone_purity": agreement.phone_purity,
         "cluster_purity": agreement.cluster_purity,
         "pnmi": agreement.pnmi,
         "frames": agreement.num_frames,
-        "abx_features": abx_error(words, list(labels), speakers).error,
-        "abx_units": abx_error(one_hot(words, centroids), list(labels), speakers).error,
+        "pnmi_german": german.pnmi,
+        "frames_german": german.num_frames,
+        "abx_features": abx_error(features.words, *words).error,
+        "abx_units": abx_error(one_hot(features.words, centroids), *words).error,
         "ngram_accuracy": float(np.mean(accuracies)),
     }
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Markdown: a line a layer."""
-    names = ("phone_purity", "cluster_purity", "pnmi", "abx_features", "abx_units", "ngram_accuracy")
+    names = ("phone_purity", "cluster_purity", "pnmi", "pnmi_german", "abx_features", "abx_units", "ngram_accuracy")
     lines = [f"| features | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
     for label, row in rows.items():
         lines.append(f"| {label} | {' | '.join(f'{row[name]:.3f}' for name in names)} |")
@@ -155,31 +193,31 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
-    waves, phones = aligned_sentences(arguments.data, arguments.sentences)
-    print(f"{len(waves)} sentences aligned, {time.perf_counter() - started:.0f} s", flush=True)
+    english, english_phones = aligned_sentences(arguments.data, arguments.sentences)
+    german, german_phones = recognised_sentences(arguments.data, arguments.sentences // 4)
+    print(f"phones of {len(english)} + {len(german)} sentences, {time.perf_counter() - started:.0f} s", flush=True)
     words, labels, folds = read_set(arguments.data, WORDS)
     speakers = [
         row["speaker"]
         for split in ("train", "validation", "test")
         for row in pq.read_table(arguments.data / WORDS / f"{split}.parquet", columns=["speaker"]).to_pylist()
     ]
-    outside = outside_speech(arguments.data)
+    known = Known(english_phones, german_phones, labels, speakers, folds)
+    speech = (outside_speech(arguments.data), english, german, words)
     encoder = HubertModel.from_pretrained(Path(resolve_base(arguments.base)) / "encoder", dtype=torch.float32)
     layers = range(encoder.config.num_hidden_layers + 1)
-    known = (phones, labels, speakers, folds)
     rows: dict[str, dict[str, float]] = {}
 
-    def add(name: str, speech: list[list[np.ndarray]]) -> None:
-        print(f"{name} …", flush=True)
-        foreign, sentences, spoken = speech
-        rows[name] = measure(foreign, sentences, known[0], spoken, *known[1:], seed=arguments.seed)
+    def add(name: str, features: Speech) -> None:
+        rows[name] = measure(features, known, seed=arguments.seed)
         write_json(arguments.output.with_suffix(".json"), rows)
         write_text(arguments.output.with_suffix(".md"), table(rows))
+        print(f"{name}, {time.perf_counter() - started:.0f} s", flush=True)
 
-    add("MFCC", [[mfcc(wave) for wave in group] for group in (outside, waves, words)])
-    by_layer = [hidden_states(encoder, group, list(layers)) for group in (outside, waves, words)]
+    add("MFCC", Speech(*([mfcc(wave) for wave in group] for group in speech)))
+    by_layer = [hidden_states(encoder, group, list(layers)) for group in speech]
     for layer in layers:
-        add(f"layer {layer}", [group[layer] for group in by_layer])
+        add(f"layer {layer}", Speech(*(group[layer] for group in by_layer)))
     print(table(rows))
 
 

@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from .metrics import Accuracy, EqualErrorRate, MacroF1, equal_error_rate
     from .prediction import class_probabilities, predict_files, predict_units
     from .report import REPORT_SCHEMA, build_report, classification_scores, validate_report, write_report
+    from .unit_quality import AbxResult, PhoneAgreement, abx_error, phone_agreement
 
 _HOME = {
+    "AbxResult": "unit_quality",
     "Accuracy": "metrics",
     "BASELINES": "baselines",
     "BaselineResult": "baselines",
     "EqualErrorRate": "metrics",
     "Interval": "intervals",
     "MacroF1": "metrics",
+    "PhoneAgreement": "unit_quality",
     "REPORT_SCHEMA": "report",
+    "abx_error": "unit_quality",
     "accuracy_interval": "intervals",
     "build_report": "report",
     "class_probabilities": "prediction",
@@ -40,6 +44,7 @@ _HOME = {
     "evaluate_adapter": "adapter",
     "hidden_state_baseline": "baselines",
     "majority_baseline": "baselines",
+    "phone_agreement": "unit_quality",
     "predict_files": "prediction",
     "predict_units": "prediction",
     "save_confusion_matrix": "confusion",
@@ -51,11 +56,14 @@ _HOME = {
 __all__ = [
     "BASELINES",
     "REPORT_SCHEMA",
+    "AbxResult",
     "Accuracy",
     "BaselineResult",
     "EqualErrorRate",
     "Interval",
     "MacroF1",
+    "PhoneAgreement",
+    "abx_error",
     "accuracy_interval",
     "build_report",
     "class_probabilities",
@@ -66,6 +74,7 @@ __all__ = [
     "evaluate_adapter",
     "hidden_state_baseline",
     "majority_baseline",
+    "phone_agreement",
     "predict_files",
     "predict_units",
     "save_confusion_matrix",

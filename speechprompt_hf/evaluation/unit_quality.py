@@ -62,7 +62,7 @@ def phone_agreement(units: Sequence[int], phones: Sequence[str]) -> PhoneAgreeme
     return PhoneAgreement(
         phone_purity=float(counts.max(0).sum() / counts.sum()),
         cluster_purity=float(counts.max(1).sum() / counts.sum()),
-        pnmi=float(mutual_info_score(None, None, contingency=counts)) / entropy,
+        pnmi=min(1.0, float(mutual_info_score(None, None, contingency=counts)) / entropy),
         num_frames=len(phones),
     )
 

@@ -192,6 +192,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", choices=sorted(LABEL_COLUMNS), action="append", help="both by default")
     parser.add_argument("--epochs", type=int, default=None, help="instead of the default settings'")
     parser.add_argument("--readout", choices=("pooled", "separator"), default=None, help="instead of the default's")
+    parser.add_argument("--linear", action="store_true", help="a verbalizer of one layer, labels not smoothed")
     return parser.parse_args()
 
 
@@ -202,6 +203,8 @@ def main() -> None:
         settings = replace(settings, num_epochs=arguments.epochs)
     if arguments.readout:
         settings = replace(settings, readout=arguments.readout)
+    if arguments.linear:
+        settings = replace(settings, verbalizer_hidden_size=0, label_smoothing=0.0)
     # What is recorded, and the names of cells, hold the numbers behind the defaults.
     settings = settings.resolved("prompt")
     processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)

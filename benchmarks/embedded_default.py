@@ -97,7 +97,7 @@ def run_cell(
         output_dir=output,
         seed=seed,
         method="probe" if method == NO_PROMPT else "prompt",
-        model_options={"readout": settings.readout} if method == NO_PROMPT else None,
+        model_options=same_verbalizer(settings) if method == NO_PROMPT else None,
         progress=False,
         # Every epoch trains; nothing is chosen by looking at a part that the baseline trains on.
         eval_strategy="no",
@@ -108,6 +108,11 @@ def run_cell(
     predicted = class_probabilities(result.model, test_rows, result.vocabulary).argmax(-1)
     right = sum(task.labels[index] == label for index, label in zip(predicted, test_rows["label"], strict=True))
     return {"right": right, "trained_parameters": result.trained_parameters, "seconds": result.seconds}
+
+
+def same_verbalizer(settings: TrainingSettings) -> dict[str, Any]:
+    """What makes the verbalizer without a prompt that of the prompt."""
+    return {"readout": settings.readout, "verbalizer_hidden_size": settings.verbalizer_hidden_size}
 
 
 def summarize(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -192,7 +197,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", choices=sorted(LABEL_COLUMNS), action="append", help="both by default")
     parser.add_argument("--epochs", type=int, default=None, help="instead of the default settings'")
     parser.add_argument("--readout", choices=("pooled", "separator"), default=None, help="instead of the default's")
-    parser.add_argument("--linear", action="store_true", help="a verbalizer of one layer, labels not smoothed")
+    parser.add_argument(
+        "--two-layers", action="store_true", help="a verbalizer with 256 detectors, labels smoothed by 0.1"
+    )
     return parser.parse_args()
 
 
@@ -203,10 +210,8 @@ def main() -> None:
         settings = replace(settings, num_epochs=arguments.epochs)
     if arguments.readout:
         settings = replace(settings, readout=arguments.readout)
-    if arguments.linear:
-        settings = replace(settings, verbalizer_hidden_size=0, label_smoothing=0.0)
-    # What is recorded, and the names of cells, hold the numbers behind the defaults.
-    settings = settings.resolved("prompt")
+    if arguments.two_layers:
+        settings = replace(settings, verbalizer_hidden_size=256, label_smoothing=0.1)
     processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
     fingerprint = {"digest": processor.fingerprint["digest"], **base_fingerprint(load_base(DEFAULT_BASE))}
     tables = {

@@ -53,9 +53,7 @@ def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
                     "prompt": prompt,
                     "num_virtual_tokens": tokens,
                     "verbalizer": verbalizer,
-                    "verbalizer_hidden_size": 0,
                     "readout": readout,
-                    "label_smoothing": 0.0,
                 }
                 yield f"{prompt} prompt, {verbalizer} verbalizer, {readout}", options
                 if prompt == "deep" and verbalizer == "learnable":
@@ -64,6 +62,7 @@ def cells(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     two_layers = {
         "num_virtual_tokens": 5,
         "verbalizer_hidden_size": DETECTORS[key],
+        "label_smoothing": 0.1,
         "num_epochs": 10,
         "batch_size": 64,
     }
@@ -166,7 +165,7 @@ class Plan:
     def path(self, name: str, seed: int) -> Path:
         """File of a cell; settings, language model and numbers of rows are in its name."""
         options = self.methods[name]
-        used = {} if options is None else asdict(replace(self.settings, **options).resolved("prompt"))
+        used = {} if options is None else asdict(replace(self.settings, **options))
         identity = [used, self.fingerprint, len(self.splits.train), len(self.splits.validation), seed]
         slug = f"{self.key}-{name}-{sha256_of_json(identity)[:12]}".lower().replace(" ", "_").replace(",", "")
         return self.folder / f"{slug}.json"

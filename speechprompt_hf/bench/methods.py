@@ -106,11 +106,8 @@ class Method:
             shared (`Mapping[str, Any]`): of the suite; the method's own win.
             min_updates (`int`): so many updates at least; few rows get more epochs.
             num_rows (`int`): rows that train.
-
-        Returns:
-            `TrainingSettings`: with numbers in the place of what depends on others.
         """
-        settings = TrainingSettings(**{**shared, **self.settings}).resolved(self.kind, self.model)  # type: ignore[arg-type]
+        settings = TrainingSettings(**{**shared, **self.settings})
         batch = settings.batch_size * settings.accumulation
         epochs = math.ceil(min_updates / math.ceil(num_rows / batch))
         return replace(settings, num_epochs=max(settings.num_epochs, epochs))

@@ -130,12 +130,12 @@ def train(
         `TrainingResult`.
 
     Raises:
-        ConfigurationError: the splits hold recordings, settings contradict each other, or a run is resumed with
-            other settings or rows.
+        ConfigurationError: the splits hold recordings, settings contradict each other or the task, or a run is
+            resumed with other settings or rows.
         UnitError: a unit that the base does not know, or an utterance longer than its positions.
         LabelError: a label that is not the task's.
     """
-    settings = (settings or TrainingSettings()).resolved(method, model_options, task.num_label_positions)
+    settings = settings or TrainingSettings()
     if splits.kind != "units":
         raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
     set_seed(seed)
@@ -159,6 +159,12 @@ def train(
             **(model_options or {}),
         },
     )
+    if settings.label_smoothing and model.config.readout == "separator" and task.num_label_positions > 1:
+        raise ConfigurationError(
+            f"label_smoothing is {settings.label_smoothing} with {task.num_label_positions} labels an utterance, read "
+            "one after another",
+            hint="label_smoothing=0.0, or readout='pooled'",
+        )
     checkpoints = Path(output_dir) / CHECKPOINT_FOLDER
     arguments = _training_arguments(task, settings, method, checkpoints, seed, trainer_arguments)
     early = [EarlyStoppingCallback(settings.patience)] if arguments.load_best_model_at_end else []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..core.errors import ConfigurationError
@@ -12,9 +11,6 @@ from ..modeling.configuration_speechprompt import MAX_VERBALIZER_HIDDEN_SIZE
 __all__ = ["TrainingSettings"]
 
 Method = Literal["prompt", "finetune", "probe"]
-
-_HIDDEN_SIZE = 256
-_LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,15 +26,13 @@ class TrainingSettings:
         prompt_dropout (`float`, defaults to 0.1): dropout on prompt vectors.
         verbalizer (`str`, defaults to `"learnable"`): `"learnable"`, `"frequency"` or `"random"`.
         readout (`str`, defaults to `"pooled"`): `"separator"` (the paper's) or `"pooled"`.
-        verbalizer_hidden_size (`int`, *optional*): detectors between the language model's logits and the labels, 0 for
-            a linear verbalizer; by default 256 where a learnable verbalizer reads the whole utterance (readout
-            `"pooled"`), else 0, the paper's. A probe, which reads hidden states, is linear.
+        verbalizer_hidden_size (`int`, defaults to 0): detectors between the language model's logits and the labels of
+            a learnable verbalizer; 0: a linear one, the paper's. A probe, which reads hidden states, is linear.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores.
         unit_dropout (`float`, defaults to 0.3): share of the units left out, anew in every step.
-        label_smoothing (`float`, *optional*): share of the target that all classes have alike; by default 0.1 where a
-            learnable verbalizer reads the whole utterance, else 0, the paper's. Several labels that are read one after
-            another after the separator are learnt without; for several labels that are read at once the smoothed loss
-            is normalised over the known sequences.
+        label_smoothing (`float`, defaults to 0.0): share of the target that all classes have alike; for several labels
+            that are read at once the smoothed loss is normalised over the known sequences, several that are read one
+            after another cannot be smoothed.
         learning_rate (`float`, defaults to 1e-2): AdamW's, at its highest.
         finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
         schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
@@ -67,10 +61,10 @@ class TrainingSettings:
     prompt_dropout: float = 0.1
     verbalizer: Literal["learnable", "frequency", "random"] = "learnable"
     readout: Literal["separator", "pooled"] = "pooled"
-    verbalizer_hidden_size: int | None = None
+    verbalizer_hidden_size: int = 0
     verbalizer_dropout: float = 0.0
     unit_dropout: float = 0.3
-    label_smoothing: float | None = None
+    label_smoothing: float = 0.0
     learning_rate: float = 1e-2
     finetune_learning_rate: float = 5e-4
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -94,7 +88,7 @@ class TrainingSettings:
         for name in ("learning_rate", "finetune_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="above 0")
-        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
+        if not 0 <= self.label_smoothing < 1:
             raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
@@ -107,8 +101,6 @@ class TrainingSettings:
 
     def _check_hidden_size(self) -> None:
         size = self.verbalizer_hidden_size
-        if size is None:
-            return
         if type(size) is not int or not 0 <= size <= MAX_VERBALIZER_HIDDEN_SIZE:
             raise ConfigurationError(
                 f"verbalizer_hidden_size is {size!r}",
@@ -119,39 +111,6 @@ class TrainingSettings:
                 f"verbalizer_hidden_size is {size} with a {self.verbalizer!r} verbalizer",
                 hint="a fixed verbalizer trains nothing: verbalizer 'learnable', or verbalizer_hidden_size 0",
             )
-
-    def resolved(
-        self, method: Method, model_options: Mapping[str, Any] | None = None, num_label_positions: int = 1
-    ) -> TrainingSettings:
-        """These settings with numbers for what depends on others, as runs record them.
-
-        Args:
-            method (`str`): what is trained.
-            model_options (`Mapping`, *optional*): arguments of `SpeechPromptForAudioClassification.from_base` that win
-                over the settings.
-            num_label_positions (`int`, defaults to 1): labels of an utterance.
-
-        Returns:
-            `TrainingSettings`: `verbalizer_hidden_size` and `label_smoothing` are never `None`.
-        """
-        readout = "hidden" if method == "probe" else self.readout
-        options = {"verbalizer": self.verbalizer, "readout": readout, **(model_options or {})}
-        reads_all = options["verbalizer"] == "learnable" and options["readout"] == "pooled"
-        size, smoothing = self.verbalizer_hidden_size, self.label_smoothing
-        if size is None:
-            size = _HIDDEN_SIZE if reads_all else 0
-        if smoothing is None:
-            smoothing = _LABEL_SMOOTHING if reads_all else 0.0
-        if options["readout"] == "hidden":
-            size = 0
-        if num_label_positions > 1 and options["readout"] == "separator":
-            smoothing = 0.0
-        return replace(self, verbalizer_hidden_size=size, label_smoothing=smoothing)
-
-    def _with_numbers(self, method: Method) -> TrainingSettings:
-        """Resolved settings stay as they are: they may have been resolved for options that are not known here."""
-        is_resolved = self.verbalizer_hidden_size is not None and self.label_smoothing is not None
-        return self if is_resolved else self.resolved(method)
 
     def model_options(self, method: Method) -> dict[str, Any]:
         """The arguments for `SpeechPromptForAudioClassification.from_base`.
@@ -165,12 +124,12 @@ class TrainingSettings:
         options: dict[str, Any] = {
             "method": method,
             "verbalizer": self.verbalizer,
-            "verbalizer_hidden_size": self._with_numbers(method).verbalizer_hidden_size,
             "verbalizer_dropout": self.verbalizer_dropout,
             "unit_dropout": self.unit_dropout,
         }
         if method != "probe":
             options["readout"] = self.readout
+            options["verbalizer_hidden_size"] = self.verbalizer_hidden_size
         if method == "prompt":
             names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
             options |= {name: getattr(self, name) for name in names}
@@ -191,7 +150,7 @@ class TrainingSettings:
             "lr_scheduler_type": schedules[self.schedule],
             "warmup_steps": self.warmup_steps,
             "weight_decay": self.weight_decay,
-            "label_smoothing_factor": self._with_numbers(method).label_smoothing,
+            "label_smoothing_factor": self.label_smoothing,
             "adam_beta2": self.beta2,
             "max_grad_norm": self.clip_norm,
             "num_train_epochs": self.num_epochs,

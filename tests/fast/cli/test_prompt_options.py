@@ -26,18 +26,21 @@ def train(speechprompt, work, output, *options):
 def test_layers_and_beginning_reach_the_adapter(speechprompt, work, tmp_path):
     answer = train(speechprompt, work, tmp_path / "a", "--prompt-layers", "upper", "--prompt-init", "class_means")
     assert answer.code == 0, answer.err
-    # One of two layers, five columns of width 32, the separator, and the verbalizer's two layers for three labels.
-    assert answer.json["trained_parameters"] == 2 * 5 * 32 + 32 + 256 * (30 + 1) + 3 * (2 * 256 + 1)
+    # One of two layers, five columns of width 32, the separator, and the verbalizer's two scores of three labels.
+    assert answer.json["trained_parameters"] == 2 * 5 * 32 + 32 + 3 * 2 * 30
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert (config["prompt_layers"], config["prompt_init"]) == ("upper", "class_means")
     assert answer.json["training"]["settings"]["prompt_layers"] == "upper"
 
 
-def test_the_verbalizer_may_be_linear(speechprompt, work, tmp_path):
-    answer = train(speechprompt, work, tmp_path / "a", "--verbalizer-hidden-size", "0")
+def test_the_verbalizer_may_have_two_layers(speechprompt, work, tmp_path):
+    options = ("--verbalizer-hidden-size", "16", "--label-smoothing", "0.1")
+    answer = train(speechprompt, work, tmp_path / "a", *options)
     assert answer.code == 0, answer.err
-    assert answer.json["trained_parameters"] == 2 * 2 * 5 * 32 + 32 + 3 * 2 * 30
-    assert json.loads((tmp_path / "a" / "config.json").read_text())["verbalizer_hidden_size"] == 0
+    prompt_and_separator, verbalizer = 2 * 2 * 5 * 32 + 32, 16 * (30 + 1) + 3 * (2 * 16 + 1)
+    assert answer.json["trained_parameters"] == prompt_and_separator + verbalizer
+    assert answer.json["training"]["settings"]["label_smoothing"] == 0.1
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["verbalizer_hidden_size"] == 16
 
 
 @pytest.mark.parametrize(

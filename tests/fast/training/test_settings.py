@@ -5,42 +5,15 @@ import pytest
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.training import TrainingSettings
 
-POOLED, SEPARATOR = {"readout": "pooled"}, {"readout": "separator"}
 
-
-@pytest.mark.parametrize(
-    ("given", "method", "model_options", "positions", "expected"),
-    [
-        ({}, "prompt", {}, 1, (256, 0.1)),
-        ({}, "finetune", {}, 1, (256, 0.1)),
-        ({}, "prompt", {}, 3, (256, 0.1)),
-        ({"verbalizer_hidden_size": 12, "label_smoothing": 0.2}, "prompt", {}, 3, (12, 0.2)),
-        ({"verbalizer_hidden_size": 0, "label_smoothing": 0.0}, "prompt", {}, 1, (0, 0.0)),
-        (SEPARATOR, "prompt", {}, 1, (0, 0.0)),
-        (SEPARATOR, "prompt", POOLED, 1, (256, 0.1)),
-        ({}, "prompt", SEPARATOR, 1, (0, 0.0)),
-        (SEPARATOR | {"verbalizer_hidden_size": 12, "label_smoothing": 0.2}, "prompt", {}, 1, (12, 0.2)),
-        (SEPARATOR | {"label_smoothing": 0.2}, "prompt", {}, 3, (0, 0.0)),
-        ({"label_smoothing": 0.2}, "prompt", SEPARATOR, 3, (0, 0.0)),
-        ({"verbalizer": "random"}, "prompt", {}, 1, (0, 0.0)),
-        ({}, "prompt", {"verbalizer": "random"}, 1, (0, 0.0)),
-        ({}, "probe", {}, 1, (0, 0.0)),
-        ({"verbalizer_hidden_size": 12}, "probe", {}, 1, (0, 0.0)),
-        ({}, "probe", POOLED, 1, (256, 0.1)),
-    ],
-    ids=str,
-)
-def test_what_depends_on_the_readout(given, method, model_options, positions, expected):
-    settings = TrainingSettings(**given).resolved(method, model_options, positions)
-    assert (settings.verbalizer_hidden_size, settings.label_smoothing) == expected
-    assert settings.model_options(method)["verbalizer_hidden_size"] == expected[0]
-    assert settings.trainer_options(method)["label_smoothing_factor"] == expected[1]
-    assert settings.resolved(method, model_options, positions) == settings
-
-
-def test_settings_that_are_not_resolved_say_the_same_to_model_and_trainer():
-    assert TrainingSettings().model_options("prompt")["verbalizer_hidden_size"] == 256
-    assert TrainingSettings(readout="separator").trainer_options("prompt")["label_smoothing_factor"] == 0.0
+def test_the_verbalizer_is_linear_unless_it_is_said():
+    assert TrainingSettings().model_options("prompt")["verbalizer_hidden_size"] == 0
+    settings = TrainingSettings(verbalizer_hidden_size=12, label_smoothing=0.2)
+    for method in ("prompt", "finetune"):
+        assert settings.model_options(method)["verbalizer_hidden_size"] == 12
+        assert settings.trainer_options(method)["label_smoothing_factor"] == 0.2
+    # A probe reads hidden states.
+    assert "verbalizer_hidden_size" not in settings.model_options("probe")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Smoothed labels and verbalizers of two layers in runs: the loss, what wins, and runs of earlier versions."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.fixtures.unit_tasks import LABELS
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
-SHORT = TrainingSettings(num_epochs=1, num_virtual_tokens=3)
+SHORT = TrainingSettings(num_epochs=1, num_virtual_tokens=3, verbalizer_hidden_size=6, label_smoothing=0.1)
 SEQUENCES = [[0, 0], [0, 1], [1, 0]]
 
 
@@ -76,24 +77,18 @@ def test_several_labels_are_trained_and_opened(base, splits, tmp_path, method):
     assert all(torch.isfinite(torch.tensor(entry["train_loss"])) for entry in result.history)
     opened = SpeechPromptForAudioClassification.from_pretrained(tmp_path)
     ids, mask = pad(RAGGED_ROWS)
-    assert opened.config.verbalizer_hidden_size == 256
+    assert opened.config.verbalizer_hidden_size == 6
     assert torch.allclose(opened(ids, mask).logits, result.model(ids, mask).logits, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "size", "smoothing"),
-    [
-        ({"verbalizer": "random"}, 0, 0.0),
-        ({"readout": "separator"}, 0, 0.0),
-        ({"readout": "separator", "verbalizer_hidden_size": 5}, 5, 0.0),
-        ({"verbalizer_hidden_size": 5}, 5, 0.1),
-    ],
-    ids=str,
-)
-def test_model_options_win_before_defaults_are_filled_in(base, splits, tmp_path, options, size, smoothing):
-    result = run(base, splits, tmp_path, model_options=options)
-    assert result.model.config.verbalizer_hidden_size == size
-    assert result.settings["label_smoothing"] == smoothing
+def test_labels_that_are_read_one_after_another_are_not_smoothed(base, splits, tmp_path):
+    task = Task("sequences", labels=LABELS, label_sequences=tuple(map(tuple, SEQUENCES)))
+    message = r"label_smoothing is 0.1 with 2 labels an utterance, read one after another"
+    with pytest.raises(ConfigurationError, match=message):
+        run(base, splits, tmp_path, replace(SHORT, readout="separator"), task=task)
+    with pytest.raises(ConfigurationError, match=message):
+        run(base, splits, tmp_path, task=task, model_options={"readout": "separator"})
+    run(base, splits, tmp_path, replace(SHORT, readout="separator", label_smoothing=0.0), task=task)
 
 
 def as_before(settings):
@@ -104,9 +99,9 @@ def as_before(settings):
 
 
 def test_a_run_of_an_earlier_version_goes_on_as_it_began(tmp_path):
-    linear = TrainingSettings(verbalizer_hidden_size=0, label_smoothing=0.0).resolved("prompt")
-    (tmp_path / RUN_FILE).write_text(json.dumps({"settings": as_before(vars(linear))}))
-    check_run(tmp_path, {"settings": vars(linear)})
-    check_run(tmp_path, {"settings": vars(linear) | vars(TrainingSettings().resolved("probe"))})
-    with pytest.raises(ConfigurationError, match=r"smoothing \(was 0.0, is 0.1\).*hidden_size \(was 0, is 256\)"):
-        check_run(tmp_path, {"settings": vars(TrainingSettings().resolved("prompt"))})
+    (tmp_path / RUN_FILE).write_text(json.dumps({"settings": as_before(vars(TrainingSettings()))}))
+    check_run(tmp_path, {"settings": vars(TrainingSettings())})
+    with pytest.raises(ConfigurationError, match=r"smoothing \(was 0.0, is 0.1\).*hidden_size \(was 0, is 6\)"):
+        check_run(
+            tmp_path, {"settings": vars(replace(TrainingSettings(), verbalizer_hidden_size=6, label_smoothing=0.1))}
+        )

@@ -63,8 +63,7 @@ def test_a_prompt_learns_and_only_its_parts_change(base, splits, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     names = {name.split(".")[0] for name in trained(result.model)}
     assert names == {"prompt", "verbalizer"}
-    prompt_and_separator, verbalizer = 2 * 2 * 4 * 32 + 32, 256 * (30 + 1) + 3 * (2 * 256 + 1)
-    expected = prompt_and_separator + verbalizer
+    expected = 2 * 2 * 4 * 32 + 32 + 3 * 2 * 30
     assert result.trained_parameters == expected == result.model.num_trained_parameters()
 
 
@@ -118,7 +117,7 @@ def test_three_steps_and_three_after_a_resume_equal_six(base, splits, tmp_path, 
     # The trained vectors themselves and the rows of the verbalizer's units, never the base.
     assert 4 * num_trained < files["model.safetensors"] < 4 * num_trained + 1500
     # Adam keeps two numbers for each trained one, the rest is overhead of the file format.
-    assert files["optimizer.pt"] < 2 * 4 * num_trained + 9000
+    assert files["optimizer.pt"] < 2 * 4 * num_trained + 6000
     resumed = run(base, splits, tmp_path / "resumed", settings, resume=True, **kept)
     assert [entry["step"] for entry in resumed.history] == [3.0, 6.0]
     assert largest_difference(trained(straight.model), trained(resumed.model)) == 0
@@ -137,9 +136,8 @@ def test_a_resumed_run_in_some_layers_equals_a_straight_one(base, splits, tmp_pa
     kept = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
     kept["load_best_model_at_end"] = False
     straight = run(base, splits, tmp_path / "straight", settings, **kept)
-    # One of two layers: keys and values of width 32, the separator, the two layers of the verbalizer.
-    verbalizer = 256 * (30 + 1) + 3 * (2 * 256 + 1)
-    assert straight.trained_parameters == 2 * 4 * 32 + 32 + verbalizer
+    # One of two layers: keys and values of width 32, the separator, the verbalizer.
+    assert straight.trained_parameters == 2 * 4 * 32 + 32 + 3 * 2 * 30
     with pytest.raises(StoppedError):
         run(base, splits, tmp_path / "resumed", settings, **kept, callbacks=[StopAtTheFirstSave()])
     state = tmp_path / "resumed" / "checkpoints" / "checkpoint-3" / "optimizer.pt"

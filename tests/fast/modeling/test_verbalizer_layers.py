@@ -7,7 +7,9 @@ import torch
 
 from speechprompt_hf.core.errors import AdapterError, ConfigurationError
 from speechprompt_hf.modeling import SpeechPromptConfig, SpeechPromptForAudioClassification, VerbalizerHead
+from tests.fixtures.stock_unit_lms import wrapped
 from tests.fixtures.tiny_models import HIDDEN_SIZE, RAGGED_ROWS, VOCAB_SIZE, pad, tiny_lm
+from tests.fixtures.unit_mbarts import tiny_mbart
 
 READOUTS = ["separator", "pooled", "hidden"]
 SEQUENCES = [[0, 7], [0, 8], [1, 7], [1, 8]]
@@ -124,6 +126,23 @@ def test_a_file_of_another_size_is_refused(size, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"verbalizer_hidden_size": size}))
     with pytest.raises(AdapterError, match=r"hidden_weight|hidden_bias|verbalizer_hidden_size|holds bias"):
         SpeechPromptForAudioClassification.from_pretrained(tmp_path, base=tiny_lm())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("base", ["unit mbart", "llama", "gpt2"])
+@pytest.mark.parametrize("readout", READOUTS)
+def test_every_base_is_read_and_opened_again(base, readout, tmp_path):
+    lm = tiny_mbart() if base == "unit mbart" else wrapped(base, tmp_path)[1]
+    model = model_with(readout, base=lm)
+    randomize(model.verbalizer)
+    rows = [[2, 5, 9, 7, 0], [2, 6, 0]]
+    ids, mask = pad(rows)
+    scores = model(ids, mask).logits
+    for tokens, row in zip(rows, scores, strict=True):
+        assert (model(torch.tensor([tokens])).logits[0] - row).abs().max() < 1e-3
+    model.save_pretrained(tmp_path / "adapter")
+    opened = SpeechPromptForAudioClassification.from_pretrained(tmp_path / "adapter", base=lm)
+    assert torch.allclose(opened(ids, mask).logits, scores, atol=1e-5)
 
 
 @torch.no_grad()

@@ -10,7 +10,13 @@ from ..core.errors import ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_gslm import without_fetched_attention
 
-__all__ = ["FORMAT_VERSION", "MAX_VERBALIZER_HIDDEN_SIZE", "ROWS_INITS", "SpeechPromptConfig"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MAX_VERBALIZER_HIDDEN_SIZE",
+    "ROWS_INITS",
+    "SpeechPromptConfig",
+    "check_verbalizer_size",
+]
 
 FORMAT_VERSION = 2
 """Of an adapter's files; it rises when an older package would read them wrongly."""
@@ -32,6 +38,28 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "readout": ("separator", "pooled", "hidden"),
     "label_feedback": ("token", "mixture"),
 }
+
+
+def check_verbalizer_size(size: int, verbalizer: str) -> None:
+    """Refuse a number of detectors that no verbalizer of this kind has.
+
+    Args:
+        size (`int`): `verbalizer_hidden_size`.
+        verbalizer (`str`): `"learnable"`, `"frequency"` or `"random"`.
+
+    Raises:
+        ConfigurationError: it is no whole number, out of range, or the verbalizer is a fixed one.
+    """
+    if type(size) is not int or not 0 <= size <= MAX_VERBALIZER_HIDDEN_SIZE:
+        raise ConfigurationError(
+            f"verbalizer_hidden_size is {size!r}",
+            hint=f"a whole number up to {MAX_VERBALIZER_HIDDEN_SIZE}, 0 for a linear verbalizer",
+        )
+    if size and verbalizer != "learnable":
+        raise ConfigurationError(
+            f"verbalizer_hidden_size is {size} with a {verbalizer!r} verbalizer",
+            hint="a fixed verbalizer trains nothing: verbalizer='learnable', or verbalizer_hidden_size=0",
+        )
 
 
 class SpeechPromptConfig(PreTrainedConfig):
@@ -208,18 +236,8 @@ class SpeechPromptConfig(PreTrainedConfig):
     def _validate_verbalizer(self) -> None:
         if self.feedback_temperature <= 0:
             raise ConfigurationError(f"feedback_temperature is {self.feedback_temperature}", hint="above 0")
-        size = self.verbalizer_hidden_size
-        if type(size) is not int or not 0 <= size <= MAX_VERBALIZER_HIDDEN_SIZE:
-            raise ConfigurationError(
-                f"verbalizer_hidden_size is {size!r}",
-                hint=f"a whole number up to {MAX_VERBALIZER_HIDDEN_SIZE}, 0 for a linear verbalizer",
-            )
+        check_verbalizer_size(self.verbalizer_hidden_size, self.verbalizer)
         if self.verbalizer != "learnable":
-            if self.verbalizer_hidden_size:
-                raise ConfigurationError(
-                    f"verbalizer_hidden_size is {self.verbalizer_hidden_size} with a {self.verbalizer!r} verbalizer",
-                    hint="a fixed verbalizer trains nothing: verbalizer='learnable', or verbalizer_hidden_size=0",
-                )
             if self.readout == "hidden":
                 raise ConfigurationError(
                     f"readout 'hidden' needs a learnable verbalizer, not {self.verbalizer!r}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..core.errors import ConfigurationError
-from ..modeling.configuration_speechprompt import MAX_VERBALIZER_HIDDEN_SIZE
+from ..modeling.configuration_speechprompt import check_verbalizer_size
 
 __all__ = ["TrainingSettings"]
 
@@ -92,24 +92,11 @@ class TrainingSettings:
             raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
-        self._check_hidden_size()
+        check_verbalizer_size(self.verbalizer_hidden_size, self.verbalizer)
         if self.prompt == "input" and self.prompt_layers != "all":
             raise ConfigurationError(
                 f"prompt_layers is {self.prompt_layers!r} with an input prompt",
                 hint="an input prompt stands before all layers: prompt_layers 'all', or a deep prompt",
-            )
-
-    def _check_hidden_size(self) -> None:
-        size = self.verbalizer_hidden_size
-        if type(size) is not int or not 0 <= size <= MAX_VERBALIZER_HIDDEN_SIZE:
-            raise ConfigurationError(
-                f"verbalizer_hidden_size is {size!r}",
-                hint=f"a whole number up to {MAX_VERBALIZER_HIDDEN_SIZE}, 0 for a linear verbalizer",
-            )
-        if size and self.verbalizer != "learnable":
-            raise ConfigurationError(
-                f"verbalizer_hidden_size is {size} with a {self.verbalizer!r} verbalizer",
-                hint="a fixed verbalizer trains nothing: verbalizer 'learnable', or verbalizer_hidden_size 0",
             )
 
     def model_options(self, method: Method) -> dict[str, Any]:

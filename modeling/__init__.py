@@ -10,6 +10,7 @@ from .configuration_speechprompt import SpeechPromptConfig
 from .configuration_unit_causal_lm import UnitCausalLMConfig
 from .configuration_unit_mbart import UnitMBartConfig
 from .modeling_for_audio_classification import SpeechPromptForAudioClassification
+from .modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
 from .modeling_gslm import GSLMForCausalLM, GSLMModel
 from .modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
 from .modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
@@ -27,6 +28,7 @@ __all__ = [
     "PromptStates",
     "SpeechPromptConfig",
     "SpeechPromptForAudioClassification",
+    "SpeechPromptForSequenceGeneration",
     "UnitCausalLMConfig",
     "UnitCausalLMForCausalLM",
     "UnitCausalLMModel",

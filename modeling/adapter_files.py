@@ -23,7 +23,7 @@ from .configuration_speechprompt import SpeechPromptConfig
 from .prompt_base import PromptModule
 from .unit_language_model import UnitLanguageModel
 from .untrusted import check_finite, check_header, read_config_file
-from .verbalizers import VerbalizerHead
+from .verbalizer_kinds import verbalizer_class
 
 __all__ = [
     "ADAPTER_WEIGHTS",
@@ -144,7 +144,7 @@ def check_adapter(name: str | os.PathLike[str], config: SpeechPromptConfig, lm: 
                 f"{key} in config.json of {name} is {getattr(config, key)}, the base has {getattr(lm.config, key)}",
                 hint="the adapter belongs to a base of another size",
             )
-    expected = {VERBALIZER: VerbalizerHead.shapes(config)}
+    expected = {VERBALIZER: verbalizer_class(config).shapes(config)}
     if config.method == "prompt":
         expected[ADAPTER_WEIGHTS] = prompt_shapes(config, lm)
     for file_name, shapes in expected.items():

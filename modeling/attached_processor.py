@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from ..core.errors import FingerprintMismatchError
+import torch
+from torch import Tensor
+
+from ..core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from ..core.vocabulary import UnitVocabulary
 from .adapter_reading import load_processor, load_vocabulary, mismatches
 from .base_loading import base_vocabulary
@@ -62,6 +65,43 @@ class ModelWithProcessor(PublishedModel):
             if processor is not None:
                 self.attach_processor(processor)
         return self._processor
+
+    def unit_inputs(
+        self, input_ids: Tensor | None, attention_mask: Tensor | None, input_values: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Token ids and mask of utterances of units, or of audio, which is turned into units here.
+
+        Args:
+            input_ids (`LongTensor` of shape `(B, N)`, *optional*): `</s>`, units, `<s>`; padding on either side.
+            attention_mask (`Tensor` of shape `(B, N)`, or `(B, S)` with `input_values`, *optional*): 1 for what is
+                real.
+            input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor.
+
+        Returns:
+            `tuple[LongTensor, Tensor]` of shape `(B, N)`: token ids, 1 for what is real.
+
+        Raises:
+            AdapterError: audio came and no processor is attached.
+            ConfigurationError: both or neither of `input_ids` and `input_values`.
+        """
+        if (input_ids is None) == (input_values is None):
+            raise ConfigurationError("give exactly one of input_ids and input_values")
+        if input_ids is None:
+            return self._units_of(input_values, attention_mask)
+        return input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask
+
+    def _units_of(self, input_values: Tensor | None, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        processor = self.processor
+        if processor is None:
+            raise AdapterError(
+                "audio was given, and no processor is attached that turns it into units",
+                hint="model.attach_processor(AutoProcessor.from_pretrained(…)), or pass input_ids",
+            )
+        device = self.lm.device
+        processor.to(device)
+        sequences = processor.units_from_values(input_values, attention_mask)
+        batch = processor.prepare_units([sequence.units for sequence in sequences], return_tensors="pt")
+        return batch["input_ids"].to(device), batch["attention_mask"].to(device)
 
     @property
     def vocabulary(self) -> UnitVocabulary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from peft import PeftModel
 from transformers import (
@@ -12,16 +12,19 @@ from transformers import (
     AutoModelForAudioClassification,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
 )
 
 from ..core.errors import AdapterError
 from .adapter_files import HUB_KEYS, find_file, read_peft_config
+from .adapter_reading import read_config
 from .base_loading import check_base, load_base
 from .configuration_gslm import GSLMConfig
 from .configuration_speechprompt import SpeechPromptConfig
 from .configuration_unit_causal_lm import UnitCausalLMConfig
 from .configuration_unit_mbart import UnitMBartConfig
 from .modeling_for_audio_classification import SpeechPromptForAudioClassification
+from .modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
 from .modeling_gslm import GSLMForCausalLM, GSLMModel
 from .modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
 from .modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
@@ -34,6 +37,33 @@ __all__ = [
     "UnitMBartForAudioClassification",
     "register_auto_classes",
 ]
+
+
+class SpeechPromptModel(SpeechPromptForAudioClassification):
+    """What `AutoModel` opens an adapter with: the class that the adapter was made by."""
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Open an adapter as what it is.
+
+        Args:
+            pretrained_model_name_or_path (`str | PathLike`): folder or Hub id of the adapter.
+            *args: of `SpeechPromptPreTrainedModel.from_pretrained`.
+            **kwargs: of `SpeechPromptPreTrainedModel.from_pretrained`.
+
+        Raises:
+            AdapterError: a file is missing or does not fit.
+        """
+        adapter_kwargs = dict(kwargs.get("adapter_kwargs") or {})
+        name = os.fspath(adapter_kwargs.get("_adapter_model_path") or pretrained_model_name_or_path)
+        hub = {
+            key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
+        }
+        says_sequences = read_config(name, **hub).generates_sequences
+        opens = SpeechPromptForSequenceGeneration if says_sequences else SpeechPromptForAudioClassification
+        return opens.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
 
 class SpeechPromptForCausalLM(SpeechPromptForAudioClassification):
@@ -85,8 +115,10 @@ class SpeechPromptForSeq2SeqLM(SpeechPromptForCausalLM):
     """The same for an adapter of an encoder-decoder base: a stock `PeftModelForSeq2SeqLM`."""
 
 
-class _ClassifierDoor:
-    """What the Auto class for audio classification finds for a base: a door to its adapters, no classifier."""
+class _TaskDoor:
+    """What the Auto classes of tasks find for a base: a door to its adapters; a base alone does no task."""
+
+    opens: ClassVar[Any]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,32 +129,48 @@ class _ClassifierDoor:
         """
         if not (kwargs.get("adapter_kwargs") or {}).get("_adapter_model_path"):
             raise AdapterError(
-                f"{pretrained_model_name_or_path} is a unit language model without a prompt, and classifies nothing",
-                hint="train an adapter on it: SpeechPromptForAudioClassification.from_base(…) or speechprompt train",
+                f"{pretrained_model_name_or_path} is a unit language model without a prompt, and "
+                + ("says no sequences" if cls.opens.says_sequences else "classifies nothing"),
+                hint=f"train an adapter on it: {cls.opens.__name__}.from_base(…) or speechprompt train",
             )
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
 
 
-class GSLMForAudioClassification(_ClassifierDoor, GSLMModel):
+class GSLMForAudioClassification(_TaskDoor, GSLMModel):
     """Opens adapters of a GSLM."""
 
 
-class UnitCausalLMForAudioClassification(_ClassifierDoor, UnitCausalLMModel):
+class UnitCausalLMForAudioClassification(_TaskDoor, UnitCausalLMModel):
     """Opens adapters of a wrapped language model."""
 
 
-class UnitMBartForAudioClassification(_ClassifierDoor, UnitMBartModel):
+class UnitMBartForAudioClassification(_TaskDoor, UnitMBartModel):
     """Opens adapters of a Unit mBART."""
 
 
+class GSLMForSpeechSeq2Seq(_TaskDoor, GSLMModel):
+    """Opens adapters of a GSLM that say sequences."""
+
+
+class UnitCausalLMForSpeechSeq2Seq(_TaskDoor, UnitCausalLMModel):
+    """Opens adapters of a wrapped language model that say sequences."""
+
+
+class UnitMBartForSpeechSeq2Seq(_TaskDoor, UnitMBartModel):
+    """Opens adapters of a Unit mBART that say sequences."""
+
+
 # Classes of a base hand an adapter over to the class of its own that does the same.
-GSLMModel.opens = SpeechPromptForAudioClassification
+GSLMModel.opens = SpeechPromptModel
+GSLMForSpeechSeq2Seq.opens = SpeechPromptForSequenceGeneration
 GSLMForAudioClassification.opens = SpeechPromptForAudioClassification
 GSLMForCausalLM.opens = SpeechPromptForCausalLM
-UnitCausalLMModel.opens = SpeechPromptForAudioClassification
+UnitCausalLMModel.opens = SpeechPromptModel
+UnitCausalLMForSpeechSeq2Seq.opens = SpeechPromptForSequenceGeneration
 UnitCausalLMForAudioClassification.opens = SpeechPromptForAudioClassification
 UnitCausalLMForCausalLM.opens = SpeechPromptForCausalLM
-UnitMBartModel.opens = SpeechPromptForAudioClassification
+UnitMBartModel.opens = SpeechPromptModel
+UnitMBartForSpeechSeq2Seq.opens = SpeechPromptForSequenceGeneration
 UnitMBartForAudioClassification.opens = SpeechPromptForAudioClassification
 UnitMBartForConditionalGeneration.opens = SpeechPromptForSeq2SeqLM
 
@@ -136,7 +184,11 @@ def register_auto_classes() -> None:
     AutoModel.register(GSLMConfig, GSLMModel, exist_ok=True)
     AutoModel.register(UnitCausalLMConfig, UnitCausalLMModel, exist_ok=True)
     AutoModel.register(UnitMBartConfig, UnitMBartModel, exist_ok=True)
-    AutoModel.register(SpeechPromptConfig, SpeechPromptForAudioClassification, exist_ok=True)
+    AutoModel.register(SpeechPromptConfig, SpeechPromptModel, exist_ok=True)
+    AutoModelForSpeechSeq2Seq.register(GSLMConfig, GSLMForSpeechSeq2Seq, exist_ok=True)
+    AutoModelForSpeechSeq2Seq.register(UnitCausalLMConfig, UnitCausalLMForSpeechSeq2Seq, exist_ok=True)
+    AutoModelForSpeechSeq2Seq.register(UnitMBartConfig, UnitMBartForSpeechSeq2Seq, exist_ok=True)
+    AutoModelForSpeechSeq2Seq.register(SpeechPromptConfig, SpeechPromptForSequenceGeneration, exist_ok=True)
     AutoModelForCausalLM.register(GSLMConfig, GSLMForCausalLM, exist_ok=True)
     AutoModelForCausalLM.register(UnitCausalLMConfig, UnitCausalLMForCausalLM, exist_ok=True)
     AutoModelForCausalLM.register(SpeechPromptConfig, SpeechPromptForCausalLM, exist_ok=True)

@@ -7,22 +7,26 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..core.errors import ConfigurationError, LabelError
-from ..core.vocabulary import SPECIAL_TOKENS
+from ..core.vocabulary import EOS_TOKEN_ID, PAD_TOKEN_ID, SEPARATOR_TOKEN_ID, SPECIAL_TOKENS
 from .configuration_gslm import without_fetched_attention
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_OUTPUT_VOCAB_SIZE",
     "MAX_VERBALIZER_HIDDEN_SIZE",
     "ROWS_INITS",
     "SpeechPromptConfig",
     "check_verbalizer_size",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of an adapter's files; it rises when an older package would read them wrongly."""
 
 MAX_VERBALIZER_HIDDEN_SIZE = 65_536
 """The most detectors of a verbalizer: 27 MB over 100 units."""
+
+MAX_OUTPUT_VOCAB_SIZE = 65_536
+"""The most tokens of an output vocabulary."""
 
 ROWS_INITS = ("frequent_units", "class_means")
 """Values of `prompt_init` that look at the training rows."""
@@ -36,7 +40,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "separator_init": ("start", "normal"),
     "verbalizer": ("learnable", "frequency", "random"),
     "readout": ("separator", "pooled", "hidden"),
-    "label_feedback": ("token", "mixture"),
+    "label_feedback": ("token", "mixture", "learned"),
 }
 
 
@@ -63,7 +67,7 @@ def check_verbalizer_size(size: int, verbalizer: str) -> None:
 
 
 class SpeechPromptConfig(PreTrainedConfig):
-    """Configuration of `SpeechPromptForAudioClassification`.
+    """Configuration of `SpeechPromptForAudioClassification` and `SpeechPromptForSequenceGeneration`.
 
     Args:
         method (`str`, defaults to `"prompt"`): `"prompt"` trains a prompt on a frozen base; `"finetune"` trains the
@@ -98,7 +102,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         label_sequences (`list[list[int]]`, *optional*): M rows of k label-token ids; one label a class without it.
         label_tokens (`list[str]`, *optional*): names of the label tokens.
         label_feedback (`str`, defaults to `"token"`): what the language model sees of an earlier label of a sequence:
-            `"token"`: the unit that the label is mapped to; `"mixture"`: softmax(W_y / τ)·E, the journal's.
+            `"token"`: the unit that the label is mapped to; `"mixture"`: softmax(W_y / τ)·E, the journal's;
+            `"learned"`: a trained vector a label, for sequence generation alone.
         feedback_temperature (`float`, defaults to 1.0): τ of `"mixture"`.
         verbalizer_dropout (`float`, defaults to 0.0): dropout on class scores, in training; the paper's code has 0.1.
         verbalizer_hidden_size (`int`, defaults to 0): detectors H between a learnable verbalizer's input and its
@@ -107,6 +112,9 @@ class SpeechPromptConfig(PreTrainedConfig):
             step.
         normalize_pooled (`bool`, defaults to `True`): readout `"pooled"` brings the logits of each position and the
             mean prediction to zero mean and unit variance over the V tokens; without it logits outweigh probabilities.
+        output_vocab_size (`int`, *optional*): tokens K of the output vocabulary of a model that generates sequences,
+            `<s>`, `<pad>`, `</s>` and `<unk>` first; `None` for a classifier.
+        max_output_tokens (`int`, defaults to 256): the most tokens that are generated, if the call says nothing else.
         seed (`int`, defaults to 0): seed of all initialisations.
         vocab_size, hidden_size (`int`): sizes V and D of the base.
         num_units (`int`, *optional*): units among these V tokens, where there are other tokens than units and the four
@@ -119,8 +127,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         trained_with (`dict`, *optional*): package → version that the adapter was made with.
         file_sha256 (`dict`, *optional*): name → SHA-256 of the tensor files beside the configuration, by which damage
             on the way is seen.
-        format_version (`int`, defaults to 1): of the adapter's files: 2 with a verbalizer of two layers, else 1; newer
-            ones than this package knows are refused.
+        format_version (`int`, defaults to 1): of the adapter's files: 3 if it generates sequences, 2 with a verbalizer
+            of two layers, else 1; newer ones than this package knows are refused.
 
     Raises:
         ConfigurationError: an option has a value that does not exist, or options contradict each other.
@@ -148,6 +156,8 @@ class SpeechPromptConfig(PreTrainedConfig):
     verbalizer_hidden_size: int = 0
     unit_dropout: float = 0.0
     normalize_pooled: bool = True
+    output_vocab_size: int | None = None
+    max_output_tokens: int = 256
     seed: int = 0
     vocab_size: int = 104
     hidden_size: int = 1024
@@ -167,6 +177,12 @@ class SpeechPromptConfig(PreTrainedConfig):
         self.validate_options()
         if self.verbalizer_hidden_size:
             self.format_version = max(self.format_version, 2)
+        if self.generates_sequences:
+            self.format_version = max(self.format_version, 3)
+            # Utterances are read, then sequences are said: transformers' generate calls that an encoder-decoder.
+            self.is_encoder_decoder = True
+            self.bos_token_id, self.pad_token_id, self.eos_token_id = SEPARATOR_TOKEN_ID, PAD_TOKEN_ID, EOS_TOKEN_ID
+            self.decoder_start_token_id = SEPARATOR_TOKEN_ID
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -174,9 +190,16 @@ class SpeechPromptConfig(PreTrainedConfig):
         return super().from_dict(without_fetched_attention(config_dict), **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values that are saved; `num_units` only where a base has further tokens."""
+        """The values that are saved; those that only some models have are left out of the others' files."""
         values = super().to_dict()
-        return {key: value for key, value in values.items() if key != "num_units" or value is not None}
+        left_out = {"num_units"} if values.get("num_units") is None else set()
+        left_out |= set() if self.generates_sequences else {"output_vocab_size", "max_output_tokens"}
+        return {key: value for key, value in values.items() if key not in left_out}
+
+    @property
+    def generates_sequences(self) -> bool:
+        """Whether the model says sequences of an output vocabulary, and is no classifier."""
+        return self.output_vocab_size is not None
 
     @property
     def num_classes(self) -> int:
@@ -232,6 +255,30 @@ class SpeechPromptConfig(PreTrainedConfig):
                 hint=f"{len(SPECIAL_TOKENS)} tokens are special ones",
             )
         self._validate_label_sequences()
+        self._validate_output()
+
+    def _validate_output(self) -> None:
+        if not self.generates_sequences:
+            if self.label_feedback == "learned":
+                raise ConfigurationError(
+                    "label_feedback 'learned' is for sequence generation", hint="label_feedback='token' or 'mixture'"
+                )
+            return
+        least = len(SPECIAL_TOKENS) + 1
+        if type(self.output_vocab_size) is not int or not least <= self.output_vocab_size <= MAX_OUTPUT_VOCAB_SIZE:
+            raise ConfigurationError(
+                f"output_vocab_size is {self.output_vocab_size!r}",
+                hint=f"a whole number from {least} to {MAX_OUTPUT_VOCAB_SIZE}: four special tokens, then what is said",
+            )
+        if type(self.max_output_tokens) is not int or self.max_output_tokens < 1:
+            raise ConfigurationError(f"max_output_tokens is {self.max_output_tokens!r}", hint="at least 1")
+        for name, only in (("readout", "separator"), ("label_sequences", None), ("verbalizer_hidden_size", 0)):
+            if getattr(self, name) != only:
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name)!r} in a model that generates sequences", hint=f"{name}={only!r}"
+                )
+        if self.method == "probe":
+            raise ConfigurationError("the method 'probe' generates no sequences", hint="'prompt' or 'finetune'")
 
     def _validate_verbalizer(self) -> None:
         if self.feedback_temperature <= 0:

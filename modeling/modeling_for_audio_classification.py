@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ..core.errors import AdapterError, ConfigurationError, LabelError
+from ..core.errors import ConfigurationError, LabelError
 from ..core.vocabulary import SPECIAL_TOKENS, UnitVocabulary
 from .adapter_batch import classify_mixed
 from .adapter_set import MultiAdapterModel
@@ -20,6 +20,7 @@ from .label_decoding import LabelReader
 from .label_rows import LabelRows
 from .prompt_initialization import TrainingRows, check_rows
 from .prompt_states import PromptStates
+from .unit_dropout import drop_units
 from .unit_language_model import UnitLanguageModel
 from .verbalizer_maps import frequency_map
 
@@ -164,12 +165,7 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
             AdapterError: audio came and no processor is attached, or an adapter is not known.
             ConfigurationError: both or neither of `input_ids` and `input_values`, or not one adapter name a row.
         """
-        if (input_ids is None) == (input_values is None):
-            raise ConfigurationError("give exactly one of input_ids and input_values")
-        if input_ids is None:
-            input_ids, attention_mask = self._units_of(input_values, attention_mask)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
+        input_ids, attention_mask = self.unit_inputs(input_ids, attention_mask, input_values)
         mixed = None if adapter_names is None else self._adapter_rows(adapter_names, len(input_ids), input_ids.device)
         if self.training and self.config.unit_dropout:
             share: float | Tensor = self.config.unit_dropout
@@ -235,43 +231,6 @@ class SpeechPromptForAudioClassification(MultiAdapterModel):
         if self.config.readout == "pooled":
             return self.verbalizer.scores_of_utterance(self.lm.lm_head(hidden_states), attention_mask)
         return self.verbalizer.scores_of_states(hidden_states, attention_mask)
-
-    def _units_of(self, input_values: Tensor | None, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        processor = self.processor
-        if processor is None:
-            raise AdapterError(
-                "audio was given, and no processor is attached that turns it into units",
-                hint="model.attach_processor(AutoProcessor.from_pretrained(…)), or pass input_ids",
-            )
-        device = self.lm.device
-        processor.to(device)
-        sequences = processor.units_from_values(input_values, attention_mask)
-        batch = processor.prepare_units([sequence.units for sequence in sequences], return_tensors="pt")
-        return batch["input_ids"].to(device), batch["attention_mask"].to(device)
-
-
-def drop_units(
-    input_ids: Tensor, attention_mask: Tensor, share: float | Tensor, pad_token_id: int
-) -> tuple[Tensor, Tensor]:
-    """Leave out a random share of the units; start token and separator stay.
-
-    Args:
-        input_ids (`LongTensor` of shape `(B, N)`): utterances.
-        attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
-        share (`float` or `Tensor` of shape `(B, 1)`): probability of each unit to be left out; drawn from torch's
-            global generator.
-        pad_token_id (`int`): fills the end.
-
-    Returns:
-        `tuple[LongTensor, LongTensor]` of shape `(B, N')`: what is left, padded on the right.
-    """
-    real = attention_mask.ne(0)
-    dropped = (torch.rand(input_ids.shape, device=input_ids.device) < share) & (input_ids >= len(SPECIAL_TOKENS))
-    kept = real & ~dropped
-    order = (~kept).long().argsort(dim=1, stable=True)
-    length = int(kept.sum(1).max())
-    kept, order = kept.gather(1, order)[:, :length], order[:, :length]
-    return input_ids.gather(1, order).masked_fill(~kept, pad_token_id), kept.long()
 
 
 def _frequency_tokens(config: SpeechPromptConfig, rows: TrainingRows | None) -> Tensor:

@@ -7,7 +7,7 @@ import re
 import tempfile
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from peft import PeftModel
@@ -47,7 +47,7 @@ from .prompt_input import InputPrompt
 from .publishing import loaded_commit, upload_options
 from .saved_processor import save_processor
 from .unit_language_model import UnitLanguageModel
-from .verbalizers import VerbalizerHead
+from .verbalizer_kinds import verbalizer_class
 
 __all__ = ["SpeechPromptPreTrainedModel"]
 
@@ -77,6 +77,8 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
     # **kwargs.
     accepts_loss_kwargs = False
     _supports_sdpa = True
+    says_sequences: ClassVar[bool] = False
+    """Whether adapters of this class have an output vocabulary."""
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         if config.method == "prompt":
             kind = DeepPrompt if config.prompt_type == "deep" else InputPrompt
             self.prompt = kind(config, lm, generator, rows)
-        self.verbalizer = VerbalizerHead(config, unit_tokens)
+        self.verbalizer: Any = verbalizer_class(config)(config, unit_tokens)
         # Before the language model is attached: post_init initialises every weight that it can see.
         self.post_init()
         self.lm = lm
@@ -250,6 +252,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         saved = read_config(name, **hub)
         # A copy, because the model's configuration follows its prompt.
         config = deepcopy(config) if isinstance(config, SpeechPromptConfig) else saved
+        cls._check_purpose(config, name)
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
         if attn_implementation is not None:
             options["attn_implementation"] = attn_implementation
@@ -282,6 +285,17 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
             "error_msgs": [],
         }
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _check_purpose(cls, config: SpeechPromptConfig, name: str) -> None:
+        """Refuse an adapter of the other purpose, whose files would be called damaged."""
+        if config.generates_sequences != cls.says_sequences:
+            kinds = ("is a classifier", "says sequences")
+            classes = ("SpeechPromptForAudioClassification", "SpeechPromptForSequenceGeneration")
+            raise AdapterError(
+                f"{name} {kinds[config.generates_sequences]}, and {cls.__name__} opens none of these",
+                hint=f"open it with {classes[config.generates_sequences]} or AutoModel",
+            )
 
     @classmethod
     def _load_base_of(

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.activations import ACT2FN
 
 from ..core.errors import AdapterError
-from .configuration_speechprompt import FORMAT_VERSION, MAX_VERBALIZER_HIDDEN_SIZE
+from .configuration_speechprompt import FORMAT_VERSION, MAX_OUTPUT_VOCAB_SIZE, MAX_VERBALIZER_HIDDEN_SIZE
 
 __all__ = [
     "check_base_header",
@@ -30,6 +30,8 @@ MAX_CONFIG_BYTES = 8_000_000
 _LIMITS = {
     "num_virtual_tokens": 10_000,
     "verbalizer_hidden_size": MAX_VERBALIZER_HIDDEN_SIZE,
+    "output_vocab_size": MAX_OUTPUT_VOCAB_SIZE,
+    "max_output_tokens": 1_000_000,
     "vocab_size": 1_000_000,
     "num_units": 1_000_000,
     "hidden_size": 65_536,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import AdapterError
 from ..core.vocabulary import SPECIAL_TOKENS
 from .configuration_speechprompt import SpeechPromptConfig
 from .embeddings import UnitEmbedding
 from .label_rows import LabelRows
 from .verbalizer_maps import check_room, random_map
+from .verbalizer_tensors import initial_value, take_over
 
 __all__ = ["VerbalizerHead"]
 
@@ -49,7 +49,7 @@ class VerbalizerHead(nn.Module):
         self.hidden_bias: nn.Parameter | None
         shapes = self.shapes(config)
         for name in ("weight", "bias", "hidden_weight", "hidden_bias"):
-            value = _initial_value(shapes[name], generator) if name in shapes else None
+            value = initial_value(shapes[name], generator) if name in shapes else None
             self.register_parameter(name, None if value is None else nn.Parameter(value))
         self.register_buffer("unit_token_of_row", self._unit_tokens_of_rows(unit_tokens))
 
@@ -218,14 +218,7 @@ class VerbalizerHead(nn.Module):
         Raises:
             AdapterError: they differ.
         """
-        own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
-        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if own != given:
-            raise AdapterError(
-                f"the verbalizer file holds {given}, its configuration needs {own}",
-                hint="config.json and verbalizer.safetensors come from different runs; save the adapter again",
-            )
-        self.load_state_dict(tensors)
+        take_over(self, tensors)
 
 
 def _num_features(config: SpeechPromptConfig) -> int:
@@ -233,11 +226,3 @@ def _num_features(config: SpeechPromptConfig) -> int:
     if config.verbalizer_hidden_size:
         return (2 if config.readout == "pooled" else 1) * config.verbalizer_hidden_size
     return {"separator": 1, "pooled": 2}.get(config.readout, 0) * config.vocab_size or config.hidden_size
-
-
-def _initial_value(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniform weights of variance 1 / (3 · inputs), as `nn.Linear`'s; biases begin at zero."""
-    if len(shape) == 1:
-        return torch.zeros(shape)
-    bound = shape[-1] ** -0.5
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

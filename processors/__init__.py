@@ -5,6 +5,7 @@ if not __name__.startswith("speechprompt_hf."):
     raise ImportError(f"import speechprompt_hf.{__name__}, not {__name__}")
 
 from .feature_extraction_speech_units import SpeechUnitFeatureExtractor, normalize_waveform
+from .output_tokenization import build_output_tokenizer
 from .processing_speech_units import SpeechUnitProcessor
 from .prosody_quantizer import ProsodyQuantizer
 from .quantizer import Quantizer
@@ -19,5 +20,6 @@ __all__ = [
     "UnitEncoder",
     "UnitEncoderDescription",
     "UnitTokenizer",
+    "build_output_tokenizer",
     "normalize_waveform",
 ]

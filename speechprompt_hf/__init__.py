@@ -27,6 +27,7 @@ _MODULE_OF = {
     "SpeechPromptConfig": "modeling.configuration_speechprompt",
     "SpeechPromptError": "core.errors",
     "SpeechPromptForAudioClassification": "modeling.modeling_for_audio_classification",
+    "SpeechPromptForSequenceGeneration": "modeling.modeling_for_sequence_generation",
     "SpeechPromptServer": "serving",
     "SpeechUnitFeatureExtractor": "processors.feature_extraction_speech_units",
     "SpeechUnitProcessor": "processors.processing_speech_units",

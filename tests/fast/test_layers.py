@@ -21,6 +21,7 @@ LAYERS = {
     "pretraining": 3,
     "hub": 3,
     "convert": 3,
+    "decoding": 3,
     "synthesis": 4,
     "evaluation": 4,
     "training": 4,

@@ -29,7 +29,6 @@ from .output_tokenizer import check_output_tokenizer, load_output_tokenizer, sav
 from .prompt_initialization import TrainingRows, check_rows
 from .prompt_states import PromptStates
 from .sequence_cache import EncodedUtterances, SequenceCache
-from .sequence_scores import transition_scores
 from .sequence_verbalizer import NUM_NEVER_SAID, SequenceVerbalizer
 from .unit_dropout import drop_units
 from .unit_language_model import UnitLanguageModel
@@ -325,16 +324,6 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             input_ids, mask = self.unit_inputs(None, kwargs.pop("attention_mask", None), input_values)
             kwargs |= {"input_ids": input_ids, "attention_mask": mask}
         return super().generate(*args, **kwargs)
-
-    def compute_transition_scores(  # type: ignore[override]
-        self,
-        sequences: Tensor,
-        scores: Sequence[Tensor],
-        beam_indices: Tensor | None = None,
-        normalize_logits: bool = False,
-    ) -> Tensor:
-        """What each said token was worth, see [`transition_scores`]."""
-        return transition_scores(sequences, scores, beam_indices, normalize_logits=normalize_logits)
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> Any:
         """What reads utterances in the place of an encoder."""

@@ -18,7 +18,7 @@ from speechprompt_hf.decoding import (
     grammar_of_sequences,
     grammar_of_slots,
 )
-from tests.fixtures.sequence_models import tiny_sequence_model, utterances
+from tests.fixtures.tiny_sequence_model import tiny_sequence_model, utterances
 
 TOKENS = st.integers(4, 8)
 SEQUENCES = st.lists(st.lists(TOKENS, max_size=4), min_size=1, max_size=6)

@@ -3,7 +3,7 @@
 import pytest
 
 from speechprompt_hf.decoding import stream_text
-from tests.fixtures.sequence_models import tiny_sequence_model, utterances
+from tests.fixtures.tiny_sequence_model import tiny_sequence_model, utterances
 
 
 @pytest.mark.parametrize("kind", ["words", "characters"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from transformers import PreTrainedConfig
 
@@ -195,6 +196,14 @@ class SpeechPromptConfig(PreTrainedConfig):
         left_out = {"num_units"} if values.get("num_units") is None else set()
         left_out |= set() if self.generates_sequences else {"output_vocab_size", "max_output_tokens"}
         return {key: value for key, value in values.items() if key not in left_out}
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Self:
+        """What transformers' `generate` reads the number of tokens from, which is that of the output vocabulary."""
+        if not self.generates_sequences:
+            return self
+        config = copy(self)
+        config.vocab_size = self.output_vocab_size or 0
+        return config
 
     @property
     def generates_sequences(self) -> bool:

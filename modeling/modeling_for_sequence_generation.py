@@ -233,8 +233,8 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             input_ids (`LongTensor` of shape `(B, N)`, *optional*): `</s>`, units, `<s>`; padding on either side.
             attention_mask (`Tensor` of shape `(B, N)`, or `(B, S)` with `input_values`, *optional*): 1 for what is
                 real.
-            labels (`LongTensor` of shape `(B, K)`, *optional*): output tokens to be said, `</s>` last, -100 for
-                padding on the right; they are not shifted.
+            labels (`LongTensor` of shape `(B, K)`, *optional*): output tokens to be said, `</s>` last, -100 or
+                `<pad>` on the right; they are not shifted.
             input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor,
                 instead of `input_ids`.
             decoder_input_ids (`LongTensor` of shape `(B, K)`, *optional*): what was said so far, beginning with `<s>`;
@@ -279,9 +279,9 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
         rows = self.verbalizer.row_scores(logits)
         loss = None
         if labels is not None:
-            # A token that the output vocabulary lacks is not taught.
-            known = labels.masked_fill(labels == UNK_TOKEN_ID, -100)
-            targets = torch.where(known < 0, -100, known - NUM_NEVER_SAID)
+            # Padding is not taught, nor a token that the output vocabulary lacks.
+            taught = (labels >= NUM_NEVER_SAID) & (labels != UNK_TOKEN_ID)
+            targets = torch.where(taught, labels - NUM_NEVER_SAID, -100)
             loss = nn.functional.cross_entropy(rows.flatten(0, 1), targets.flatten(), ignore_index=-100)
         kept: dict[str, Any] = {CACHE_FIELD: said if use_cache else None}
         scores = nn.functional.pad(rows, (NUM_NEVER_SAID, 0), value=-torch.inf)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from speechprompt_hf import GSLMConfig, GSLMForCausalLM, SpeechPromptConfig, SpeechPromptForAudioClassification
 from speechprompt_hf.core.errors import SpeechPromptError
+from speechprompt_hf.modeling.configuration_speechprompt import FORMAT_VERSION
 from speechprompt_hf.modeling.untrusted import MAX_CONFIG_BYTES, check_config_values
 
 
@@ -79,7 +80,7 @@ def refused(folder, match):
         ({"prompt_dropout": "x"}, "prompt_dropout"),
         ({"prompt_init_std": "x", "prompt_init": "scaled"}, "prompt_init_std"),
         ({"feedback_temperature": float("nan")}, "feedback_temperature"),
-        ({"format_version": 3}, "format version 3.*upgrade"),
+        ({"format_version": FORMAT_VERSION + 1}, "format version .*upgrade"),
         ({"method": "os.system"}, "method is"),
         ({"prompt_type": "../../x"}, "prompt_type is"),
         ({"model_type": "bert"}, "type 'bert'"),

@@ -11,10 +11,17 @@ if TYPE_CHECKING:
     from .extraction import ExtractedUnits, SkippedItem, extract_units, units_of
     from .fingerprint import data_fingerprint
     from .loading import Splits, load_rows, load_splits
+    from .sequence_rows import SequenceCollator, said_units, task_tokenizer
+    from .text_loading import load_text_rows, load_text_splits
     from .unit_splits import unit_rows, unit_splits
     from .unit_store import UnitStore, default_cache_dir
 
 _HOME = {
+    "load_text_splits": "text_loading",
+    "load_text_rows": "text_loading",
+    "task_tokenizer": "sequence_rows",
+    "said_units": "sequence_rows",
+    "SequenceCollator": "sequence_rows",
     "AUGMENTATIONS": "augmentation",
     "Augmentation": "augmentation",
     "ExtractedUnits": "extraction",
@@ -37,6 +44,7 @@ __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
     "ExtractedUnits",
+    "SequenceCollator",
     "SkippedItem",
     "Splits",
     "UnitCollator",
@@ -47,6 +55,10 @@ __all__ = [
     "labelled_units",
     "load_rows",
     "load_splits",
+    "load_text_rows",
+    "load_text_splits",
+    "said_units",
+    "task_tokenizer",
     "unit_rows",
     "unit_splits",
     "units_of",

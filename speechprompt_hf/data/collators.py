@@ -15,7 +15,7 @@ from ..core.vocabulary import PAD_TOKEN_ID, UnitVocabulary
 from ..tasks import Task
 from .lengths import TOO_LONG_HINT, why_too_long
 
-__all__ = ["UnitCollator", "labelled_units"]
+__all__ = ["UnitCollator", "labelled_units", "padded", "unit_table"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,22 @@ class UnitCollator:
                 or more or fewer codes than units.
         """
         encoded = [self._input_ids(row, number) for number, row in enumerate(rows)]
-        input_ids = _padded(encoded)
+        input_ids = padded(encoded, PAD_TOKEN_ID)
         mask = torch.zeros_like(input_ids)
         for number, ids in enumerate(encoded):
             mask[number, : len(ids)] = 1
         batch = {"input_ids": input_ids, "attention_mask": mask}
         if self.prosody_vocabulary is not None:
-            batch["prosody_ids"] = _padded(
-                [self._prosody_ids(row, number, len(encoded[number])) for number, row in enumerate(rows)]
-            )
+            codes = [self._prosody_ids(row, number, len(encoded[number])) for number, row in enumerate(rows)]
+            batch["prosody_ids"] = padded(codes, PAD_TOKEN_ID)
         for name in ("labels", "label"):
             if name in rows[0]:
-                batch["labels"] = torch.tensor([int(row[name]) for row in rows])
+                batch["labels"] = self._labels([row[name] for row in rows])
                 break
         return batch
+
+    def _labels(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor([int(label) for label in labels])
 
     def _input_ids(self, row: dict[str, Any], number: int) -> Sequence[int]:
         ids = row["input_ids"] if "input_ids" in row else self.vocabulary.input_ids(row["units"])
@@ -99,11 +101,20 @@ class UnitCollator:
         return ids
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    padded = torch.full((len(rows), max(map(len, rows))), PAD_TOKEN_ID, dtype=torch.long)
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of integers as a rectangle, filled up on the right.
+
+    Args:
+        rows (`Sequence[Sequence[int]]` of length B): at least one.
+        value (`int`): what fills.
+
+    Returns:
+        `LongTensor` of shape `(B, N)`.
+    """
+    result = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.long)
     for number, ids in enumerate(rows):
-        padded[number, : len(ids)] = torch.as_tensor(ids)
-    return padded
+        result[number, : len(ids)] = torch.as_tensor(ids)
+    return result
 
 
 def labelled_units(
@@ -124,15 +135,34 @@ def labelled_units(
         LabelError: a label is not the task's.
     """
     index = task.label2id
+    labels = [index[label] if label in index else task.index_of(label) for label in rows["label"]]
+    return unit_table(rows, labels, vocabulary, prosody_vocabulary)
+
+
+def unit_table(
+    rows: Dataset,
+    labels: Sequence[Any],
+    vocabulary: UnitVocabulary,
+    prosody_vocabulary: UnitVocabulary | None = None,
+) -> Dataset:
+    """`labelled_units` with labels that are known.
+
+    Args:
+        rows (`Dataset`): R rows with `units`.
+        labels (`Sequence` of length R): a class index a row, or a list of tokens.
+        vocabulary (`UnitVocabulary`): units → token ids.
+        prosody_vocabulary (`UnitVocabulary`, *optional*): prosody codes → token ids; needs the column `prosody`.
+
+    Raises:
+        UnitError: a row has no units or a unit that the vocabulary lacks, or no prosody codes.
+    """
     input_ids = []
-    labels = []
     items = rows["item"] if "item" in rows.column_names else range(len(rows))
-    for item, units, label in zip(items, rows["units"], rows["label"], strict=True):
+    for item, units in zip(items, rows["units"], strict=True):
         if not len(units):
             raise UnitError(f"{item} has no units", hint="leave it out")
         input_ids.append(vocabulary.input_ids(units))
-        labels.append(index[label] if label in index else task.index_of(label))
-    table = Dataset.from_dict({"labels": labels, "length": [len(ids) for ids in input_ids]})
+    table = Dataset.from_dict({"labels": list(labels), "length": [len(ids) for ids in input_ids]})
     table = table.add_column("input_ids", input_ids, feature=List(Value("int32")))
     if prosody_vocabulary is None:
         return table

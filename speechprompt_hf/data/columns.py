@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..core.errors import DatasetError
 from .sources import rooted
 from .unit_identity import merged_units
 
-__all__ = ["ITEM_COLUMNS", "unify"]
+__all__ = ["ITEM_COLUMNS", "known_columns", "unify", "unify_with"]
 
 _SPEAKER_COLUMNS = ("speaker", "speaker_id")
 ITEM_COLUMNS = ("item", "path", "id", "file_name", "file")
@@ -43,13 +43,40 @@ def unify(
         DatasetError: an unknown column, or a row without label.
         UnitError: units that are neither integers nor text of integers.
     """
+    wanted = (label_column,) if isinstance(label_column, str) else tuple(label_column or ("label",))
+    known_columns(table, wanted, "labels", "label_column (--label-column)")
+    return unify_with(table, name, root, speaker_column, lambda items: _label_texts(table, wanted, items))
+
+
+def unify_with(
+    table: Dataset,
+    name: str,
+    root: Path | None,
+    speaker_column: str | None,
+    labels_of: Callable[[Sequence[str]], Sequence[str | None]],
+) -> Dataset:
+    """The same with labels that a function makes.
+
+    Args:
+        table (`Dataset`): R rows as they were read.
+        name (`str`): of the part.
+        root (`Path`, *optional*): where relative paths start.
+        speaker_column (`str`, *optional*): see `load_splits`.
+        labels_of (`Callable`): names of the R rows → R labels.
+
+    Returns:
+        `Dataset`: as `unify`.
+
+    Raises:
+        DatasetError: an unknown column, or what `labels_of` raises.
+        UnitError: units that are neither integers nor text of integers.
+    """
     columns = table.column_names
-    label_columns = _label_columns(columns, label_column)
     content = "units" if "units" in columns else "audio"
     if content not in columns:
         raise DatasetError(f"there is neither a column 'audio' nor 'units': {columns}", hint="rename one of them")
     items = _item_names(table, name)
-    labels = _label_texts(table, label_columns, items)
+    labels = labels_of(items)
     speakers = _speaker_names(table, speaker_column)
     unified = rooted(table.select_columns([content]), root)
     if content == "units":
@@ -62,15 +89,24 @@ def unify(
     return unified
 
 
-def _label_columns(columns: Sequence[str], label_column: str | Sequence[str] | None) -> tuple[str, ...]:
-    wanted = (label_column,) if isinstance(label_column, str) else tuple(label_column or ("label",))
-    unknown = [column for column in wanted if column not in columns]
+def known_columns(table: Dataset, wanted: Sequence[str], what: str, option: str) -> None:
+    """Refuse columns that a table lacks.
+
+    Args:
+        table (`Dataset`): the table.
+        wanted (`Sequence[str]`): names of columns.
+        what (`str`): what they hold.
+        option (`str`): what names them.
+
+    Raises:
+        DatasetError: one is not there.
+    """
+    unknown = [column for column in wanted if column not in table.column_names]
     if unknown:
         raise DatasetError(
-            f"there is no column {unknown[0]!r}; the columns are {', '.join(columns)}",
-            hint="name the column of labels with label_column (--label-column)",
+            f"there is no column {unknown[0]!r}; the columns are {', '.join(table.column_names)}",
+            hint=f"name the column of {what} with {option}",
         )
-    return wanted
 
 
 def _item_names(table: Dataset, name: str) -> list[str]:

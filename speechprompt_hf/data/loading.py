@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset
@@ -15,7 +16,7 @@ from .sources import read_source
 from .splits import carve
 from .unit_identity import recorded_unit_fingerprint
 
-__all__ = ["Splits", "load_rows", "load_splits"]
+__all__ = ["Splits", "load_rows", "load_splits", "make_splits", "one_part"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Splits:
         parts = {name: function(name, part) for name, part in self.items()}
         return replace(self, **parts)
 
+    def with_notes(self, notes: Iterable[str]) -> Splits:
+        """The same splits with further notes before their own."""
+        return replace(self, notes=(*notes, *self.notes))
+
 
 def load_splits(
     source: str | os.PathLike[str],
@@ -103,37 +108,10 @@ def load_splits(
             label that training lacks.
         UnitError: units that are neither integers nor text of integers.
     """
-    tables, root, left_out = read_source(source, config_name=config_name, revision=revision)
-    parts = {name: unify(table, name, root, label_column, speaker_column) for name, table in tables.items()}
-    notes = list(left_out)
-    if "train" not in parts and len(parts) > 1:
-        raise DatasetError(
-            f"{os.fspath(source)!r} has the parts {', '.join(parts)} and none to train on", hint="add a part train"
-        )
-    if "train" not in parts:
-        (name,) = parts
-        parts = {"train": parts[name]}
-        if name != "pool":
-            notes.append(f"the data set has the part {name} alone: training and validation rows are taken from it too")
-    for name, part in parts.items():
-        if not len(part):
-            raise DatasetError(f"the {name} part of {os.fspath(source)!r} is empty")
-    if len(set(parts["train"]["label"])) < 2:
-        raise DatasetError(
-            f"all {len(parts['train'])} training rows have the one label {parts['train'][0]['label']!r}",
-            hint="a classifier needs at least two labels",
-        )
-    # Test first: validation is then taken from what trains.
-    carved = tuple(name for name in ("validation", "test") if name not in parts)
-    for name, fraction, offset in (("test", test_fraction, 0), ("validation", validation_fraction, 1)):
-        if name in carved:
-            parts["train"], parts[name] = _carve_part(parts["train"], name, fraction, seed + offset, notes)
-    _check_labels(parts)
-    apart = _speakers_apart(parts)
-    if apart is False and not carved:
-        notes.append("speakers occur in more than one of the given parts: accuracy on new speakers may be lower")
-    has_units = "units" in parts["train"].column_names
-    fingerprint = recorded_unit_fingerprint(source) if has_units else None
+
+    def unify_part(table: Dataset, name: str, root: Path | None) -> Dataset:
+        return unify(table, name, root, label_column, speaker_column)
+
     options = {
         "label_column": label_column if label_column is None or isinstance(label_column, str) else list(label_column),
         "speaker_column": speaker_column,
@@ -143,14 +121,80 @@ def load_splits(
         "config_name": config_name,
         "revision": revision,
     }
+    splits = make_splits(source, unify_part, options, check_training=_check_classes)
+    _check_labels(dict(splits.items()))
+    return splits
+
+
+def make_splits(
+    source: str | os.PathLike[str],
+    unify_part: Callable[[Dataset, str, Path | None], Dataset],
+    options: dict[str, Any],
+    *,
+    check_training: Callable[[Dataset], None] | None = None,
+    strata: Callable[[Dataset], Sequence[str]] = lambda rows: list(rows["label"]),
+    measured: str = "accuracy",
+) -> Splits:
+    """Read a data set and make the parts that it lacks, whatever its labels are.
+
+    Args:
+        source (`str | PathLike`): see `load_splits`.
+        unify_part (`Callable`): a table, the name of its part and where its paths start → the columns of `Splits`.
+        options (`dict`): the arguments that shape the parts: `validation_fraction`, `test_fraction`, `seed`,
+            `config_name`, `revision`, and further ones; they are recorded.
+        check_training (`Callable`, *optional*): refuses training rows, before parts are taken out of them.
+        strata (`Callable`, *optional*): training rows → a class a row, of which each part gets its share.
+        measured (`str`, defaults to `"accuracy"`): what notes call the result.
+
+    Returns:
+        `Splits`.
+
+    Raises:
+        DatasetError: nothing to read, no part to train on, or an empty part.
+    """
+    name = os.fspath(source)
+    tables, root, left_out = read_source(source, config_name=options["config_name"], revision=options["revision"])
+    parts = {part: unify_part(table, part, root) for part, table in tables.items()}
+    notes = list(left_out)
+    if "train" not in parts and len(parts) > 1:
+        raise DatasetError(f"{name!r} has the parts {', '.join(parts)} and none to train on", hint="add a part train")
+    if "train" not in parts:
+        (only,) = parts
+        parts = {"train": parts[only]}
+        if only != "pool":
+            notes.append(f"the data set has the part {only} alone: training and validation rows are taken from it too")
+    for part, rows in parts.items():
+        if not len(rows):
+            raise DatasetError(f"the {part} part of {name!r} is empty")
+    if check_training is not None:
+        check_training(parts["train"])
+    # Test first: validation is then taken from what trains.
+    carved = tuple(part for part in ("validation", "test") if part not in parts)
+    for offset, part in enumerate(("test", "validation")):
+        if part in carved:
+            fraction, seed = options[f"{part}_fraction"], options["seed"] + offset
+            rows = parts["train"]
+            parts["train"], parts[part] = _carve_part(rows, part, strata(rows), fraction, seed, notes, measured)
+    apart = _speakers_apart(parts)
+    if apart is False and not carved:
+        notes.append(f"speakers occur in more than one of the given parts: {measured} on new speakers may be lower")
+    has_units = "units" in parts["train"].column_names
     return Splits(
         **parts,
         speakers_apart=apart,
         notes=tuple(notes),
-        unit_fingerprint=fingerprint,
+        unit_fingerprint=recorded_unit_fingerprint(source) if has_units else None,
         options=options,
         carved=carved,
     )
+
+
+def _check_classes(train: Dataset) -> None:
+    if len(set(train["label"])) < 2:
+        raise DatasetError(
+            f"all {len(train)} training rows have the one label {train[0]['label']!r}",
+            hint="a classifier needs at least two labels",
+        )
 
 
 def load_rows(
@@ -176,6 +220,35 @@ def load_rows(
     Raises:
         DatasetError: as for `load_splits`, or there is no such part.
     """
+    return one_part(
+        source,
+        split,
+        lambda table, name, root: unify(table, name, root, label_column, speaker_column),
+        config_name=config_name,
+        revision=revision,
+    )
+
+
+def one_part(
+    source: str | os.PathLike[str],
+    split: str,
+    unify_part: Callable[[Dataset, str, Path | None], Dataset],
+    *,
+    config_name: str | None = None,
+    revision: str | None = None,
+) -> Dataset:
+    """One part of a data set, or all of a data set without parts, whatever its labels are.
+
+    Args:
+        source (`str | PathLike`): as for `load_splits`.
+        split (`str`): the wanted part; see `load_rows`.
+        unify_part (`Callable`): as for `make_splits`.
+        config_name (`str`, *optional*): configuration of a Hub data set.
+        revision (`str`, *optional*): revision of a Hub data set.
+
+    Raises:
+        DatasetError: there is no such part, or it is empty.
+    """
     tables, root, _ = read_source(source, config_name=config_name, revision=revision)
     if "pool" not in tables and split not in tables:
         raise DatasetError(f"{os.fspath(source)!r} has no part {split!r}", hint=f"it has {', '.join(tables)}")
@@ -184,22 +257,24 @@ def load_rows(
             f"{os.fspath(source)!r} has no part {split!r}", hint="it has no parts: leave the part out, or make folders"
         )
     name = split if split in tables else "pool"
-    rows = unify(tables[name], name, root, label_column, speaker_column)
+    rows = unify_part(tables[name], name, root)
     if not len(rows):
         raise DatasetError(f"the {name} part of {os.fspath(source)!r} is empty")
     return rows
 
 
-def _carve_part(train: Dataset, name: str, fraction: float, seed: int, notes: list[str]) -> tuple[Dataset, Dataset]:
+def _carve_part(
+    train: Dataset, name: str, strata: Sequence[str], fraction: float, seed: int, notes: list[str], measured: str
+) -> tuple[Dataset, Dataset]:
     speakers = train["speaker"]
-    carved = carve(list(train["label"]), list(speakers), fraction, seed)
+    carved = carve(strata, list(speakers), fraction, seed)
     if carved.speakers_apart:
         notes.append(f"{name} was taken from the training rows by seed {seed}: speakers that training does not have")
     else:
         why = "there is one speaker" if len({*speakers}) == 1 and None not in {*speakers} else "speakers are unknown"
         notes.append(
             f"{name} was taken at random from the training rows by seed {seed} because {why}: "
-            "the same speakers may be on both sides, so accuracy on new speakers may be lower"
+            f"the same speakers may be on both sides, so {measured} on new speakers may be lower"
         )
     return train.select(carved.rest), train.select(carved.part)
 

@@ -1,8 +1,8 @@
-"""How sure an accuracy is: bootstrap intervals over the test's speakers, or its rows."""
+"""How sure an accuracy or another score is: bootstrap intervals over the test's speakers, or its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy.stats import binomtest, bootstrap
 
 from ..core.errors import ConfigurationError
 
-__all__ = ["MIN_SPEAKERS", "Interval", "accuracy_interval"]
+__all__ = ["MIN_SPEAKERS", "Interval", "accuracy_interval", "statistics_interval"]
 
 MIN_SPEAKERS = 8
 """From this many speakers on, speakers are drawn instead of rows: of fewer, a bootstrap says nothing."""
@@ -70,7 +70,7 @@ def accuracy_interval(
     if hits.min() == hits.max():
         exact = binomtest(int(hits.sum()), hits.size).proportion_ci(confidence_level=confidence, method="exact")
         return Interval(float(exact.low), float(exact.high), confidence, "rows", "exact binomial")
-    by_speaker = speakers is not None and None not in set(speakers) and len(set(speakers)) >= MIN_SPEAKERS
+    by_speaker = _draws_speakers(speakers)
     if by_speaker:
         _, index = np.unique(np.asarray(speakers), return_inverse=True)
         data: tuple[NDArray[Any], ...] = (np.bincount(index, hits), np.bincount(index, np.ones_like(hits)))
@@ -90,6 +90,55 @@ def accuracy_interval(
     )
     low, high = result.confidence_interval
     return Interval(float(low), float(high), confidence, "speakers" if by_speaker else "rows", "bootstrap percentile")
+
+
+def statistics_interval(
+    statistics: ArrayLike,
+    score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    speakers: Sequence[str | None] | None = None,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 1999,
+    seed: int = 0,
+) -> Interval:
+    """Confidence interval of a score that is made of sums over the test set, such as an error rate or BLEU.
+
+    Whole speakers are drawn anew where every row has one and there are at least `MIN_SPEAKERS`, otherwise rows.
+
+    Args:
+        statistics (`ArrayLike` of shape `(R, S)`): what each row contributes to the sums.
+        score (`Callable`): sums `(T, S)` → scores `(T,)`.
+        speakers (`Sequence[str]` of length R, *optional*): speaker of each row.
+        confidence (`float`, defaults to 0.95): probability that the interval holds the true score.
+        num_resamples (`int`, defaults to 1999): bootstrap samples T.
+        seed (`int`, defaults to 0): of the samples.
+
+    Returns:
+        `Interval`: of no width where all samples are equal, as with one row.
+
+    Raises:
+        ConfigurationError: there is no row.
+    """
+    sums = np.asarray(statistics, dtype=np.float64)
+    if not len(sums):
+        raise ConfigurationError("a score of no rows has no interval")
+    by_speaker = _draws_speakers(speakers)
+    if by_speaker:
+        names, index = np.unique(np.asarray(speakers), return_inverse=True)
+        grouped = np.zeros((len(names), sums.shape[1]))
+        np.add.at(grouped, index, sums)
+        sums = grouped
+    generator = np.random.default_rng(seed)
+    # How often each row, or speaker, is drawn.
+    counts = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=num_resamples)
+    ends = np.quantile(score(counts @ sums), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(
+        float(ends[0]), float(ends[1]), confidence, "speakers" if by_speaker else "rows", "bootstrap percentile"
+    )
+
+
+def _draws_speakers(speakers: Sequence[str | None] | None) -> bool:
+    return speakers is not None and None not in set(speakers) and len(set(speakers)) >= MIN_SPEAKERS
 
 
 def _ratio(hits: NDArray[np.float64], counts: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ __all__ = [
     "build_report",
     "classification_scores",
     "report_versions",
+    "schema_problems",
     "validate_report",
     "write_report",
 ]
@@ -169,10 +170,15 @@ def build_report(
     return report
 
 
-def report_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of those that results depend on; `"absent"` where one is missing."""
-    found = package_versions(_PACKAGES)
-    versions = {name: found.get(name, "absent") for name in _PACKAGES}
+def report_versions(further: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of Python, of this package and of those that results depend on; `"absent"` where one is missing.
+
+    Args:
+        further (`Sequence[str]`, *optional*): further packages.
+    """
+    names = (*_PACKAGES, *further)
+    found = package_versions(names)
+    versions = {name: found.get(name, "absent") for name in names}
     return {"python": platform.python_version(), "speechprompt-hf": __version__, **versions}
 
 
@@ -182,7 +188,7 @@ def validate_report(report: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: a key is missing or has a value of another type, or a share is outside [0, 1].
     """
-    problems = list(_problems(report, REPORT_SCHEMA, ""))
+    problems = list(schema_problems(report, REPORT_SCHEMA))
     for name in ("majority", "tfidf"):
         accuracy = report.get("baselines", {}).get(name, {}).get("accuracy")
         if name in report.get("baselines", {}) and not _is_share(accuracy):
@@ -200,14 +206,21 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, Number) and 0 <= value <= 1
 
 
-def _problems(value: Any, schema: Mapping[str, Any], prefix: str) -> list[str]:
+def schema_problems(value: Any, schema: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What keeps a report from having a schema, one sentence each.
+
+    Args:
+        value (`Any`): the report, or a part of it.
+        schema (`Mapping`): such as `REPORT_SCHEMA`.
+        prefix (`str`, defaults to `""`): of the names of keys.
+    """
     problems = []
     for name, kind in schema.items():
         if name not in value:
             problems.append(f"{prefix}{name} is missing")
         elif isinstance(kind, Mapping):
             inner = value[name]
-            found = _problems(inner, kind, f"{prefix}{name}.") if isinstance(inner, Mapping) else None
+            found = schema_problems(inner, kind, f"{prefix}{name}.") if isinstance(inner, Mapping) else None
             problems += [f"{prefix}{name} is no dictionary"] if found is None else found
         elif not isinstance(value[name], kind) or (isinstance(value[name], bool) and kind in (int, Number)):
             problems.append(f"{prefix}{name} is {value[name]!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -9,11 +10,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 __all__ = ["TrainingProgress", "epoch_history"]
 
 
-def epoch_history(state: TrainerState) -> list[dict[str, float]]:
+def epoch_history(state: TrainerState, metrics: Sequence[str] = ("accuracy", "macro_f1")) -> list[dict[str, float]]:
     """One entry an evaluation: epoch, step, training loss, validation loss and metrics; a resumed run has all of them.
 
     Args:
         state (`TrainerState`): of a trainer.
+        metrics (`Sequence[str]`, *optional*): names of the metrics; those of classifiers by default.
     """
     history: list[dict[str, float]] = []
     loss = None
@@ -24,7 +26,7 @@ def epoch_history(state: TrainerState) -> list[dict[str, float]]:
         entry = {"epoch": float(log.get("epoch", 0.0)), "step": float(log.get("step", 0))}
         if loss is not None:
             entry["train_loss"] = float(loss)
-        for name in ("loss", "accuracy", "macro_f1"):
+        for name in ("loss", *metrics):
             if f"eval_{name}" in log:
                 entry[f"validation_{name}"] = float(log[f"eval_{name}"])
         history.append(entry)
@@ -32,12 +34,18 @@ def epoch_history(state: TrainerState) -> list[dict[str, float]]:
 
 
 class TrainingProgress(TrainerCallback):
-    """One bar on stderr: updates, rate, time left, and the best validation accuracy so far.
+    """One bar on stderr: updates, rate, time left, and the best validation metric so far.
 
     Trainer's own bar and its printed dictionaries go to stdout, which belongs to results.
+
+    Args:
+        metric (`str`, defaults to `"accuracy"`): what is shown.
+        lower_is_better (`bool`, defaults to `False`): whether it is an error rate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str = "accuracy", *, lower_is_better: bool = False) -> None:
+        self.metric = metric
+        self.lower_is_better = lower_is_better
         self._progress: Any = None
         self._task: Any = None
 
@@ -80,9 +88,12 @@ class TrainingProgress(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the validation accuracy."""
-        if self._progress is not None and metrics and "eval_accuracy" in metrics:
-            now, best = metrics["eval_accuracy"], max(metrics["eval_accuracy"], state.best_metric or 0.0)
+        """Show the validation metric."""
+        name = f"eval_{self.metric}"
+        if self._progress is not None and metrics and name in metrics:
+            now = metrics[name]
+            better = min if self.lower_is_better else max
+            best = now if state.best_metric is None else better(now, state.best_metric)
             self._progress.update(self._task, best=f"validation {now:.3f} (best {best:.3f})")
 
     def on_train_end(

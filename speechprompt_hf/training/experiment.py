@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-from transformers import AutoProcessor, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-from ..core.embedded import DEFAULT_BASE, resolve_base
-from ..core.errors import AdapterError, ConfigurationError
-from ..core.locations import reading
+from ..core.embedded import DEFAULT_BASE
+from ..core.errors import ConfigurationError
 from ..data.extraction import SkippedItem
-from ..data.fingerprint import data_fingerprint
 from ..data.loading import Splits, load_splits
 from ..data.trained_rows import TRAINED_ROWS_FILE, write_trained_rows
-from ..data.unit_identity import check_unit_identity
-from ..data.unit_splits import unit_splits, why_few_are_left, without_too_long
 from ..evaluation.baselines import BASELINES, BaselineResult, encoder_mean_baseline, hidden_state_baseline
 from ..evaluation.confusion import save_confusion_matrix
 from ..evaluation.prediction import class_probabilities
 from ..evaluation.report import build_report, classification_scores, write_report
 from ..hub.card import write_model_card
-from ..modeling.adapter_reading import load_processor
 from ..modeling.base_loading import load_base
 from ..modeling.prompt_deep import chosen_layers
-from ..processors.loading import check_processor_config
 from ..tasks import Task, task_from_labels
+from .experiment_parts import (
+    CONFUSION_FILE,
+    REPORT_FILE,
+    OldReportRemoval,
+    base_processor,
+    data_record,
+    prepared_splits,
+)
 from .run import TrainingResult, train
 from .settings import Method, TrainingSettings
 
@@ -38,9 +36,6 @@ __all__ = ["CONFUSION_FILE", "EXTRA_BASELINES", "REPORT_FILE", "Experiment", "ba
 
 EXTRA_BASELINES = ("hidden_states", "encoder_mean")
 """Baselines on request, beside those of every report."""
-
-REPORT_FILE = "report.json"
-CONFUSION_FILE = "confusion.png"
 
 
 @dataclass(frozen=True)
@@ -132,19 +127,16 @@ def run_experiment(
         # Before units are made of hours of recordings.
         chosen_layers(settings.prompt_layers, lm)
     processor = base_processor(base)
-    if recorded.kind == "units":
-        recorded = _identified(recorded, lm, processor)
-    splits, skips = unit_splits(
-        recorded, processor, cache_dir=cache_dir, num_copies=num_copies, seed=seed, progress=progress
+    splits, skips = prepared_splits(
+        recorded,
+        lm,
+        processor,
+        max_tokens=lm.max_utterance_tokens,
+        cache_dir=cache_dir,
+        num_copies=num_copies,
+        seed=seed,
+        progress=progress,
     )
-    splits = splits.map_parts(lambda _, rows: _fitting(rows, lm.max_utterance_tokens, skips))
-    # Augmented copies are no rows of their own.
-    num_copied = len(splits.train) * num_copies // (1 + num_copies)
-    few_left = why_few_are_left(sum(len(rows) for _, rows in splits.items()) - num_copied, skips)
-    for sentence in few_left:
-        # Before hours of training, which nobody may want.
-        warnings.warn(sentence, UserWarning, stacklevel=2)
-    splits = replace(splits, notes=(*few_left, *splits.notes))
     task = task or task_from_labels(splits.train["label"])
     result = train(
         task,
@@ -157,7 +149,7 @@ def run_experiment(
         processor=processor,
         resume=resume,
         progress=progress,
-        callbacks=[_OldReportRemoval(Path(output_dir))],
+        callbacks=[OldReportRemoval(Path(output_dir))],
     )
     if not result.is_first_process:
         return Experiment({}, result, task, splits)
@@ -171,20 +163,6 @@ def run_experiment(
     name = "given rows" if isinstance(source, Splits) else os.fspath(source)
     report = _measure(task, splits, result, baselines, Path(output_dir), name, seed, num_copies, skips)
     return Experiment(report, result, task, splits)
-
-
-class _OldReportRemoval(TrainerCallback):
-    """Deletes what an earlier run said of its adapter, when the training that replaces the adapter has ended."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            for name in (REPORT_FILE, CONFUSION_FILE, TRAINED_ROWS_FILE):
-                (self.folder / name).unlink(missing_ok=True)
 
 
 def _measure(
@@ -209,12 +187,7 @@ def _measure(
         seconds=result.seconds,
         seed=seed,
         base=result.model.config.base_model_name_or_path,
-        data={
-            "source": source,
-            "speakers_apart": splits.speakers_apart,
-            "fingerprint": data_fingerprint(splits),
-            "split": None if splits.options is None else {**splits.options, "carved": list(splits.carved)},
-        },
+        data=data_record(splits, source),
         num_rows={part: len(rows) for part, rows in splits.items()},
         units=result.model.config.unit_fingerprint,
         training={
@@ -234,49 +207,6 @@ def _measure(
     write_report(folder / REPORT_FILE, report)
     write_model_card(folder, report=report)
     return report
-
-
-def base_processor(base: str | os.PathLike[str]) -> Any:
-    """The processor of a base.
-
-    Args:
-        base (`str | PathLike`): Hub id, folder or embedded name.
-
-    Returns:
-        `SpeechUnitProcessor | None`: `None` where it has none: a language model alone, for data sets of units.
-
-    Raises:
-        AdapterError: it cannot be read.
-        ConfigurationError: its `processor_config.json` is damaged.
-    """
-    name = resolve_base(os.fspath(base))
-    with reading(name, AdapterError, "the processor of the base"):
-        if not os.path.isdir(name):
-            return load_processor(name, {})
-        if not os.path.isfile(os.path.join(name, "processor_config.json")):
-            return None
-        check_processor_config(name)
-        return AutoProcessor.from_pretrained(name)
-
-
-def _fitting(rows: Dataset, max_tokens: int, skips: list[SkippedItem]) -> Dataset:
-    """The rows that the language model can take; `skips` gets the others."""
-    rows, too_long = without_too_long(rows, max_tokens)
-    skips.extend(too_long)
-    return rows
-
-
-def _identified(splits: Splits, lm: Any, processor: Any) -> Splits:
-    """Units of the base's own encoder; where nothing says what made them, a note for the reader of the report."""
-    wanted = lm.config.fingerprint or getattr(processor, "fingerprint", None)
-    check_unit_identity(splits.unit_fingerprint, wanted, "the data set")
-    if splits.unit_fingerprint or not wanted:
-        return splits
-    note = (
-        "nothing says which encoder made these units (speechprompt units writes units.json): recordings are "
-        "classified as if it had been the base's"
-    )
-    return replace(splits, notes=(*splits.notes, note))
 
 
 def _encoder_mean(recorded: Splits, processor: Any, skips: Sequence[SkippedItem]) -> BaselineResult:

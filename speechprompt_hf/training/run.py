@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.metrics import accuracy_score, f1_score
-from transformers import (
-    EarlyStoppingCallback,
-    EvalPrediction,
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.trainer_utils import set_seed
 
 from ..core.embedded import DEFAULT_BASE
-from ..core.errors import ConfigurationError, UnitError
+from ..core.errors import ConfigurationError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator, labelled_units
-from ..data.lengths import TOO_LONG_HINT, why_too_long
 from ..data.loading import Splits
 from ..modeling.base_loading import known_vocabulary, load_base
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
-from ..modeling.saved_processor import save_processor
 from ..tasks import Task
 from .callbacks import TrainingProgress, epoch_history
-from .resuming import check_run, last_complete_checkpoint, rows_digest, write_run
+from .resuming import rows_digest
+from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, training_arguments
 from .settings import Method, TrainingSettings
 from .trainer import PromptTrainer
 
 __all__ = ["TrainingResult", "compute_metrics", "train"]
-
-CHECKPOINT_FOLDER = "checkpoints"
-"""Where checkpoints are kept inside the output folder while training runs."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +130,7 @@ def train(
     tables = {name: labelled_units(rows, task, vocabulary) for name, rows in splits.items() if name != "test"}
     for label in set(splits.test["label"]):
         task.index_of(label)
-    _check_lengths(splits, lm.max_utterance_tokens)
+    check_lengths(splits, lm.max_utterance_tokens)
     model = SpeechPromptForAudioClassification.from_base(
         lm,
         task.id2label,
@@ -166,7 +152,15 @@ def train(
             hint="label_smoothing=0.0, or readout='pooled'",
         )
     checkpoints = Path(output_dir) / CHECKPOINT_FOLDER
-    arguments = _training_arguments(task, settings, method, checkpoints, seed, trainer_arguments)
+    arguments = training_arguments(
+        checkpoints,
+        settings.trainer_options(method),
+        seed=seed,
+        metric=task.metric,
+        greater_is_better=True,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        further=trainer_arguments,
+    )
     early = [EarlyStoppingCallback(settings.patience)] if arguments.load_best_model_at_end else []
     trainer = PromptTrainer(
         model=model,
@@ -177,8 +171,6 @@ def train(
         compute_metrics=compute_metrics,
         callbacks=[*early, *([TrainingProgress()] if progress else []), *callbacks],
     )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
     run = {
         "settings": asdict(settings),
         "model_options": {name: str(value) for name, value in (model_options or {}).items()},
@@ -188,16 +180,7 @@ def train(
         "base": model.config.base_fingerprint,
         "rows": {name: rows_digest(table) for name, table in tables.items()},
     }
-    last = _last_checkpoint(checkpoints, run, resume, is_first=trainer.is_world_process_zero())
-    start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=last)
-    seconds = time.perf_counter() - start
-    model.eval()
-    # Other processes may still read the best checkpoint.
-    trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero():
-        _save(model, processor, Path(output_dir))
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    seconds = train_and_save(trainer, run, output_dir=Path(output_dir), resume=resume, processor=processor)
     return TrainingResult(
         model=model,
         vocabulary=vocabulary,
@@ -210,66 +193,3 @@ def train(
         settings=asdict(settings),
         is_first_process=trainer.is_world_process_zero(),
     )
-
-
-def _check_lengths(splits: Splits, max_tokens: int) -> None:
-    """Refuse what would fail in the middle of training, before it starts."""
-    for name, rows in splits.items():
-        for item, units in zip(rows["item"], rows["units"], strict=True):
-            too_long = why_too_long(len(units), max_tokens)
-            if too_long:
-                raise UnitError(f"{item} ({name}) has {too_long}", hint=TOO_LONG_HINT)
-
-
-def _last_checkpoint(folder: Path, run: dict[str, Any], resume: bool, *, is_first: bool) -> str | None:
-    last = last_complete_checkpoint(folder) if resume else None
-    if last is not None:
-        check_run(folder, run)
-    elif is_first:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_run(folder, run)
-    return last
-
-
-def _training_arguments(
-    task: Task,
-    settings: TrainingSettings,
-    method: Method,
-    folder: Path,
-    seed: int,
-    further: dict[str, Any],
-) -> TrainingArguments:
-    options: dict[str, Any] = {
-        "output_dir": str(folder),
-        "seed": seed,
-        "data_seed": seed,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "logging_strategy": "epoch",
-        "save_total_limit": 1,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": task.metric,
-        "greater_is_better": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "label_names": ["labels"],
-        **settings.trainer_options(method),
-        **further,
-    }
-    if settings.bf16 and not torch.cuda.is_available():
-        # Trainer takes bf16 without a GPU only if it is told to stay on the CPU.
-        options.setdefault("use_cpu", True)
-    if settings.gradient_checkpointing:
-        # transformers 5.24 renamed it and warns about the old name.
-        names = TrainingArguments.__dataclass_fields__
-        new, old = "activation_checkpointing", "gradient_checkpointing"
-        options[new if new in names else old] = True
-    return TrainingArguments(**options)
-
-
-def _save(model: SpeechPromptForAudioClassification, processor: Any, folder: Path) -> None:
-    model.save_pretrained(folder)
-    if processor is not None and not save_processor(processor, folder, model.config):
-        # Nothing else holds the encoder.
-        processor.save_pretrained(folder, save_encoder=True)

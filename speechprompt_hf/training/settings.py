@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import ConfigurationError
 from ..modeling.configuration_speechprompt import check_verbalizer_size
 
-__all__ = ["TrainingSettings"]
+if TYPE_CHECKING:
+    from .sequence_settings import SequenceTrainingSettings
+
+__all__ = ["Method", "TrainingSettings", "check_run_settings", "trainer_options"]
 
 Method = Literal["prompt", "finetune", "probe"]
+_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+def check_run_settings(settings: TrainingSettings | SequenceTrainingSettings) -> None:
+    """Refuse numbers of updates that are out of range.
+
+    Args:
+        settings (`TrainingSettings | SequenceTrainingSettings`): of any kind of run.
+
+    Raises:
+        ConfigurationError: a number is out of range, or there is no such schedule.
+    """
+    for name in ("num_epochs", "patience", "batch_size", "accumulation", "eval_batch_size"):
+        if getattr(settings, name) < 1:
+            raise ConfigurationError(f"{name} is {getattr(settings, name)}", hint="at least 1")
+    for name in ("learning_rate", "finetune_learning_rate", "clip_norm"):
+        if not getattr(settings, name) > 0:
+            raise ConfigurationError(f"{name} is {getattr(settings, name)}", hint="above 0")
+    if settings.schedule not in _SCHEDULES:
+        raise ConfigurationError(f"schedule is {settings.schedule!r}", hint="'constant', 'linear' or 'cosine'")
+
+
+def trainer_options(settings: TrainingSettings | SequenceTrainingSettings, learning_rate: float) -> dict[str, Any]:
+    """The arguments for `transformers.TrainingArguments` that say how a run's updates are made.
+
+    Args:
+        settings (`TrainingSettings | SequenceTrainingSettings`): of any kind of run.
+        learning_rate (`float`): that of the method.
+
+    Returns:
+        `dict[str, Any]`: name → value.
+    """
+    return {
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": _SCHEDULES[settings.schedule],
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": settings.weight_decay,
+        "adam_beta2": settings.beta2,
+        "max_grad_norm": settings.clip_norm,
+        "num_train_epochs": settings.num_epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.eval_batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
+        "bf16": settings.bf16,
+    }
 
 
 @dataclass(frozen=True)
@@ -82,16 +131,9 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_epochs", "patience", "batch_size", "accumulation", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="at least 1")
-        for name in ("learning_rate", "finetune_learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}", hint="above 0")
+        check_run_settings(self)
         if not 0 <= self.label_smoothing < 1:
             raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ConfigurationError(f"schedule is {self.schedule!r}", hint="'constant', 'linear' or 'cosine'")
         check_verbalizer_size(self.verbalizer_hidden_size, self.verbalizer)
         if self.prompt == "input" and self.prompt_layers != "all":
             raise ConfigurationError(
@@ -131,22 +173,8 @@ class TrainingSettings:
         Returns:
             `dict[str, Any]`: name → value.
         """
-        schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-        return {
-            "learning_rate": self.finetune_learning_rate if method == "finetune" else self.learning_rate,
-            "lr_scheduler_type": schedules[self.schedule],
-            "warmup_steps": self.warmup_steps,
-            "weight_decay": self.weight_decay,
-            "label_smoothing_factor": self.label_smoothing,
-            "adam_beta2": self.beta2,
-            "max_grad_norm": self.clip_norm,
-            "num_train_epochs": self.num_epochs,
-            "per_device_train_batch_size": self.batch_size,
-            "per_device_eval_batch_size": self.eval_batch_size,
-            "gradient_accumulation_steps": self.accumulation,
-            "train_sampling_strategy": "group_by_length" if self.group_by_length else "random",
-            "bf16": self.bf16,
-        }
+        rate = self.finetune_learning_rate if method == "finetune" else self.learning_rate
+        return {**trainer_options(self, rate), "label_smoothing_factor": self.label_smoothing}
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:

@@ -1,0 +1,83 @@
+"""Rows of units and texts to what a model that says sequences is trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from tokenizers import AddedToken
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from ..core.errors import LabelError
+from ..core.vocabulary import UnitVocabulary
+from ..processors.output_tokenization import build_output_tokenizer
+from ..tasks import SequenceTask, slot_tags, text_to_slots
+from .collators import UnitCollator, padded, unit_table
+
+__all__ = ["NOT_TAUGHT", "SequenceCollator", "output_ids", "said_units", "task_tokenizer"]
+
+NOT_TAUGHT = -100
+"""What stands in `labels` where there is nothing to say."""
+
+
+@dataclass(frozen=True)
+class SequenceCollator(UnitCollator):
+    """Rows to `input_ids`, `attention_mask` and `labels` `(B, K)`, output tokens padded with -100 on the right.
+
+    The rest is `UnitCollator`'s.
+    """
+
+    def _labels(self, labels: Sequence[Any]) -> Tensor:
+        return padded(labels, NOT_TAUGHT)
+
+
+def task_tokenizer(task: SequenceTask, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """The output vocabulary of a task, made from its training texts; tags of slots are tokens of their own.
+
+    Args:
+        task (`SequenceTask`): what is said.
+        texts (`Iterable[str]`): normalised texts of the training rows.
+
+    Raises:
+        LabelError: no text has anything in it, or a text holds a special token.
+        ConfigurationError: too few subwords.
+    """
+    rows = list(texts)
+    if not task.has_slots or task.tokens == "words":
+        return build_output_tokenizer(rows, task.tokens, num_subwords=task.num_subwords)
+    slots = [text_to_slots(text) for text in rows]
+    names = sorted({name for row in slots for name, _ in row})
+    if not names:
+        raise LabelError("no training row has a slot", hint="name the columns of the slots")
+    values = [value for row in slots for _, value in row]
+    tokenizer = build_output_tokenizer(values, task.tokens, num_subwords=task.num_subwords)
+    # With the blanks around them, which are not said.
+    tokenizer.add_tokens([AddedToken(tag, lstrip=True, rstrip=True, normalized=False) for tag in slot_tags(names)])
+    return tokenizer
+
+
+def output_ids(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:
+    """Output tokens of texts, `</s>` last.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): from `task_tokenizer`.
+        texts (`Iterable[str]`): normalised texts.
+    """
+    return [list(tokenizer(text).input_ids) for text in texts]
+
+
+def said_units(rows: Dataset, tokenizer: PreTrainedTokenizerFast, vocabulary: UnitVocabulary) -> Dataset:
+    """The columns that `Trainer` keeps: `input_ids`, `labels` (output tokens) and `length` (tokens, for grouping).
+
+    Args:
+        rows (`Dataset`): rows with `units` and `label` (the text).
+        tokenizer (`PreTrainedTokenizerFast`): of the output vocabulary.
+        vocabulary (`UnitVocabulary`): units → token ids.
+
+    Raises:
+        UnitError: a row has no units or a unit that the vocabulary lacks.
+    """
+    return unit_table(rows, output_ids(tokenizer, rows["label"]), vocabulary)

@@ -1,0 +1,115 @@
+"""What a model that says sequences answers: rows of token ids or of units to texts with their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from ..core.vocabulary import PAD_TOKEN_ID, UnitVocabulary
+from ..data.collators import UnitCollator
+
+__all__ = ["Said", "decoded", "say", "say_rows"]
+
+
+class Said(NamedTuple):
+    """An answer.
+
+    Attributes:
+        text (`str`): what was said.
+        score (`float`): mean log-probability of its tokens, the end among them: 0 is certain.
+    """
+
+    text: str
+    score: float
+
+
+def decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """The text of output tokens; special ones and padding, -100 too, are no part of it.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): the model's `output_tokenizer`.
+        tokens (`Sequence[int]`): output tokens.
+    """
+    known = [int(token) for token in tokens if token >= 0]
+    return " ".join(str(tokenizer.decode(known, skip_special_tokens=True)).split())
+
+
+@torch.no_grad()
+def say(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, *, num_beams: int = 1, max_new_tokens: int | None = None
+) -> list[Said]:
+    """Answer a batch of utterances.
+
+    Args:
+        model (`SpeechPromptForSequenceGeneration`): in evaluation mode.
+        input_ids (`LongTensor` of shape `(B, N)`): `</s>`, units, `<s>`; on the model's device.
+        attention_mask (`Tensor` of shape `(B, N)`): 1 for what is real.
+        num_beams (`int`, defaults to 1): 1 is the most probable token after another.
+        max_new_tokens (`int`, *optional*): the model's `max_output_tokens` by default.
+
+    Returns:
+        `list[Said]`: B answers.
+    """
+    options: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    output = model.generate(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        num_beams=num_beams,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **options,
+    )
+    tokens = output.sequences
+    if num_beams > 1:
+        scores = output.sequences_scores
+    else:
+        scores = _mean_log_probabilities(output.scores, tokens[:, 1:])
+    return [
+        Said(decoded(model.output_tokenizer, row), float(score))
+        for row, score in zip(tokens[:, 1:].tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def say_rows(
+    model: Any,
+    rows: Dataset,
+    vocabulary: UnitVocabulary | None = None,
+    *,
+    num_beams: int = 1,
+    batch_size: int = 32,
+) -> list[Said]:
+    """Answer rows of units.
+
+    Args:
+        model (`SpeechPromptForSequenceGeneration`): put into evaluation mode.
+        rows (`Dataset`): R rows with `units`.
+        vocabulary (`UnitVocabulary`, *optional*): the model's by default.
+        num_beams (`int`, defaults to 1): 1 is the most probable token after another.
+        batch_size (`int`, defaults to 32): rows of a batch; rows of similar lengths are put together.
+
+    Returns:
+        `list[Said]`: R answers, in the order of the rows.
+    """
+    collator = UnitCollator(vocabulary or model.vocabulary, model.lm.max_utterance_tokens)
+    model.eval()
+    units = list(rows["units"])
+    order = sorted(range(len(units)), key=lambda row: len(units[row]))
+    answers: dict[int, Said] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = collator([{"units": units[row]} for row in chosen])
+        given = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        answers.update(zip(chosen, say(model, **given, num_beams=num_beams), strict=True))
+    return [answers[row] for row in range(len(units))]
+
+
+def _mean_log_probabilities(steps: Sequence[Tensor], tokens: Tensor) -> Tensor:
+    """`(B,)` of the scores of K steps, `(B, V)` each, and the tokens `(B, K)` that were taken."""
+    said = tokens != PAD_TOKEN_ID
+    found = torch.stack([step.float().log_softmax(-1) for step in steps], dim=1).gather(-1, tokens.unsqueeze(-1))
+    return found.squeeze(-1).masked_fill(~said, 0.0).sum(1) / said.sum(1).clamp(min=1)

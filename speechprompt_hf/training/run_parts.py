@@ -1,0 +1,145 @@
+"""What every training run on our trainer does alike: its arguments, its checkpoints, and what it saves."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+
+from ..core.errors import UnitError
+from ..data.lengths import TOO_LONG_HINT, why_too_long
+from ..data.loading import Splits
+from ..modeling.modeling_speechprompt import SpeechPromptPreTrainedModel
+from ..modeling.saved_processor import save_processor
+from .resuming import check_run, last_complete_checkpoint, write_run
+from .trainer import PromptTrainer
+
+__all__ = ["CHECKPOINT_FOLDER", "check_lengths", "train_and_save", "training_arguments"]
+
+CHECKPOINT_FOLDER = "checkpoints"
+"""Where checkpoints are kept inside the output folder while training runs."""
+
+
+def check_lengths(splits: Splits, max_tokens: int) -> None:
+    """Refuse what would fail in the middle of training, before it starts.
+
+    Args:
+        splits (`Splits`): rows with units.
+        max_tokens (`int`): tokens of the longest utterance.
+
+    Raises:
+        UnitError: an utterance is longer.
+    """
+    for name, rows in splits.items():
+        for item, units in zip(rows["item"], rows["units"], strict=True):
+            too_long = why_too_long(len(units), max_tokens)
+            if too_long:
+                raise UnitError(f"{item} ({name}) has {too_long}", hint=TOO_LONG_HINT)
+
+
+def training_arguments(
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    seed: int,
+    metric: str,
+    greater_is_better: bool,
+    gradient_checkpointing: bool,
+    further: Mapping[str, Any],
+) -> TrainingArguments:
+    """Arguments of a run that measures and saves after every epoch and keeps the best one.
+
+    Args:
+        folder (`Path`): of the checkpoints.
+        options (`Mapping`): from the settings.
+        seed (`int`): of order and dropout.
+        metric (`str`): what chooses the best epoch.
+        greater_is_better (`bool`): whether more of it is better.
+        gradient_checkpointing (`bool`): less memory, more time.
+        further (`Mapping`): arguments that win over all others.
+    """
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": metric,
+        "greater_is_better": greater_is_better,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "label_names": ["labels"],
+        **options,
+        **further,
+    }
+    if options.get("bf16") and not torch.cuda.is_available():
+        # Trainer takes bf16 without a GPU only if it is told to stay on the CPU.
+        arguments.setdefault("use_cpu", True)
+    if gradient_checkpointing:
+        # transformers 5.24 renamed it and warns about the old name.
+        names = TrainingArguments.__dataclass_fields__
+        new, old = "activation_checkpointing", "gradient_checkpointing"
+        arguments[new if new in names else old] = True
+    return TrainingArguments(**arguments)
+
+
+def train_and_save(
+    trainer: PromptTrainer, run: dict[str, Any], *, output_dir: Path, resume: bool, processor: Any = None
+) -> float:
+    """Train, from the last complete checkpoint on where one is resumed, and save the adapter of the best epoch.
+
+    Args:
+        trainer (`PromptTrainer`): its checkpoints are in `output_dir / CHECKPOINT_FOLDER`; its model is in evaluation
+            mode afterwards.
+        run (`dict`): what the run is trained with.
+        output_dir (`Path`): receives the adapter.
+        resume (`bool`): go on from the last checkpoint.
+        processor (`SpeechUnitProcessor`, *optional*): saved with the adapter.
+
+    Returns:
+        `float`: seconds of training, validation included.
+
+    Raises:
+        ConfigurationError: the run began with other settings or rows.
+    """
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    checkpoints = output_dir / CHECKPOINT_FOLDER
+    last = _last_checkpoint(checkpoints, run, resume, is_first=trainer.is_world_process_zero())
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=last)
+    seconds = time.perf_counter() - start
+    model.eval()
+    # Other processes may still read the best checkpoint.
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        _save(model, processor, output_dir)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return seconds
+
+
+def _last_checkpoint(folder: Path, run: dict[str, Any], resume: bool, *, is_first: bool) -> str | None:
+    last = last_complete_checkpoint(folder) if resume else None
+    if last is not None:
+        check_run(folder, run)
+    elif is_first:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_run(folder, run)
+    return last
+
+
+def _save(model: SpeechPromptPreTrainedModel, processor: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    if processor is not None and not save_processor(processor, folder, model.config):
+        # Nothing else holds the encoder.
+        processor.save_pretrained(folder, save_encoder=True)

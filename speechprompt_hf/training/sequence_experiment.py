@@ -1,0 +1,201 @@
+"""From a data set whose rows have texts to a saved adapter and its report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from ..core.embedded import DEFAULT_BASE
+from ..core.errors import DatasetError
+from ..data.extraction import SkippedItem
+from ..data.loading import Splits
+from ..data.sequence_rows import output_ids, task_tokenizer
+from ..data.text_loading import load_text_splits
+from ..data.trained_rows import TRAINED_ROWS_FILE, write_trained_rows
+from ..evaluation.saying import say_rows
+from ..evaluation.sequence_report import (
+    build_sequence_report,
+    constant_text_baseline,
+    most_frequent_text,
+    text_scores,
+    write_sequence_report,
+)
+from ..modeling.base_loading import load_base
+from ..modeling.prompt_deep import chosen_layers
+from ..tasks import SequenceTask
+from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
+from .sequence_run import SequenceTrainingResult, max_output_tokens, max_utterance_tokens, train_sequences
+from .sequence_settings import SequenceMethod, SequenceTrainingSettings
+
+__all__ = ["SequenceExperiment", "run_sequence_experiment"]
+
+
+@dataclass(frozen=True)
+class SequenceExperiment:
+    """What `run_sequence_experiment` made.
+
+    Attributes:
+        report (`dict`): the content of report.json.
+        result (`SequenceTrainingResult`): the model and its training.
+        task (`SequenceTask`): what is said.
+        splits (`Splits`): the rows, with units and normalised texts.
+    """
+
+    report: dict[str, Any]
+    result: SequenceTrainingResult
+    task: SequenceTask
+    splits: Splits
+
+
+def run_sequence_experiment(
+    source: str | os.PathLike[str] | Splits,
+    output_dir: str | os.PathLike[str],
+    *,
+    task: SequenceTask,
+    base: str | os.PathLike[str] = DEFAULT_BASE,
+    text_column: str | Sequence[str] | None = None,
+    speaker_column: str | None = None,
+    settings: SequenceTrainingSettings | None = None,
+    method: SequenceMethod = "prompt",
+    seed: int = 0,
+    num_copies: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> SequenceExperiment:
+    """Train a model that says sequences, measure it on held-out rows beside a baseline, and save all.
+
+    Writes the adapter with its processor, `report.json` and `trained_rows.json` into `output_dir`. What lay there
+    stays until the training has ended.
+
+    Args:
+        source (`str | PathLike | Splits`): see `load_text_splits`; `Splits` have normalised texts in `label`.
+        output_dir (`str | PathLike`): the adapter folder.
+        task (`SequenceTask`): what is said, and how it is measured.
+        base (`str | PathLike`, defaults to the embedded base): Hub id, folder or embedded name.
+        text_column (`str | Sequence[str]`, *optional*): the task's by default.
+        speaker_column (`str`, *optional*): see `load_splits`.
+        settings (`SequenceTrainingSettings`, *optional*): the defaults of all tasks.
+        method (`str`, defaults to `"prompt"`): `"prompt"` or `"finetune"`.
+        seed (`int`, defaults to 0): of splits, copies and training.
+        num_copies (`int`, defaults to 0): augmented copies of each training recording.
+        cache_dir (`str | PathLike`, *optional*): of units.
+        config_name (`str`, *optional*): configuration of a Hub data set.
+        revision (`str`, *optional*): revision of a Hub data set.
+        resume (`bool`, defaults to `False`): go on from the last checkpoint.
+        progress (`bool`, defaults to `True`): bars on stderr.
+
+    Returns:
+        `SequenceExperiment`.
+
+    Raises:
+        DatasetError: the data cannot be read, split, or used.
+        ConfigurationError: layers that the base lacks, recordings and a base without a processor, or a run that is
+            resumed with other settings.
+        AdapterError: there is no such base.
+        FingerprintMismatchError: the data are units of another encoder than the base's.
+        LabelError: no training row has anything to say.
+    """
+    settings = settings or SequenceTrainingSettings()
+    if text_column is not None:
+        task = replace(task, text_columns=(text_column,) if isinstance(text_column, str) else tuple(text_column))
+    recorded = source
+    if not isinstance(recorded, Splits):
+        recorded = load_text_splits(
+            recorded,
+            text_column=task.text_columns,
+            speaker_column=speaker_column,
+            text_of=task.text_of,
+            seed=seed,
+            config_name=config_name,
+            revision=revision,
+        )
+    lm = load_base(base)
+    if method == "prompt":
+        # Before units are made of hours of recordings.
+        chosen_layers(settings.prompt_layers, lm)
+    skips: list[SkippedItem] = []
+    texts = list(recorded.train["label"])
+    tokenizer = task_tokenizer(task, texts)
+    longest = max_output_tokens(task, tokenizer, texts)
+    recorded = recorded.map_parts(
+        lambda name, rows: rows if name == "test" else _sayable(task, tokenizer, name, rows, skips)
+    )
+    splits, unit_skips = prepared_splits(
+        recorded,
+        lm,
+        processor := base_processor(base),
+        max_tokens=max_utterance_tokens(lm, longest),
+        cache_dir=cache_dir,
+        num_copies=num_copies,
+        seed=seed,
+        progress=progress,
+    )
+    skips += unit_skips
+    result = train_sequences(
+        task,
+        splits,
+        lm,
+        settings,
+        output_dir=output_dir,
+        seed=seed,
+        method=method,
+        processor=processor,
+        resume=resume,
+        progress=progress,
+        callbacks=[OldReportRemoval(Path(output_dir))],
+    )
+    if not result.is_first_process:
+        return SequenceExperiment({}, result, task, splits)
+    folder = Path(output_dir)
+    answers = say_rows(result.model, splits.test, result.vocabulary, num_beams=settings.num_beams)
+    text = most_frequent_text(list(splits.train["label"]))
+    report = build_sequence_report(
+        task=task,
+        scores=text_scores(task, splits.test, answers, seed=seed),
+        baselines={"most_frequent": constant_text_baseline(task, text, splits.test)},
+        method=result.method,
+        trained_parameters=result.trained_parameters,
+        seconds=result.seconds,
+        seed=seed,
+        num_beams=settings.num_beams,
+        base=result.model.config.base_model_name_or_path,
+        data=data_record(splits, "given rows" if isinstance(source, Splits) else os.fspath(source)),
+        num_rows={part: len(rows) for part, rows in splits.items()},
+        units=result.model.config.unit_fingerprint,
+        training={
+            "settings": result.settings,
+            "num_epochs": result.num_epochs,
+            "seconds_per_epoch": result.seconds_per_epoch,
+            "validation_metric": result.validation_metric,
+            "num_copies": num_copies,
+            "history": result.history,
+        },
+        skips=skips,
+        warnings=splits.notes,
+    )
+    write_trained_rows(folder / TRAINED_ROWS_FILE, splits)
+    write_sequence_report(folder / REPORT_FILE, report)
+    return SequenceExperiment(report, result, task, splits)
+
+
+def _sayable(task: SequenceTask, tokenizer: Any, name: str, rows: Dataset, skips: list[SkippedItem]) -> Dataset:
+    """Rows whose texts are short enough to be taught; `skips` gets the others. Test rows are measured as they are."""
+    lengths = [len(tokens) for tokens in output_ids(tokenizer, rows["label"])]
+    kept = [number for number, length in enumerate(lengths) if length <= task.max_tokens]
+    if not kept:
+        raise DatasetError(
+            f"all {len(rows)} texts of {name} have more than {task.max_tokens} tokens",
+            hint="raise the task's max_tokens, or let it say subwords or words",
+        )
+    for number in sorted({*range(len(rows))} - {*kept}):
+        message = f"its text has {lengths[number]} tokens, more than {task.max_tokens}"
+        skips.append(SkippedItem(rows["item"][number], "LabelError", message))
+    return rows if len(kept) == len(rows) else rows.select(kept)

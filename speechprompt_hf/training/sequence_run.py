@@ -1,0 +1,242 @@
+"""`train_sequences`: a task, its units and texts, and a base to a saved adapter."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokenizerFast, TrainerCallback
+from transformers.trainer_utils import set_seed
+
+from ..core.embedded import DEFAULT_BASE
+from ..core.errors import ConfigurationError, LabelError
+from ..core.vocabulary import UnitVocabulary
+from ..data.loading import Splits
+from ..data.sequence_rows import SequenceCollator, said_units, task_tokenizer
+from ..evaluation.saying import decoded
+from ..evaluation.sequence_metrics import sequence_values
+from ..modeling.base_loading import known_vocabulary, load_base
+from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
+from ..tasks import SequenceTask
+from .callbacks import TrainingProgress, epoch_history
+from .resuming import rows_digest
+from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, training_arguments
+from .sequence_settings import SequenceMethod, SequenceTrainingSettings
+from .sequence_trainer import SequenceTrainer
+
+__all__ = ["SequenceTrainingResult", "max_output_tokens", "max_utterance_tokens", "train_sequences"]
+
+# Answers may be longer than those of training by so much.
+_LONGER = 1.5
+
+
+@dataclass(frozen=True)
+class SequenceTrainingResult:
+    """A trained model and how it came about.
+
+    Attributes:
+        model (`SpeechPromptForSequenceGeneration`): of the best epoch, in evaluation mode.
+        vocabulary (`UnitVocabulary`): units → token ids.
+        method (`str`): `"prompt"` or `"finetune"`.
+        trained_parameters (`int`): numbers that training changed.
+        validation_metric (`float`): the task's metric on the validation rows at the best epoch.
+        num_epochs (`float`): passes over the training rows.
+        seconds (`float`): of training, validation included; of the last process only after a resume.
+        history (`list[dict[str, float]]`): an entry an epoch.
+        settings (`dict`): what the run was trained with.
+        is_first_process (`bool`): whether this is the process that writes files.
+    """
+
+    model: SpeechPromptForSequenceGeneration
+    vocabulary: UnitVocabulary
+    method: SequenceMethod
+    trained_parameters: int
+    validation_metric: float
+    num_epochs: float
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_first_process: bool = True
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean time of a pass over the training rows."""
+        return self.seconds / max(self.num_epochs, 1e-9)
+
+
+def max_output_tokens(task: SequenceTask, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
+    """The most tokens of an answer: half more than the longest of training, at most the task's.
+
+    Args:
+        task (`SequenceTask`): what is said.
+        tokenizer (`PreTrainedTokenizerFast`): of the output vocabulary.
+        texts (`Sequence[str]`): normalised texts of the training rows.
+    """
+    longest = max(len(tokenizer(text).input_ids) for text in texts)
+    return min(task.max_tokens, math.ceil(_LONGER * longest))
+
+
+def max_utterance_tokens(lm: Any, num_output_tokens: int) -> int:
+    """Tokens of the longest utterance that an answer fits behind.
+
+    Args:
+        lm (`UnitLanguageModel`): the base; those with an encoder read utterances apart from answers.
+        num_output_tokens (`int`): the most tokens of an answer.
+    """
+    apart = lm.num_encoder_prompt_layers > 0
+    # The last token of an answer is not read again.
+    return int(lm.max_utterance_tokens) - (0 if apart else num_output_tokens - 1)
+
+
+def train_sequences(
+    task: SequenceTask,
+    splits: Splits,
+    base: Any = DEFAULT_BASE,
+    settings: SequenceTrainingSettings | None = None,
+    *,
+    output_dir: str | os.PathLike[str],
+    seed: int = 0,
+    method: SequenceMethod = "prompt",
+    processor: Any = None,
+    resume: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
+    model_options: Mapping[str, Any] | None = None,
+    **trainer_arguments: Any,
+) -> SequenceTrainingResult:
+    """Train a model that says sequences on a base and save it.
+
+    Only prompt, separator, verbalizer and the vectors of said tokens are trained (with `method="finetune"` the
+    language model too). The validation rows are answered after every epoch, and the epoch with the best metric of the
+    task is kept.
+
+    Args:
+        task (`SequenceTask`): what is said, and how it is measured.
+        splits (`Splits`): rows with units and normalised texts, from `load_text_splits` with `text_of=task.text_of`.
+        base (`str | PathLike | UnitLanguageModel`, defaults to the embedded base): the language model.
+        settings (`SequenceTrainingSettings`, *optional*): the defaults of all tasks.
+        output_dir (`str | PathLike`): receives the adapter; checkpoints while training runs.
+        seed (`int`, defaults to 0): of initialisation, order and dropout.
+        method (`str`, defaults to `"prompt"`): `"prompt"` or `"finetune"`.
+        processor (`SpeechUnitProcessor`, *optional*): made the units; attached to the model and saved with it.
+        resume (`bool`, defaults to `False`): go on from the last complete checkpoint in `output_dir`, exactly; from
+            the start where there is none.
+        progress (`bool`, defaults to `True`): a bar on stderr.
+        callbacks (`Sequence[TrainerCallback]`): further callbacks of the trainer.
+        model_options (`Mapping`, *optional*): further arguments of `SpeechPromptForSequenceGeneration.from_base`; they
+            win over the settings.
+        trainer_arguments: further arguments of `TrainingArguments`.
+
+    Returns:
+        `SequenceTrainingResult`.
+
+    Raises:
+        ConfigurationError: the splits hold recordings, settings contradict each other, or a run is resumed with other
+            settings or rows.
+        UnitError: a unit that the base does not know, or an utterance that no answer fits behind.
+        LabelError: no text has anything in it, or one has more tokens than the task allows.
+    """
+    settings = settings or SequenceTrainingSettings()
+    if splits.kind != "units":
+        raise ConfigurationError("the splits hold recordings", hint="make their units first: data.extract_units")
+    set_seed(seed)
+    lm = load_base(base)
+    vocabulary = known_vocabulary(processor, base) or UnitVocabulary.from_num_units(lm.num_units)
+    texts = list(splits.train["label"])
+    tokenizer = task_tokenizer(task, texts)
+    longest = max_output_tokens(task, tokenizer, texts)
+    check_lengths(splits, max_utterance_tokens(lm, longest))
+    parts = {"train": splits.train, "validation": _by_length(splits.validation)}
+    tables = {name: said_units(rows, tokenizer, vocabulary) for name, rows in parts.items()}
+    _check_texts(task, parts, tables)
+    model = SpeechPromptForSequenceGeneration.from_base(
+        lm,
+        tokenizer,
+        vocabulary=vocabulary,
+        processor=processor,
+        seed=seed,
+        **{
+            "max_output_tokens": longest,
+            "training_units": splits.train["units"],
+            "training_outputs": tables["train"]["labels"],
+            **settings.model_options(method),
+            **(model_options or {}),
+        },
+    )
+    arguments = training_arguments(
+        Path(output_dir) / CHECKPOINT_FOLDER,
+        settings.trainer_options(method),
+        seed=seed,
+        metric=task.metric,
+        greater_is_better=not task.lower_is_better,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        further=trainer_arguments,
+    )
+    early = [EarlyStoppingCallback(settings.patience)] if arguments.load_best_model_at_end else []
+    bar = [TrainingProgress(task.metric, lower_is_better=task.lower_is_better)] if progress else []
+    trainer = SequenceTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=tables["train"],
+        eval_dataset=tables["validation"],
+        data_collator=SequenceCollator(vocabulary, lm.max_utterance_tokens),
+        compute_metrics=_Measured(task.metrics, tuple(parts["validation"]["label"]), tokenizer),
+        callbacks=[*early, *bar, *callbacks],
+        num_beams=settings.num_beams,
+    )
+    run = {
+        "settings": asdict(settings),
+        "model_options": {name: str(value) for name, value in (model_options or {}).items()},
+        "method": method,
+        "seed": seed,
+        "task": task.as_record(),
+        "base": model.config.base_fingerprint,
+        "rows": {name: rows_digest(table) for name, table in tables.items()},
+    }
+    seconds = train_and_save(trainer, run, output_dir=Path(output_dir), resume=resume, processor=processor)
+    return SequenceTrainingResult(
+        model=model,
+        vocabulary=vocabulary,
+        method=method,
+        trained_parameters=model.num_trained_parameters(),
+        validation_metric=float(math.nan if trainer.state.best_metric is None else trainer.state.best_metric),
+        num_epochs=float(trainer.state.epoch or 0.0),
+        seconds=seconds,
+        history=epoch_history(trainer.state, task.metrics),
+        settings=asdict(settings),
+        is_first_process=trainer.is_world_process_zero(),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Metrics for `Trainer`, from the tokens `(R, K)` that were said of rows whose texts are known."""
+
+    metrics: tuple[str, ...]
+    references: tuple[str, ...]
+    tokenizer: PreTrainedTokenizerFast
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        said = [decoded(self.tokenizer, row) for row in np.asarray(prediction.predictions).tolist()]
+        return sequence_values(self.metrics, self.references, said)
+
+
+def _by_length(rows: Dataset) -> Dataset:
+    """The same rows, short ones first, so that batches have little padding."""
+    return rows.select(np.argsort([len(units) for units in rows["units"]], kind="stable"))
+
+
+def _check_texts(task: SequenceTask, parts: Mapping[str, Dataset], tables: Mapping[str, Dataset]) -> None:
+    for name, table in tables.items():
+        for item, tokens in zip(parts[name]["item"], table["labels"], strict=True):
+            if len(tokens) > task.max_tokens:
+                raise LabelError(
+                    f"the text of {item} ({name}) has {len(tokens)} tokens, more than {task.max_tokens}",
+                    hint="leave it out, or raise the task's max_tokens",
+                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -323,6 +324,15 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
         if input_values is not None:
             input_ids, mask = self.unit_inputs(None, kwargs.pop("attention_mask", None), input_values)
             kwargs |= {"input_ids": input_ids, "attention_mask": mask}
+        if kwargs.get("max_length") is not None and kwargs.get("max_new_tokens") is None:
+            # The default of max_new_tokens would win over it.
+            start = kwargs.get("decoder_input_ids")
+            kwargs["max_new_tokens"] = kwargs.pop("max_length") - (1 if start is None else start.shape[1])
+        if kwargs.get("encoder_outputs") is not None:
+            # Beams repeat its rows in place.
+            kwargs["encoder_outputs"] = replace(kwargs["encoder_outputs"])
+        if kwargs.get("suppress_tokens") is not None:
+            kwargs["suppress_tokens"] = [UNK_TOKEN_ID, *kwargs["suppress_tokens"]]
         return super().generate(*args, **kwargs)
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from speechprompt_hf.core.errors import ConfigurationError
-from speechprompt_hf.modeling import SpeechPromptForSequenceGeneration
 from tests.fixtures.sequence_models import (
     LABELS,
     UNK,

@@ -28,6 +28,7 @@ from .verbalizer_kinds import verbalizer_class
 __all__ = [
     "ADAPTER_WEIGHTS",
     "HUB_KEYS",
+    "OUTPUT_TOKENIZER",
     "TRAINING_STATE",
     "VERBALIZER",
     "VOCABULARY",
@@ -51,6 +52,9 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VERBALIZER = "verbalizer.safetensors"
 VOCABULARY = "dict.txt"
 """Which token each unit is; tokenizers read it, too."""
+
+OUTPUT_TOKENIZER = "output_tokenizer.json"
+"""Of the `tokenizers` library. Not `tokenizer.json`, which transformers would take for the tokenizer of units."""
 
 TRAINING_STATE = "model.safetensors"
 """What training goes on from, in checkpoints only, under the name that `transformers.Trainer` looks for."""
@@ -148,25 +152,44 @@ def check_adapter(name: str | os.PathLike[str], config: SpeechPromptConfig, lm: 
     if config.method == "prompt":
         expected[ADAPTER_WEIGHTS] = prompt_shapes(config, lm)
     for file_name, shapes in expected.items():
-        path = find_file(name, file_name, **hub)
-        if path is None:
-            raise _missing(name, file_name)
+        path = _present(name, file_name, hub)
         check_header(path, shapes, os.fspath(name))
-        recorded = (config.file_sha256 or {}).get(file_name) or None
-        found = sha256_of_file(path) if recorded else None
-        if found != recorded:
-            raise AdapterError(
-                f"{path} is not the file that {name} was saved with: its SHA-256 is {str(found)[:16]} instead of "
-                f"{str(recorded)[:16]}",
-                hint="it was damaged on the way, or comes from another run: download it again with "
-                "force_download=True, or save the adapter again",
-            )
+        _check_digest(path, config, file_name, name)
+    if config.generates_sequences:
+        path = _present(name, OUTPUT_TOKENIZER, hub)
+        read_config_file(path)
+        _check_digest(path, config, OUTPUT_TOKENIZER, name)
 
 
-def file_digests(folder: Path, method: str) -> dict[str, str]:
-    """SHA-256 of an adapter's tensor files, as the configuration records them."""
-    names = (ADAPTER_WEIGHTS, VERBALIZER) if method == "prompt" else (VERBALIZER,)
+def _check_digest(path: str, config: SpeechPromptConfig, file_name: str, name: str | os.PathLike[str]) -> None:
+    recorded = (config.file_sha256 or {}).get(file_name) or None
+    found = sha256_of_file(path) if recorded else None
+    if found != recorded:
+        raise AdapterError(
+            f"{path} is not the file that {name} was saved with: its SHA-256 is {str(found)[:16]} instead of "
+            f"{str(recorded)[:16]}",
+            hint="it was damaged on the way, or comes from another run: download it again with "
+            "force_download=True, or save the adapter again",
+        )
+
+
+def file_digests(folder: Path, config: SpeechPromptConfig) -> dict[str, str]:
+    """SHA-256 of what an adapter's answers are made from, by file name, as its configuration records them.
+
+    Args:
+        folder (`Path`): of the adapter.
+        config (`SpeechPromptConfig`): of the adapter; its method says which files there are.
+    """
+    names = [ADAPTER_WEIGHTS, VERBALIZER] if config.method == "prompt" else [VERBALIZER]
+    names += [OUTPUT_TOKENIZER] if config.generates_sequences else []
     return {name: sha256_of_file(folder / name) for name in names}
+
+
+def _present(name: str | os.PathLike[str], file_name: str, hub: dict[str, Any]) -> str:
+    path = find_file(name, file_name, **hub)
+    if path is None:
+        raise _missing(name, file_name)
+    return path
 
 
 def _missing(name: str | os.PathLike[str], file_name: str) -> AdapterError:

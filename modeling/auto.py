@@ -31,10 +31,14 @@ from .modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartMod
 
 __all__ = [
     "GSLMForAudioClassification",
+    "GSLMForSpeechSeq2Seq",
     "SpeechPromptForCausalLM",
     "SpeechPromptForSeq2SeqLM",
+    "SpeechPromptModel",
     "UnitCausalLMForAudioClassification",
+    "UnitCausalLMForSpeechSeq2Seq",
     "UnitMBartForAudioClassification",
+    "UnitMBartForSpeechSeq2Seq",
     "register_auto_classes",
 ]
 

@@ -126,8 +126,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         base_fingerprint (`dict`, *optional*): sha256 of the base's weights.
         unit_fingerprint (`dict`, *optional*): identity of the units, as the processor states it.
         trained_with (`dict`, *optional*): package → version that the adapter was made with.
-        file_sha256 (`dict`, *optional*): name → SHA-256 of the tensor files beside the configuration, by which damage
-            on the way is seen.
+        file_sha256 (`dict`, *optional*): name → SHA-256 of the tensor files and of `output_tokenizer.json` beside the
+            configuration, by which damage on the way is seen.
         format_version (`int`, defaults to 1): of the adapter's files: 3 if it generates sequences, 2 with a verbalizer
             of two layers, else 1; newer ones than this package knows are refused.
 

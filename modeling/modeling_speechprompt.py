@@ -20,6 +20,7 @@ from ..core.vocabulary import UnitVocabulary
 from .adapter_card import write_card
 from .adapter_files import (
     HUB_KEYS,
+    OUTPUT_TOKENIZER,
     TRAINING_STATE,
     VERBALIZER,
     VOCABULARY,
@@ -174,7 +175,10 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         save_processor(self._processor, folder, self.config)
         write_text(folder / VOCABULARY, self.vocabulary.to_dict_txt())
         self.config.architectures = [type(self).__name__]
-        self.config.file_sha256 = file_digests(folder, self.config.method)
+        if not self.says_sequences:
+            # Of another adapter that was saved here.
+            (folder / OUTPUT_TOKENIZER).unlink(missing_ok=True)
+        self.config.file_sha256 = file_digests(folder, self.config)
         self.config.save_pretrained(folder)
         if save_training_state or re.fullmatch(r"checkpoint-\d+", folder.name):
             save_tensors(folder / TRAINING_STATE, training_state(self))

@@ -10,12 +10,9 @@ from transformers import PreTrainedTokenizerFast
 from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import atomic_path
 from ..core.vocabulary import SPECIAL_TOKENS
-from .adapter_files import find_file
+from .adapter_files import OUTPUT_TOKENIZER, find_file
 
-__all__ = ["OUTPUT_TOKENIZER", "check_output_tokenizer", "load_output_tokenizer", "save_output_tokenizer"]
-
-OUTPUT_TOKENIZER = "output_tokenizer.json"
-"""Of the `tokenizers` library. Not `tokenizer.json`, which transformers would take for the tokenizer of units."""
+__all__ = ["check_output_tokenizer", "load_output_tokenizer", "save_output_tokenizer"]
 
 _NAMES = ("bos_token", "pad_token", "eos_token", "unk_token")
 

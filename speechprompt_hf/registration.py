@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from .audio_pipeline import register_pipeline
+from .audio_pipeline import register_pipelines
 from .modeling.auto import register_auto_classes as register_models
 from .modeling.configuration_gslm import GSLMConfig
 from .modeling.configuration_speechprompt import SpeechPromptConfig
@@ -31,4 +31,4 @@ def register_auto_classes() -> None:
     AutoConfig.register(UnitHifiGanConfig.model_type, UnitHifiGanConfig, exist_ok=True)
     AutoModel.register(UnitHifiGanConfig, UnitHifiGan, exist_ok=True)
     register_processors([*before, *own])
-    register_pipeline()
+    register_pipelines()

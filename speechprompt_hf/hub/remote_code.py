@@ -40,18 +40,21 @@ _BASES: dict[str, dict[str, str]] = {
         "AutoModel": "GSLMModel",
         "AutoModelForCausalLM": "GSLMForCausalLM",
         "AutoModelForAudioClassification": "GSLMForAudioClassification",
+        "AutoModelForSpeechSeq2Seq": "GSLMForSpeechSeq2Seq",
     },
     "unit_causal_lm": {
         "AutoConfig": "UnitCausalLMConfig",
         "AutoModel": "UnitCausalLMModel",
         "AutoModelForCausalLM": "UnitCausalLMForCausalLM",
         "AutoModelForAudioClassification": "UnitCausalLMForAudioClassification",
+        "AutoModelForSpeechSeq2Seq": "UnitCausalLMForSpeechSeq2Seq",
     },
     "unit_mbart": {
         "AutoConfig": "UnitMBartConfig",
         "AutoModel": "UnitMBartModel",
         "AutoModelForSeq2SeqLM": "UnitMBartForConditionalGeneration",
         "AutoModelForAudioClassification": "UnitMBartForAudioClassification",
+        "AutoModelForSpeechSeq2Seq": "UnitMBartForSpeechSeq2Seq",
     },
 }
 _CLASSES: dict[str, dict[str, dict[str, str]]] = {
@@ -59,10 +62,12 @@ _CLASSES: dict[str, dict[str, dict[str, str]]] = {
     "adapter": {
         "config.json": {
             "AutoConfig": "SpeechPromptConfig",
-            "AutoModel": "SpeechPromptForAudioClassification",
+            # One entry for both kinds of adapters: transformers goes on with the class that it was given first.
+            "AutoModel": "SpeechPromptModel",
             "AutoModelForCausalLM": "SpeechPromptForCausalLM",
             "AutoModelForSeq2SeqLM": "SpeechPromptForSeq2SeqLM",
             "AutoModelForAudioClassification": "SpeechPromptForAudioClassification",
+            "AutoModelForSpeechSeq2Seq": "SpeechPromptForSequenceGeneration",
         }
     },
     "processor": {"processor_config.json": {"AutoProcessor": "SpeechUnitProcessor"}},

@@ -10,12 +10,17 @@ from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from ..audio_pipeline import register_pipelines
 from ..modeling.auto import (
     GSLMForAudioClassification,
+    GSLMForSpeechSeq2Seq,
     SpeechPromptForCausalLM,
     SpeechPromptForSeq2SeqLM,
+    SpeechPromptModel,
     UnitCausalLMForAudioClassification,
+    UnitCausalLMForSpeechSeq2Seq,
     UnitMBartForAudioClassification,
+    UnitMBartForSpeechSeq2Seq,
     register_auto_classes,
 )
 from ..modeling.configuration_gslm import GSLMConfig
@@ -23,6 +28,7 @@ from ..modeling.configuration_speechprompt import SpeechPromptConfig
 from ..modeling.configuration_unit_causal_lm import UnitCausalLMConfig
 from ..modeling.configuration_unit_mbart import UnitMBartConfig
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
+from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
 from ..modeling.modeling_gslm import GSLMForCausalLM, GSLMModel
 from ..modeling.modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
 from ..modeling.modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
@@ -35,20 +41,25 @@ __all__ = [
     "GSLMConfig",
     "GSLMForAudioClassification",
     "GSLMForCausalLM",
+    "GSLMForSpeechSeq2Seq",
     "GSLMModel",
     "SpeechPromptConfig",
     "SpeechPromptForAudioClassification",
     "SpeechPromptForCausalLM",
     "SpeechPromptForSeq2SeqLM",
+    "SpeechPromptForSequenceGeneration",
+    "SpeechPromptModel",
     "SpeechUnitFeatureExtractor",
     "SpeechUnitProcessor",
     "UnitCausalLMConfig",
     "UnitCausalLMForAudioClassification",
     "UnitCausalLMForCausalLM",
+    "UnitCausalLMForSpeechSeq2Seq",
     "UnitCausalLMModel",
     "UnitMBartConfig",
     "UnitMBartForAudioClassification",
     "UnitMBartForConditionalGeneration",
+    "UnitMBartForSpeechSeq2Seq",
     "UnitMBartModel",
     "UnitTokenizer",
     "register_unless_known",
@@ -67,6 +78,7 @@ def register_unless_known() -> bool:
         return False
     register_auto_classes()
     register_processors([GSLMConfig, UnitCausalLMConfig, UnitMBartConfig, SpeechPromptConfig])
+    register_pipelines()
     return True
 
 
@@ -85,15 +97,20 @@ if not __name__.startswith("speechprompt_hf."):
         GSLMModel,
         GSLMForCausalLM,
         GSLMForAudioClassification,
+        GSLMForSpeechSeq2Seq,
         UnitCausalLMConfig,
         UnitCausalLMModel,
         UnitCausalLMForCausalLM,
         UnitCausalLMForAudioClassification,
+        UnitCausalLMForSpeechSeq2Seq,
         UnitMBartConfig,
         UnitMBartModel,
         UnitMBartForConditionalGeneration,
         UnitMBartForAudioClassification,
+        UnitMBartForSpeechSeq2Seq,
+        SpeechPromptModel,
         SpeechPromptForAudioClassification,
+        SpeechPromptForSequenceGeneration,
         SpeechPromptForCausalLM,
         SpeechPromptForSeq2SeqLM,
         SpeechUnitFeatureExtractor,

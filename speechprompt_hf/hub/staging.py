@@ -14,6 +14,7 @@ from ..core.errors import AdapterError, ConfigurationError, HubError, SpeechProm
 from ..core.files import read_json, write_json
 from ..core.locations import is_disk_full
 from ..core.vocabulary import UnitVocabulary
+from ..modeling.adapter_files import OUTPUT_TOKENIZER
 from ..modeling.base_loading import load_base
 from ..modeling.untrusted import check_config_values, read_config_file
 
@@ -37,6 +38,7 @@ _ADAPTER_FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "verbalizer.safetensors",
+    OUTPUT_TOKENIZER,
     "processor_config.json",
     "tokenizer_config.json",
     "dict.txt",
@@ -128,6 +130,8 @@ def stage_adapter(folder: Path, target: Path, *, base_id: str, base_commit: str)
     needed = ["config.json", "verbalizer.safetensors"]
     if values.get("method", "prompt") == "prompt":
         needed += ["adapter_config.json", "adapter_model.safetensors"]
+    if values.get("output_vocab_size") is not None:
+        needed.append(OUTPUT_TOKENIZER)
     _copy(folder, target, is_adapter_file, needed, "an adapter that can be shared")
     _rewrite(target / "config.json", {"base_model_name_or_path": base_id, "base_revision": base_commit})
     _rewrite(target / "adapter_config.json", {"base_model_name_or_path": base_id, "revision": base_commit})

@@ -22,6 +22,7 @@ from speechprompt_hf.hub.remote_code import (
     remote_code_files,
 )
 from speechprompt_hf.hub.remote_flatten import ALLOWED_LIBRARIES, flat_name, flatten, flatten_source
+from speechprompt_hf.modeling.bases import base_types
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 JSON_FILES = ("config.json", "processor_config.json", "tokenizer_config.json")
@@ -215,9 +216,18 @@ def test_entries_name_classes_of_the_entry_module(kind):
 
 
 def test_adapter_auto_map_names_the_base():
-    assert adapter_auto_map("org/base")["AutoModel"] == (
-        "org/base--remote_speechprompt.SpeechPromptForAudioClassification"
-    )
+    entries = adapter_auto_map("org/base")
+    assert entries["AutoModel"] == "org/base--remote_speechprompt.SpeechPromptModel"
+    name = "SpeechPromptForSequenceGeneration"
+    assert entries["AutoModelForSpeechSeq2Seq"] == f"org/base--remote_speechprompt.{name}"
+
+
+@pytest.mark.parametrize("model_type", base_types())
+def test_every_base_has_the_doors_of_its_adapters(model_type):
+    entries = auto_map_entries("base", model_type=model_type)["config.json"]
+    for auto in ("AutoModelForAudioClassification", "AutoModelForSpeechSeq2Seq"):
+        cls = getattr(remote_speechprompt, entries[auto].split(".")[1])
+        assert cls.config_class.model_type == model_type and cls.opens.__name__ in remote_speechprompt.__all__
 
 
 @pytest.mark.parametrize("base_id", ["org/a--b", "/cache/models--org--base/snapshots/1", ""])

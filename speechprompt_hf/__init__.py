@@ -32,6 +32,7 @@ _MODULE_OF = {
     "SpeechUnitFeatureExtractor": "processors.feature_extraction_speech_units",
     "SpeechUnitProcessor": "processors.processing_speech_units",
     "Task": "tasks.task",
+    "UNIT_MBART_BASE": "core.embedded",
     "UnitEncoder": "processors.unit_encoder",
     "UnitHifiGan": "modeling.modeling_unit_hifigan",
     "UnitHifiGanConfig": "modeling.configuration_unit_hifigan",

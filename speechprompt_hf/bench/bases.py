@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoProcessor
 
-from ..core.embedded import DEFAULT_BASE, resolve_base
+from ..core.embedded import DEFAULT_BASE, UNIT_MBART_BASE, resolve_base
 from ..core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from ..core.locations import reading
 from ..core.vocabulary import UnitVocabulary
@@ -20,6 +20,9 @@ __all__ = ["DEFAULT", "Base", "named_bases", "no_base", "open_base", "open_bases
 
 DEFAULT = "default"
 """The name of the base that makes units of recordings."""
+
+EMBEDDED = {DEFAULT: DEFAULT_BASE, "unit-mbart": UNIT_MBART_BASE}
+"""Names that need no source, and the embedded base that each is by default."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,15 @@ def named_bases(given: Iterable[str]) -> dict[str, str]:
         given (`Iterable[str]`): texts of the command line.
 
     Returns:
-        `dict[str, str]`: name → source; `"default"` is the embedded base unless it is given.
+        `dict[str, str]`: name → source; `"default"` and `"unit-mbart"` are embedded bases unless they are given.
 
     Raises:
         ConfigurationError: a name twice, or without a source.
     """
+    return {**EMBEDDED, **_sources(given)}
+
+
+def _sources(given: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in given:
         name, mark, source = text.partition("=")
@@ -75,11 +82,11 @@ def named_bases(given: Iterable[str]) -> dict[str, str]:
         if name in found:
             raise ConfigurationError(f"the base {name!r} is given twice: {found[name]} and {source}")
         found[name] = source
-    return {DEFAULT: DEFAULT_BASE, **found}
+    return found
 
 
 def suite_bases(suite: str, known: Iterable[str], given: Iterable[str]) -> dict[str, str]:
-    """`named_bases` of names that a suite knows.
+    """`named_bases`, of the names that a suite knows.
 
     Args:
         suite (`str`): name of the suite.
@@ -89,14 +96,14 @@ def suite_bases(suite: str, known: Iterable[str], given: Iterable[str]) -> dict[
     Raises:
         ConfigurationError: another name, or what `named_bases` refuses.
     """
-    sources = named_bases(given)
+    sources = _sources(given)
     names = {DEFAULT, *known}
     unknown = sorted(set(sources) - names)
     if unknown:
         raise ConfigurationError(
             f"the suite {suite} knows no base {unknown[0]!r}", hint=f"it knows {', '.join(sorted(names))}"
         )
-    return sources
+    return {name: source for name, source in {**EMBEDDED, **sources}.items() if name in names}
 
 
 def no_base(name: str) -> str:

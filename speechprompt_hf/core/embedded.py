@@ -1,14 +1,16 @@
-"""The backbone that ships inside the package, and the stable name by which adapters refer to it."""
+"""The backbones that ship inside the package, and the stable names by which adapters refer to them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["DEFAULT_BASE", "EMBEDDED_BASES", "embedded_name", "resolve_base"]
+__all__ = ["DEFAULT_BASE", "EMBEDDED_BASES", "UNIT_MBART_BASE", "embedded_name", "resolve_base"]
 
 DEFAULT_BASE = "speechprompt-hf/tiny-hubert-km100-gslm"
-EMBEDDED_BASES = {DEFAULT_BASE: "default"}
+UNIT_MBART_BASE = "speechprompt-hf/tiny-hubert-km100-unit-mbart"
+EMBEDDED_BASES = {DEFAULT_BASE: "default", UNIT_MBART_BASE: "unit_mbart"}
+"""Name of each base → its folder in `backbones`. Both make the same units, by the default's encoder."""
 
 
 def resolve_base(name_or_path: str) -> str:

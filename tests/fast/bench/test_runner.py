@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from speechprompt_hf.bench import cells, runner
-from speechprompt_hf.bench.bases import named_bases, open_base
+from speechprompt_hf.bench.bases import named_bases, open_base, suite_bases
 from speechprompt_hf.bench.cells import make_cells
 from speechprompt_hf.bench.datasets import DatasetSpec, Protocol
 from speechprompt_hf.bench.loading import open_dataset
@@ -17,6 +17,7 @@ from speechprompt_hf.bench.results import write_results
 from speechprompt_hf.bench.runner import run_suite
 from speechprompt_hf.bench.store import ResultStore
 from speechprompt_hf.bench.suite import Suite
+from speechprompt_hf.core.embedded import DEFAULT_BASE, UNIT_MBART_BASE
 from speechprompt_hf.core.errors import ConfigurationError, DatasetError, FingerprintMismatchError
 from speechprompt_hf.core.files import read_json, write_json
 from speechprompt_hf.core.vocabulary import UnitVocabulary
@@ -299,7 +300,11 @@ def test_a_damaged_cell_is_an_error_that_names_the_file(quick_suite, tiny_base, 
 def test_bases_are_named_once():
     assert named_bases(["a/b", "units50=x=y"])["default"] == "a/b"
     assert named_bases(["units50=x=y"])["units50"] == "x=y"
-    assert set(named_bases([])) == {"default"}
+    assert named_bases([]) == {"default": DEFAULT_BASE, "unit-mbart": UNIT_MBART_BASE}
+    assert suite_bases("ablation", ["unit-mbart"], ["a/b"]) == {"default": "a/b", "unit-mbart": UNIT_MBART_BASE}
+    assert suite_bases("words", [], []) == {"default": DEFAULT_BASE}
+    with pytest.raises(ConfigurationError, match="the suite words knows no base 'unit-mbart'"):
+        suite_bases("words", [], ["unit-mbart=a/b"])
     with pytest.raises(ConfigurationError, match="'default' is given twice: a and b"):
         named_bases(["a", "b"])
     for text in ("=x", "name="):
@@ -351,16 +356,16 @@ def test_schema_is_part_of_the_key(quick_suite, opened, monkeypatch):
 def test_sides_of_an_encoder_decoder_base(words, tiny_base, tmp_path):
     tiny_mbart(std=0.15).save_pretrained(tmp_path / "mbart")
     methods = tuple(
-        Method(f"{side} {init}", "prompt", {"prompt_layers": side, "prompt_init": init}, base="unit-mbart")
+        Method(f"{side} {init}", "prompt", {"prompt_layers": side, "prompt_init": init}, base="two-sided")
         for side, init in (("encoder", "normal"), ("decoder", "class_means"))
     )
     held_out = Protocol("held-out", values=(("speaker 0", "speaker 1"),))
     settings = {"num_epochs": 1, "num_virtual_tokens": 2}
     suite = Suite("sides", (replace(words, protocol=held_out),), methods, seeds=(0,), settings=settings)
-    run = run_suite(suite, work=tmp_path / "work", bases=[tiny_base, f"unit-mbart={tmp_path / 'mbart'}"])
+    run = run_suite(suite, work=tmp_path / "work", bases=[tiny_base, f"two-sided={tmp_path / 'mbart'}"])
     assert not run.failed, run.failed
-    states = replace(suite, methods=(Method("states", "hidden-states", base="unit-mbart"),))
-    read = run_suite(states, work=tmp_path / "work", bases=[f"unit-mbart={tmp_path / 'mbart'}"])
+    states = replace(suite, methods=(Method("states", "hidden-states", base="two-sided"),))
+    read = run_suite(states, work=tmp_path / "work", bases=[f"two-sided={tmp_path / 'mbart'}"])
     assert not read.failed and [cell["trained_parameters"] for cell in read.cells] == [3 * MBART_WIDTH + 3]
     sizes = [cell["trained_parameters"] for cell in run.cells]
     assert sizes[1] - sizes[0] == 2 * 2 * MBART_WIDTH * (DECODER_LAYERS - ENCODER_LAYERS)

@@ -37,7 +37,8 @@ from speechprompt_hf.evaluation.saying import say_rows
 from speechprompt_hf.evaluation.sequence_metrics import sequence_scores
 from speechprompt_hf.modeling.base_loading import load_base
 from speechprompt_hf.tasks import SequenceTask
-from speechprompt_hf.training import SequenceTrainingSettings, train_sequences
+from speechprompt_hf.training.sequence_run import train_sequences
+from speechprompt_hf.training.sequence_settings import SequenceTrainingSettings
 
 RATE = 16_000
 SPEAKERS = {"train": ("jackson", "nicolas", "theo", "yweweler"), "validation": ("george",), "test": ("lucas",)}
@@ -114,13 +115,13 @@ def run_cell(
     result = train_sequences(
         TASK, splits, lm, settings, output_dir=folder, seed=seed, method=options["method"], progress=False, resume=True
     )
-    said = say_rows(result.model, splits.test, result.vocabulary)
-    scores = sequence_scores(TASK, list(splits.test["label"]), said)
+    said = [one.text for one in say_rows(result.model, splits.test, result.vocabulary)]
+    score = sequence_scores(TASK.metrics, list(splits.test["label"]), said)["wer"]
     return {
         "trained_parameters": result.trained_parameters,
         "validation": result.validation_metric,
-        "test": scores.values["wer"],
-        "interval": list(scores.intervals["wer"]),
+        "test": score.value,
+        "interval": [score.interval.low, score.interval.high],
         "epochs": result.num_epochs,
         "seconds_per_epoch": result.seconds_per_epoch,
     }

@@ -14,7 +14,7 @@ from speechprompt_hf.processors import build_output_tokenizer
 # Surrogates are no text: they cannot be written in UTF-8.
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.lists(
-    st.text(characters, max_size=20) | st.text("ab  <>/s▁\n\t\r\u00a0\u2003é e\u0301😀", max_size=12),
+    st.text(characters, max_size=20) | st.text("ab  <>/s▁\n\t\r\x1c\x1f\x85\u00a0\u2003é e\u0301😀", max_size=12),
     min_size=1,
     max_size=5,
 )
@@ -32,8 +32,9 @@ def test_texts_come_back(texts, kind):
         assert not any(collapsed) or any(token in text for text in collapsed for token in special)
         return
     check_output_tokenizer(tokenizer)
-    for text in collapsed:
-        ids = tokenizer(text).input_ids
+    for raw, text in zip(texts, collapsed, strict=True):
+        ids = tokenizer(raw).input_ids
+        assert tokenizer(text).input_ids == ids
         assert ids[-1] == 2 and 2 not in ids[:-1]
         if kind == "subwords" and "▁" in text:
             continue  # it stands for a blank

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..core.errors import ConfigurationError, LabelError
@@ -16,6 +16,8 @@ __all__ = ["OutputKind", "build_output_tokenizer"]
 OutputKind = Literal["characters", "words", "subwords"]
 
 _BLANK = "▁"
+# What Python's str.split takes for blanks.
+_BLANKS = Regex(r"[\s\x1c-\x1f\x85]+")
 
 
 def build_output_tokenizer(
@@ -54,6 +56,7 @@ def build_output_tokenizer(
         tokenizer = _of_subwords(rows, symbols, num_subwords)
     else:
         raise ConfigurationError(f"kind is {kind!r}", hint="'characters', 'words' or 'subwords'")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(_BLANKS, " "), normalizers.Strip()])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {SPECIAL_TOKENS[EOS_TOKEN_ID]}",
         special_tokens=[(SPECIAL_TOKENS[EOS_TOKEN_ID], EOS_TOKEN_ID)],

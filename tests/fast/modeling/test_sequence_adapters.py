@@ -1,0 +1,302 @@
+"""Adapters that say sequences: files, doors, what damaged and hostile ones are answered with."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForSpeechSeq2Seq
+
+from speechprompt_hf.core.errors import (
+    AdapterError,
+    ConfigurationError,
+    FingerprintMismatchError,
+    LabelError,
+    SpeechPromptError,
+)
+from speechprompt_hf.modeling import (
+    SpeechPromptConfig,
+    SpeechPromptForAudioClassification,
+    SpeechPromptForSequenceGeneration,
+)
+from speechprompt_hf.processors import build_output_tokenizer
+from tests.fixtures.sequence_models import UTTERANCES, make_sequence_model, pad_labels, tiny_base, tiny_tokenizer
+from tests.fixtures.tiny_models import PEFT_WARNING, pad, tiny_lm
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+LABELS = pad_labels([[5, 2], [6, 7, 2], [2], [8, 2]])
+
+
+@pytest.fixture(scope="module", params=["gslm", "mbart", pytest.param("opt", marks=pytest.mark.slow)])
+def base(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    lm, _ = tiny_base(request.param, folder / "made")
+    lm.save_pretrained(folder / "base")
+    return folder / "base"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    tiny_lm(seed=10).save_pretrained(folder / "base")
+    model = SpeechPromptForSequenceGeneration.from_base(folder / "base", tiny_tokenizer(), num_virtual_tokens=3)
+    model.save_pretrained(folder / "adapter")
+    return folder
+
+
+@pytest.fixture
+def adapter(saved, tmp_path):
+    return shutil.copytree(saved / "adapter", tmp_path / "adapter")
+
+
+def answers(model):
+    ids, mask = pad(UTTERANCES)
+    with torch.no_grad():
+        loss = model(ids, mask, labels=LABELS).loss
+    return model.generate(input_ids=ids, attention_mask=mask, num_beams=2).tolist(), loss
+
+
+def change(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+OPTIONS = [
+    {},
+    {"prompt": "input", "label_feedback": "mixture"},
+    {"verbalizer": "random"},
+    {"method": "finetune"},
+]
+FRESH = """
+import json, sys, torch
+from transformers import AutoModelForSpeechSeq2Seq
+import speechprompt_hf
+model = AutoModelForSpeechSeq2Seq.from_pretrained(sys.argv[1])
+said = model.generate(input_ids=torch.tensor(json.loads(sys.argv[2])), num_beams=2)
+print(json.dumps([said.tolist(), model.output_tokenizer.batch_decode(said, skip_special_tokens=True)]))
+"""
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_answers_survive_saving(base, tmp_path, options):
+    model = make_sequence_model(base, **options)
+    said, loss = answers(model)
+    model.save_pretrained(tmp_path)
+    for door in (SpeechPromptForSequenceGeneration, AutoModel, AutoModelForSpeechSeq2Seq):
+        opened = door.from_pretrained(tmp_path)
+        assert type(opened) is SpeechPromptForSequenceGeneration
+        assert not opened.training
+        found, found_loss = answers(opened)
+        assert found == said
+        assert abs(found_loss - loss) < 1e-4
+        assert opened.output_tokenizer.get_vocab() == model.output_tokenizer.get_vocab()
+        assert opened.generation_config.max_new_tokens == 8
+    opened.save_pretrained(tmp_path / "again")
+    for name in ("verbalizer.safetensors", "output_tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    for door in (SpeechPromptForAudioClassification, AutoModelForAudioClassification):
+        with pytest.raises(AdapterError, match=r"says sequences, and .* opens none of these"):
+            door.from_pretrained(tmp_path)
+
+
+def test_a_fresh_process_says_the_same(base, tmp_path, project_root):
+    model = make_sequence_model(base)
+    model.save_pretrained(tmp_path)
+    ids = torch.tensor([list(UTTERANCES[0])])
+    said = model.generate(input_ids=ids, num_beams=2)
+    result = subprocess.run(
+        [sys.executable, "-c", FRESH, str(tmp_path), json.dumps(ids.tolist())],
+        capture_output=True,
+        text=True,
+        cwd=project_root,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(project_root)},
+    )
+    texts = model.output_tokenizer.batch_decode(said, skip_special_tokens=True)
+    assert json.loads(result.stdout.splitlines()[-1]) == [said.tolist(), texts]
+
+
+def test_training_a_language_model_whole(tmp_path):
+    lm = tiny_lm(seed=10)
+    before = {name: value.clone() for name, value in lm.state_dict().items()}
+    model = make_sequence_model(lm, method="finetune").train()
+    ids, mask = pad(UTTERANCES)
+    optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
+    model(ids, mask, labels=LABELS).loss.backward()
+    optimizer.step()
+    assert any(not torch.equal(value, before[name]) for name, value in lm.state_dict().items())
+    said = answers(model.eval())
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "adapter_config.json").exists()
+    assert answers(SpeechPromptForSequenceGeneration.from_pretrained(tmp_path))[0] == said[0]
+
+
+def test_a_checkpoint_is_trained_on_from(saved, tmp_path):
+    model = SpeechPromptForSequenceGeneration.from_pretrained(saved / "adapter").train()
+    model.save_pretrained(tmp_path / "checkpoint-3")
+    opened = SpeechPromptForSequenceGeneration.from_pretrained(tmp_path / "checkpoint-3").train()
+    ids, mask = pad(UTTERANCES)
+    for one in (model, opened):
+        torch.manual_seed(0)
+        one(ids, mask, labels=LABELS).loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert torch.equal(parameter.grad, opened.get_parameter(name).grad), name
+
+
+def test_the_files_of_an_adapter(saved):
+    folder = saved / "adapter"
+    values = json.loads((folder / "config.json").read_text())
+    assert values["format_version"] == 3
+    assert (values["output_vocab_size"], values["max_output_tokens"]) == (12, 256)
+    assert values["architectures"] == ["SpeechPromptForSequenceGeneration"]
+    assert not (folder / "tokenizer.json").exists() and not (folder / "generation_config.json").exists()
+    shapes = {name: tuple(one.shape) for name, one in load_file(folder / "verbalizer.safetensors").items()}
+    assert shapes == {"weight": (10, 30), "embedding": (10, 32), "unit_token_of_row": (10,)}
+
+
+@pytest.mark.parametrize(("hidden", "version"), [(0, 1), (4, 2)])
+def test_classifiers_are_saved_as_before(saved, tmp_path, hidden, version):
+    model = SpeechPromptForAudioClassification.from_base(saved / "base", ["a", "b"], verbalizer_hidden_size=hidden)
+    model.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["format_version"] == version
+    new = {"output_vocab_size", "max_output_tokens", "decoder_start_token_id", "is_encoder_decoder"}
+    assert not new & values.keys() or not any(values.get(key) for key in new)
+    assert "output_vocab_size" not in values and "max_output_tokens" not in values
+    assert not (tmp_path / "output_tokenizer.json").exists()
+    for door in (SpeechPromptForSequenceGeneration, AutoModelForSpeechSeq2Seq):
+        with pytest.raises(AdapterError, match=r"is a classifier, and .* opens none of these"):
+            door.from_pretrained(tmp_path)
+
+
+def test_a_base_alone_says_no_sequences(base):
+    with pytest.raises(AdapterError, match="without a prompt, and says no sequences"):
+        AutoModelForSpeechSeq2Seq.from_pretrained(base)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (None, "has no output_tokenizer.json"),
+        ("", "output_tokenizer.json cannot be read"),
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("{}", "cannot be read"),
+        ('{"version": "1.0", "model": {"type": "WordLevel"}}', "cannot be read"),
+        (b"\x00\xff\xfe", "cannot be read"),
+    ],
+)
+def test_missing_and_damaged_tokenizers_are_named(adapter, content, match):
+    path = adapter / "output_tokenizer.json"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    model = SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+    assert model.generate(torch.tensor([UTTERANCES[0]]), max_new_tokens=2).shape[0] == 1
+    with pytest.raises(AdapterError, match=match):
+        _ = model.output_tokenizer
+
+
+@pytest.mark.parametrize("text", ["ab", "abcdefghijklm"])
+def test_tokenizers_of_another_size_are_named(adapter, text):
+    other = tiny_tokenizer(text)
+    other.backend_tokenizer.save(str(adapter / "output_tokenizer.json"))
+    model = SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+    with pytest.raises(AdapterError, match=f"has {len(other)} tokens, its config.json names 12"):
+        _ = model.output_tokenizer
+    with pytest.raises(ConfigurationError, match=f"has {len(other)} tokens, the model 12"):
+        model.output_tokenizer = other
+
+
+def test_tokenizers_with_other_first_tokens_are_refused(adapter):
+    path = adapter / "output_tokenizer.json"
+    path.write_text(path.read_text().replace("<unk>", "<what>"))
+    with pytest.raises(AdapterError, match="cannot be read"):
+        _ = SpeechPromptForSequenceGeneration.from_pretrained(adapter).output_tokenizer
+
+
+def test_a_model_without_a_tokenizer_is_not_saved(tmp_path):
+    config = SpeechPromptConfig(output_vocab_size=12, vocab_size=30, hidden_size=32)
+    model = SpeechPromptForSequenceGeneration(config, tiny_lm())
+    with pytest.raises(AdapterError, match="has no output tokenizer"):
+        model.save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="has no output_vocab_size: it is a classifier's"):
+        SpeechPromptForSequenceGeneration(SpeechPromptConfig(vocab_size=30, hidden_size=32), tiny_lm())
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"output_vocab_size": 0}, "output_vocab_size in config.json of .* is 0"),
+        ({"output_vocab_size": -1}, "output_vocab_size"),
+        ({"output_vocab_size": 3}, "output_vocab_size is 3"),
+        ({"output_vocab_size": 4}, "output_vocab_size is 4"),
+        ({"output_vocab_size": "x"}, "output_vocab_size in config.json of .* is 'x'"),
+        ({"output_vocab_size": True}, "output_vocab_size"),
+        ({"output_vocab_size": 12.0}, "output_vocab_size"),
+        ({"output_vocab_size": 10**9}, "output_vocab_size in config.json of .* is 1000000000"),
+        ({"output_vocab_size": 65_536}, "verbalizer.safetensors .* has shape"),
+        ({"output_vocab_size": 13}, "verbalizer.safetensors .* has shape"),
+        ({"output_vocab_size": None, "label_feedback": "learned"}, "label_feedback 'learned' is for sequence"),
+        ({"output_vocab_size": None, "label_feedback": "token"}, "is a classifier"),
+        ({"label_feedback": "token"}, "holds embedding, which its configuration does not know"),
+        ({"label_feedback": "x"}, "label_feedback is 'x'"),
+        ({"method": "probe"}, "the method 'probe' generates no sequences"),
+        ({"readout": "pooled"}, "readout is 'pooled' in a model that generates"),
+        ({"verbalizer_hidden_size": 4}, "verbalizer_hidden_size is 4 in a model that generates"),
+        ({"label_sequences": [[0], [1]]}, "label_sequences"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"max_output_tokens": 10**9}, "max_output_tokens"),
+        ({"max_output_tokens": "9"}, "max_output_tokens"),
+        ({"format_version": 4}, "format version 4"),
+    ],
+    ids=str,
+)
+def test_hostile_configurations_are_refused(adapter, values, match):
+    change(adapter, **values)
+    with pytest.raises(SpeechPromptError, match=match):
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+
+
+def test_the_record_of_the_version_cannot_be_lowered(adapter):
+    change(adapter, format_version=1)
+    assert SpeechPromptForSequenceGeneration.from_pretrained(adapter).config.format_version == 3
+
+
+def test_a_base_of_other_weights_is_refused(adapter):
+    with pytest.raises(FingerprintMismatchError):
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter, base=tiny_lm(seed=11))
+
+
+def test_options_that_do_not_fit_are_refused():
+    lm, tokenizer = tiny_lm(), tiny_tokenizer()
+    make = SpeechPromptForSequenceGeneration.from_base
+    with pytest.raises(ConfigurationError, match="'probe' generates no sequences"):
+        make(lm, tokenizer, method="probe")
+    with pytest.raises(ConfigurationError, match="'mixture' needs a learnable verbalizer"):
+        make(lm, tokenizer, verbalizer="random", label_feedback="mixture")
+    with pytest.raises(LabelError, match="pass training_units and training_outputs"):
+        make(lm, tokenizer, verbalizer="frequency")
+    many = build_output_tokenizer(["abcdefghijklmnopqrstuvwxyz0"])
+    for options in ({"verbalizer": "random"}, {"label_feedback": "token"}):
+        with pytest.raises(LabelError, match=r"27 .* 26"):
+            make(lm, many, **options)
+    model = make(lm, many)
+    assert model.generate(torch.tensor([UTTERANCES[0]]), max_new_tokens=2).shape[0] == 1
+    with pytest.raises(ConfigurationError, match="max_output_tokens is 0"):
+        make(lm, tokenizer, max_output_tokens=0)
+
+
+def test_frequent_tokens_are_frequent_units():
+    units = [[3, 3, 3, 8, 8, 5]]
+    outputs = [[9, 9, 4, 2], [9, 4, 6, 2]]
+    model = make_sequence_model(tiny_lm(), verbalizer="frequency", training_units=units, training_outputs=outputs)
+    tokens = model.verbalizer.unit_token_of_row.tolist()
+    assert tokens[:2] == [2, 3]
+    assert [tokens[token - 2] for token in (9, 4, 6)] == [3 + 4, 8 + 4, 5 + 4]
+    assert len(set(tokens)) == len(tokens)

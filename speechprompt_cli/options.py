@@ -10,6 +10,7 @@ import typer
 __all__ = [
     "DEFAULT_BASE",
     "BaseOption",
+    "BeamsOption",
     "CorpusOption",
     "DatasetOption",
     "DeviceOption",
@@ -18,6 +19,8 @@ __all__ = [
     "OutputOption",
     "SeedOption",
     "SpeakerColumnOption",
+    "TextColumnOption",
+    "given_options",
     "label_columns",
 ]
 
@@ -68,6 +71,19 @@ SpeakerColumnOption = Annotated[
         show_default=False,
     ),
 ]
+TextColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text-column",
+        help="The column of the text, for tasks whose answer is one: text, phones, slots_json or translation by "
+        "default. For slot_filling also several columns with commas between them, a slot a column.",
+        show_default=False,
+    ),
+]
+BeamsOption = Annotated[
+    int,
+    typer.Option("--beams", min=1, help="Of texts: how many beginnings are followed at once; 1 is the fastest."),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of every draw: the same seed gives the same result.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="For example cpu or cuda; a GPU is used where there is one.")
@@ -78,3 +94,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def label_columns(given: str | None) -> list[str] | None:
     """The columns named by `--label-column`."""
     return [name.strip() for name in given.split(",")] if given else None
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """Parameters that stood on the command line, or came from the environment, rather than by default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source is not None and not source.name.startswith("DEFAULT")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from .console import print_line
 
-__all__ = ["print_report"]
+__all__ = ["print_notes", "print_report", "whose_speakers"]
 
 _BASELINES = {
     "majority": "most frequent label",
@@ -28,15 +28,24 @@ def print_report(report: Mapping[str, Any], *, listed: str = "the report lists t
     """
     low, high = report["accuracy_interval"]
     rows = report["num_rows"].get("test", sum(report["num_rows"].values()))
-    # Reports of earlier versions do not say what they were made of.
-    one, what = ("row of units", "rows of units") if report.get("kind") == "units" else ("recording", "recordings")
-    print_line(
-        f"accuracy  {report['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}; {rows} {what}{_whose(report)})"
-    )
+    _, what = _kind_of_rows(report)
+    whose = whose_speakers(report)
+    print_line(f"accuracy  {report['accuracy']:.3f}  (95 % interval {low:.3f} to {high:.3f}; {rows} {what}{whose})")
     print_line(f"macro F1  {report['macro_f1']:.3f}")
     print_line(f"for comparison, on the same {what}:")
     for name, baseline in report["baselines"].items():
         print_line(f"  {baseline['accuracy']:.3f}  {_called(name, baseline)}")
+    print_notes(report, listed=listed)
+
+
+def print_notes(report: Mapping[str, Any], *, listed: str) -> None:
+    """What was trained, what a reader should know, and what was left out for which reason.
+
+    Args:
+        report (`Mapping`): of any kind of task.
+        listed (`str`): where a reader finds all rows that were left out.
+    """
+    one, what = _kind_of_rows(report)
     if report["seconds"]:
         print_line(f"trained {report['trained_parameters']:,} parameters in {report['seconds']:.0f} s")
     for warning in report["warnings"]:
@@ -46,6 +55,11 @@ def print_report(report: Mapping[str, Any], *, listed: str = "the report lists t
         print_line(f"note: {number} {one if number == 1 else what} could not be used; {listed}")
         for reason in _reasons(report["skips"]):
             print_line(f"  {reason}")
+
+
+def _kind_of_rows(report: Mapping[str, Any]) -> tuple[str, str]:
+    # Reports of earlier versions do not say what they were made of.
+    return ("row of units", "rows of units") if report.get("kind") == "units" else ("recording", "recordings")
 
 
 def _called(name: str, baseline: Mapping[str, Any]) -> str:
@@ -67,7 +81,8 @@ def _reasons(skips: list[Mapping[str, str]]) -> list[str]:
     return lines
 
 
-def _whose(report: Mapping[str, Any]) -> str:
+def whose_speakers(report: Mapping[str, Any]) -> str:
+    """Whether training heard the speakers of a report; nothing where they are unknown."""
     apart = report["data"].get("speakers_apart")
     if apart is None:
         return ""

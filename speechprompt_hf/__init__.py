@@ -24,6 +24,7 @@ _MODULE_OF = {
     "GSLMConfig": "modeling.configuration_gslm",
     "GSLMForCausalLM": "modeling.modeling_gslm",
     "GSLMModel": "modeling.modeling_gslm",
+    "SequenceTask": "tasks.sequence_task",
     "SpeechPromptConfig": "modeling.configuration_speechprompt",
     "SpeechPromptError": "core.errors",
     "SpeechPromptForAudioClassification": "modeling.modeling_for_audio_classification",

@@ -1,4 +1,4 @@
-"""`speechprompt predict`: labels of recordings, or of rows of units."""
+"""`speechprompt predict`: labels or texts of recordings, or of rows of units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from ..console import print_error, print_json, print_line, working
 from ..corpora import device_or_best
-from ..options import DeviceOption, JsonOption
+from ..options import BeamsOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from speechprompt_hf.evaluation.prediction import FilePrediction
@@ -27,12 +27,14 @@ def run(
             show_default=False,
         ),
     ],
+    beams: BeamsOption = 1,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which label each recording has, or each row of a table of units.
+    """Say which label or text each recording has, or each row of a table of units.
 
-    Prints a line a file: file, label, probability, separated by tabs. A file that cannot be read is one line on
+    Prints a line a file: file, label, probability, separated by tabs; or file and text, of adapters that were trained
+    on texts. A file that cannot be read is one line on
     standard error and does not stop the others; the exit code is then 2.
 
     Of a table of units it prints a line a row, which begins with what the column item, path, id or file_name calls the
@@ -40,34 +42,37 @@ def run(
     a base without one too.
     """
     with working():
-        results = _predict(adapter, files, device, quiet=as_json)
+        results = _predict(adapter, files, device, beams, quiet=as_json)
     if as_json:
         print_json({"predictions": results})
     if any("error" in result for result in results):
         raise typer.Exit(2)
 
 
-def _predict(adapter: str, files: list[str], device: str | None, *, quiet: bool) -> list[dict[str, Any]]:
-    from speechprompt_hf import SpeechPromptForAudioClassification
+def _predict(adapter: str, files: list[str], device: str | None, beams: int, *, quiet: bool) -> list[dict[str, Any]]:
+    from speechprompt_hf.modeling.auto import SpeechPromptModel
 
-    model = SpeechPromptForAudioClassification.from_pretrained(adapter).to(device_or_best(device))
+    model = SpeechPromptModel.from_pretrained(adapter).to(device_or_best(device))
     results = []
-    for prediction in _predictions(model, files):
+    for prediction in _predictions(model, files, beams):
         results.append({name: value for name, value in asdict(prediction).items() if value is not None})
         if prediction.error is not None:
             print_error(prediction.error)
         elif not quiet:
-            print_line(f"{_called(prediction)}\t{prediction.label}\t{prediction.probability:.4f}")
+            answer = (
+                f"{prediction.label}\t{prediction.probability:.4f}" if prediction.text is None else prediction.text
+            )
+            print_line(f"{_called(prediction)}\t{answer}")
     return results
 
 
-def _predictions(model: Any, files: list[str]) -> Iterator[FilePrediction]:
+def _predictions(model: Any, files: list[str], beams: int) -> Iterator[FilePrediction]:
     """Files in the order in which they are given, whatever they hold."""
     from speechprompt_hf.data.unit_tables import UNIT_TABLE_SUFFIXES
     from speechprompt_hf.evaluation import predict_files, predict_units
 
     for are_tables, group in groupby(files, lambda file: file.endswith(UNIT_TABLE_SUFFIXES)):
-        yield from (predict_units if are_tables else predict_files)(model, group)
+        yield from (predict_units if are_tables else predict_files)(model, group, num_beams=beams)
 
 
 def _called(prediction: FilePrediction) -> str:

@@ -11,26 +11,61 @@ from ..console import note, print_json, print_line, working
 from ..options import (
     DEFAULT_BASE,
     BaseOption,
+    BeamsOption,
     DatasetOption,
     JsonOption,
     LabelColumnOption,
     OutputOption,
     SeedOption,
     SpeakerColumnOption,
+    TextColumnOption,
+    given_options,
     label_columns,
 )
 from ..reports import print_report
+from ..sequences import SEQUENCE_TASK_NAMES, check_options, print_sequence_report, train_text_task
 
 
 def run(
+    context: typer.Context,
     dataset: DatasetOption,
     output: OutputOption,
     base: BaseOption = DEFAULT_BASE,
     task: Annotated[
-        Literal["keyword_spotting", "intent_classification"] | None,
-        typer.Option(help="A ready-made task; without it the labels of the data are the task.", show_default=False),
+        Literal[
+            "keyword_spotting",
+            "intent_classification",
+            "speech_recognition",
+            "phone_recognition",
+            "slot_filling",
+            "speech_translation",
+        ]
+        | None,
+        typer.Option(
+            help="A ready-made task; without it the labels of the data are the task. The last four have texts instead "
+            "of labels.",
+            show_default=False,
+        ),
     ] = None,
     label_column: LabelColumnOption = None,
+    text_column: TextColumnOption = None,
+    tokens: Annotated[
+        Literal["characters", "words", "subwords"] | None,
+        typer.Option(
+            help="Of what a text is made. By default characters for speech_recognition and slot_filling, words "
+            "(between blanks) for phone_recognition, subwords for speech_translation.",
+            show_default=False,
+        ),
+    ] = None,
+    normalization: Annotated[
+        Literal["none", "lower", "phones"] | None,
+        typer.Option(
+            help="How texts are made comparable. none; lower: lower case without punctuation, the default of "
+            "speech_recognition and slot_filling; phones: without stress digits and word bars, that of "
+            "phone_recognition.",
+            show_default=False,
+        ),
+    ] = None,
     speaker_column: SpeakerColumnOption = None,
     method: Annotated[
         Literal["prompt", "finetune", "probe"],
@@ -43,7 +78,9 @@ def run(
         Literal["deep", "input"],
         typer.Option(help="deep: vectors in every layer. input: vectors before the first unit only."),
     ] = "deep",
-    num_virtual_tokens: Annotated[int, typer.Option(min=1, help="How many prompt vectors.")] = 5,
+    num_virtual_tokens: Annotated[
+        int, typer.Option(min=1, help="How many prompt vectors; 180 by default for texts.")
+    ] = 5,
     prompt_layers: Annotated[
         Literal["all", "lower", "upper", "encoder", "decoder"],
         typer.Option(
@@ -82,12 +119,16 @@ def run(
     label_smoothing: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Share of the target that all labels have alike.")
     ] = 0.0,
-    epochs: Annotated[int, typer.Option(min=1, help="The most passes over the training rows.")] = 25,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="The most passes over the training rows; 50 by default for texts.")
+    ] = 25,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many passes without a better one.")] = 10,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings, or rows of units, in one update.")] = 16,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0.0, help="0.01 by default, 0.0005 to finetune.", show_default=False)
+        float | None,
+        typer.Option(min=0.0, help="0.01 by default, 0.005 for texts, 0.0005 to finetune.", show_default=False),
     ] = None,
+    beams: BeamsOption = 1,
     copies: Annotated[int, typer.Option(min=0, help="Changed copies (speed, noise, gain) of each recording.")] = 0,
     baseline: Annotated[
         list[str] | None,
@@ -103,14 +144,20 @@ def run(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train an adapter on labelled recordings, or units of recordings, and measure it on those it has not heard.
+    """Train an adapter on recordings with labels or texts, or their units, and measure it on those it has not heard.
 
     The simplest data set is a folder with one sub-folder of recordings per label. Validation and test parts are made
     where they are missing, from other speakers where speakers are known.
 
     Writes the adapter, report.json and confusion.png into the output folder, and prints the accuracy with its 95 %
     interval beside two baselines: always the most frequent label, and TF-IDF of units with a linear classifier.
+
+    Tasks of texts (recognition, slots, translation) need metadata.csv, metadata.jsonl or Parquet with the texts. For
+    them it prints error rates, BLEU or F1 of slots instead, beside those of the most frequent text, and draws nothing.
     """
+    given = given_options(context)
+    is_text = task in SEQUENCE_TASK_NAMES
+    check_options(given, is_text=is_text, of=task or "this task")
     options: dict[str, Any] = {
         "prompt": prompt,
         "num_virtual_tokens": num_virtual_tokens,
@@ -128,6 +175,9 @@ def run(
     if learning_rate is not None:
         options["finetune_learning_rate" if method == "finetune" else "learning_rate"] = learning_rate
     _check_output(output, resume=resume, overwrite=overwrite)
+    if is_text:
+        _train_text_task(context, dataset, output, given, as_json=as_json)
+        return
     with working():
         from speechprompt_hf.tasks import task_by_name
         from speechprompt_hf.training import TrainingSettings, run_experiment
@@ -152,7 +202,19 @@ def run(
         print_json(experiment.report)
         return
     print_report(experiment.report, listed=f"{output / 'report.json'} lists them")
-    _print_next(output, experiment.result.model.processor is not None)
+    _print_next(output, experiment.result.model.processor is not None, "adapter, report.json, confusion.png")
+
+
+def _train_text_task(context: typer.Context, dataset: str, output: Path, given: list[str], *, as_json: bool) -> None:
+    with working():
+        experiment = train_text_task(dataset, output, context.params, given)
+    if not experiment.result.is_first_process:
+        return
+    if as_json:
+        print_json(experiment.report)
+        return
+    print_sequence_report(experiment.report, listed=f"{output / 'report.json'} lists them")
+    _print_next(output, experiment.result.model.processor is not None, "adapter, report.json")
 
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
@@ -189,6 +251,6 @@ def _can_go_on(output: Path) -> bool:
         return last_complete_checkpoint(output / "checkpoints") is not None
 
 
-def _print_next(output: Path, hears: bool) -> None:
-    print_line(f"saved in {output} (adapter, report.json, confusion.png)")
+def _print_next(output: Path, hears: bool, files: str) -> None:
+    print_line(f"saved in {output} ({files})")
     print_line(f"next: speechprompt predict {output} {'RECORDING.wav' if hears else 'UNITS.parquet'}")

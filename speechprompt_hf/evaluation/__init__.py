@@ -1,4 +1,4 @@
-"""Measuring a classifier: metrics, intervals, baselines, the report. Loads lazily."""
+"""Measuring classifiers and models that say texts: metrics, intervals, baselines, the report. Loads lazily."""
 
 from __future__ import annotations
 
@@ -17,13 +17,34 @@ if TYPE_CHECKING:
         tfidf_baseline,
     )
     from .confusion import save_confusion_matrix
-    from .intervals import Interval, accuracy_interval
+    from .intervals import Interval, accuracy_interval, statistics_interval
     from .metrics import Accuracy, EqualErrorRate, MacroF1, equal_error_rate
     from .prediction import class_probabilities, predict_files, predict_units
     from .report import REPORT_SCHEMA, build_report, classification_scores, validate_report, write_report
+    from .saying import Said, say, say_rows
+    from .sequence_adapter import evaluate_sequences
+    from .sequence_metrics import SEQUENCE_METRICS, sequence_score, sequence_scores
+    from .sequence_report import (
+        SEQUENCE_REPORT_SCHEMA,
+        build_sequence_report,
+        text_scores,
+        validate_sequence_report,
+    )
     from .unit_quality import AbxResult, PhoneAgreement, abx_error, phone_agreement
 
 _HOME = {
+    "validate_sequence_report": "sequence_report",
+    "text_scores": "sequence_report",
+    "build_sequence_report": "sequence_report",
+    "statistics_interval": "intervals",
+    "sequence_scores": "sequence_metrics",
+    "sequence_score": "sequence_metrics",
+    "say_rows": "saying",
+    "say": "saying",
+    "evaluate_sequences": "sequence_adapter",
+    "Said": "saying",
+    "SEQUENCE_REPORT_SCHEMA": "sequence_report",
+    "SEQUENCE_METRICS": "sequence_metrics",
     "AbxResult": "unit_quality",
     "Accuracy": "metrics",
     "BASELINES": "baselines",
@@ -56,6 +77,8 @@ _HOME = {
 __all__ = [
     "BASELINES",
     "REPORT_SCHEMA",
+    "SEQUENCE_METRICS",
+    "SEQUENCE_REPORT_SCHEMA",
     "AbxResult",
     "Accuracy",
     "BaselineResult",
@@ -63,23 +86,33 @@ __all__ = [
     "Interval",
     "MacroF1",
     "PhoneAgreement",
+    "Said",
     "abx_error",
     "accuracy_interval",
     "build_report",
+    "build_sequence_report",
     "class_probabilities",
     "classification_scores",
     "constant_baseline",
     "encoder_mean_baseline",
     "equal_error_rate",
     "evaluate_adapter",
+    "evaluate_sequences",
     "hidden_state_baseline",
     "majority_baseline",
     "phone_agreement",
     "predict_files",
     "predict_units",
     "save_confusion_matrix",
+    "say",
+    "say_rows",
+    "sequence_score",
+    "sequence_scores",
+    "statistics_interval",
+    "text_scores",
     "tfidf_baseline",
     "validate_report",
+    "validate_sequence_report",
     "write_report",
 ]
 

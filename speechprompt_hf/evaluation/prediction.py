@@ -1,4 +1,4 @@
-"""Running a classifier: over rows of units, over recordings one by one, and over files with rows of units."""
+"""Running a model: over rows of units, over recordings one by one, and over files with rows of units."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..data.collators import UnitCollator
 from ..data.lengths import TOO_LONG_HINT, why_too_long
 from ..data.unit_identity import check_unit_identity, merged_row, recorded_unit_fingerprint
 from ..data.unit_tables import UnitRow, read_unit_table
+from .saying import say, say_rows
 
 __all__ = ["FilePrediction", "class_probabilities", "predict_files", "predict_units"]
 
@@ -37,6 +38,8 @@ class FilePrediction:
         error (`str | None`): why the file could not be used.
         row (`int | None`): of a table of units, counted from 0.
         item (`str | None`): what the table calls that row.
+        text (`str | None`): what was said, of a model that says sequences.
+        score (`float | None`): mean log-probability of its tokens.
     """
 
     file: str
@@ -45,6 +48,8 @@ class FilePrediction:
     error: str | None = None
     row: int | None = None
     item: str | None = None
+    text: str | None = None
+    score: float | None = None
 
 
 @torch.no_grad()
@@ -77,14 +82,15 @@ def class_probabilities(
 
 
 def predict_files(
-    model: Any, files: Iterable[str | os.PathLike[str]], processor: Any = None
+    model: Any, files: Iterable[str | os.PathLike[str]], processor: Any = None, *, num_beams: int = 1
 ) -> Iterator[FilePrediction]:
-    """Classify files one after the other; a bad file does not stop the others.
+    """Answer files one after the other, with a label or a text; a bad file does not stop the others.
 
     Args:
-        model (`SpeechPromptForAudioClassification`): put into evaluation mode.
+        model (`SpeechPromptForAudioClassification | SpeechPromptForSequenceGeneration`): put into evaluation mode.
         files (`Iterable[str | PathLike]`): recordings of any format that libsndfile reads, at any rate.
         processor (`SpeechUnitProcessor`, *optional*): the model's own by default.
+        num_beams (`int`, defaults to 1): of texts.
 
     Yields:
         `FilePrediction`: one a file, in order.
@@ -104,14 +110,14 @@ def predict_files(
     for file in files:
         name = os.fspath(file)
         try:
-            yield _predict_file(model, name, processor)
+            yield _predict_file(model, name, processor, num_beams)
         except SpeechPromptError as error:
             said = str(error)
             yield FilePrediction(name, error=said if name in said else f"{name}: {said}")
 
 
 @torch.no_grad()
-def _predict_file(model: Any, name: str, processor: Any) -> FilePrediction:
+def _predict_file(model: Any, name: str, processor: Any, num_beams: int) -> FilePrediction:
     rate = processor.feature_extractor.sampling_rate
     waveform = load_waveform(name, target_rate=rate, name=name)
     check_waveform(waveform, name=name, min_samples=processor.feature_extractor.min_samples)
@@ -119,18 +125,25 @@ def _predict_file(model: Any, name: str, processor: Any) -> FilePrediction:
     too_long = why_too_long(batch["input_ids"].shape[1] - 2, model.lm.max_utterance_tokens)
     if too_long:
         raise UnitError(f"{name} has {too_long}", hint=TOO_LONG_HINT)
-    logits = model(**{key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}).logits
+    inputs = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
+    if model.says_sequences:
+        (said,) = say(model, **inputs, num_beams=num_beams)
+        return FilePrediction(name, text=said.text, score=said.score)
+    logits = model(**inputs).logits
     probabilities = logits[0].double().softmax(-1)
     best = int(probabilities.argmax())
     return FilePrediction(name, model.config.id2label[best], float(probabilities[best]))
 
 
-def predict_units(model: Any, files: Iterable[str | os.PathLike[str]]) -> Iterator[FilePrediction]:
-    """Classify the rows of files of units; no processor is needed, and a bad row does not stop the others.
+def predict_units(
+    model: Any, files: Iterable[str | os.PathLike[str]], *, num_beams: int = 1
+) -> Iterator[FilePrediction]:
+    """Answer the rows of files of units; no processor is needed, and a bad row does not stop the others.
 
     Args:
-        model (`SpeechPromptForAudioClassification`): put into evaluation mode.
+        model (`SpeechPromptForAudioClassification | SpeechPromptForSequenceGeneration`): put into evaluation mode.
         files (`Iterable[str | PathLike]`): Parquet, JSON lines or CSV with a column `units`; see `read_unit_table`.
+        num_beams (`int`, defaults to 1): of texts.
 
     Yields:
         `FilePrediction`: one a row, in order, with `row` and, where a column names it, `item`; one without `row` for a
@@ -145,10 +158,10 @@ def predict_units(model: Any, files: Iterable[str | os.PathLike[str]]) -> Iterat
             yield FilePrediction(name, error=str(error))
             continue
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            yield from _predict_rows(model, name, rows[start : start + _ROWS_AT_ONCE])
+            yield from _predict_rows(model, name, rows[start : start + _ROWS_AT_ONCE], num_beams)
 
 
-def _predict_rows(model: Any, name: str, rows: Sequence[UnitRow]) -> Iterator[FilePrediction]:
+def _predict_rows(model: Any, name: str, rows: Sequence[UnitRow], num_beams: int) -> Iterator[FilePrediction]:
     vocabulary = model.vocabulary
     units: dict[int, list[int]] = {}
     errors: dict[int, str] = {}
@@ -157,15 +170,27 @@ def _predict_rows(model: Any, name: str, rows: Sequence[UnitRow]) -> Iterator[Fi
             units[row.number] = _checked_units(row, name, vocabulary, model.lm.max_utterance_tokens)
         except UnitError as error:
             errors[row.number] = str(error)
-    scores = class_probabilities(model, Dataset.from_dict({"units": list(units.values())}), vocabulary)
-    answers = dict(zip(units, scores, strict=True))
+    answers = dict(zip(units, _answers(model, list(units.values()), vocabulary, num_beams), strict=True))
     for number, item, _ in rows:
         if number in errors:
             yield FilePrediction(name, error=errors[number], row=number, item=item)
         else:
-            best = int(answers[number].argmax())
-            label = model.config.id2label[best]
-            yield FilePrediction(name, label, float(answers[number][best]), row=number, item=item)
+            yield FilePrediction(name, row=number, item=item, **answers[number])
+
+
+def _answers(
+    model: Any, units: Sequence[Sequence[int]], vocabulary: UnitVocabulary, num_beams: int
+) -> list[dict[str, Any]]:
+    """What is said of each row, as fields of `FilePrediction`."""
+    rows = Dataset.from_dict({"units": list(units)})
+    if model.says_sequences:
+        return [said._asdict() for said in say_rows(model, rows, vocabulary, num_beams=num_beams)]
+    scores = class_probabilities(model, rows, vocabulary)
+    best = scores.argmax(-1).tolist()
+    return [
+        {"label": model.config.id2label[index], "probability": float(row[index])}
+        for index, row in zip(best, scores, strict=True)
+    ]
 
 
 def _checked_units(row: UnitRow, name: str, vocabulary: UnitVocabulary, max_tokens: int) -> list[int]:

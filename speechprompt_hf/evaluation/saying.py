@@ -103,7 +103,7 @@ def say_rows(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = collator([{"units": units[row]} for row in chosen])
-        given = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        given: dict[str, Any] = {name: tensor.to(model.device) for name, tensor in batch.items()}
         answers.update(zip(chosen, say(model, **given, num_beams=num_beams), strict=True))
     return [answers[row] for row in range(len(units))]
 

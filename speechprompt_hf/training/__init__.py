@@ -9,10 +9,20 @@ if TYPE_CHECKING:
     from .experiment import Experiment, run_experiment
     from .run import TrainingResult, train
     from .sampling import LengthGroupedSampler
+    from .sequence_experiment import SequenceExperiment, run_sequence_experiment
+    from .sequence_run import SequenceTrainingResult, train_sequences
+    from .sequence_settings import SequenceTrainingSettings
+    from .sequence_trainer import SequenceTrainer
     from .settings import TrainingSettings
     from .trainer import PromptTrainer
 
 _HOME = {
+    "train_sequences": "sequence_run",
+    "run_sequence_experiment": "sequence_experiment",
+    "SequenceTrainingSettings": "sequence_settings",
+    "SequenceTrainingResult": "sequence_run",
+    "SequenceTrainer": "sequence_trainer",
+    "SequenceExperiment": "sequence_experiment",
     "Experiment": "experiment",
     "LengthGroupedSampler": "sampling",
     "PromptTrainer": "trainer",
@@ -26,10 +36,16 @@ __all__ = [
     "Experiment",
     "LengthGroupedSampler",
     "PromptTrainer",
+    "SequenceExperiment",
+    "SequenceTrainer",
+    "SequenceTrainingResult",
+    "SequenceTrainingSettings",
     "TrainingResult",
     "TrainingSettings",
     "run_experiment",
+    "run_sequence_experiment",
     "train",
+    "train_sequences",
 ]
 
 

@@ -45,7 +45,8 @@ class SequenceTrainingSettings:
         gradient_checkpointing (`bool`, defaults to `False`): less memory, a third more time.
 
     Raises:
-        ConfigurationError: a number is out of range, or an input prompt is to be trained in some layers only.
+        ConfigurationError: a number is out of range, the prompt is to begin with means of classes, or an input prompt is
+            to be trained in some layers only.
     """
 
     prompt: Literal["deep", "input"] = "deep"
@@ -77,6 +78,11 @@ class SequenceTrainingSettings:
         check_run_settings(self)
         if self.num_beams < 1:
             raise ConfigurationError(f"num_beams is {self.num_beams}", hint="at least 1")
+        allowed = ("normal", "scaled", "zeros", "vocabulary", "frequent_units")
+        if self.prompt_init not in allowed:
+            raise ConfigurationError(
+                f"prompt_init is {self.prompt_init!r} for a task without classes", hint=f"one of {', '.join(allowed)}"
+            )
         if self.prompt == "input" and self.prompt_layers != "all":
             raise ConfigurationError(
                 f"prompt_layers is {self.prompt_layers!r} with an input prompt",

@@ -68,7 +68,7 @@ def test_layers_that_the_base_lacks_are_told_before_units_are_made(work, tmp_pat
     from speechprompt_hf.core.errors import ConfigurationError
     from speechprompt_hf.training import TrainingSettings, experiment
 
-    monkeypatch.setattr(experiment, "unit_splits", lambda *given, **options: pytest.fail("units were made"))
+    monkeypatch.setattr(experiment, "prepared_splits", lambda *given, **options: pytest.fail("units were made"))
     given = (str(work / "rows.parquet"), tmp_path / "a")
     with pytest.raises(ConfigurationError, match="the base has no encoder"):
         experiment.run_experiment(*given, base=work / "base", settings=TrainingSettings(prompt_layers="decoder"))

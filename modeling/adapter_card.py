@@ -24,14 +24,14 @@ _SUMMARY = """# Speech prompt adapter
 Made with speechprompt-hf: {what}, {trained} trained parameters. It was saved without a report, so nothing is known
 about data and accuracy.
 
-Labels: {labels}"""
+{says}"""
 
 _USE = """## How to use it
 
 ```python
-from speechprompt_hf import SpeechPromptForAudioClassification
+from speechprompt_hf import {name}
 
-model = SpeechPromptForAudioClassification.from_pretrained("PATH OR ID OF THIS REPOSITORY")
+model = {name}.from_pretrained("PATH OR ID OF THIS REPOSITORY")
 ```"""
 
 
@@ -106,7 +106,7 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
             return
     metadata: dict[str, Any] = {
         "library_name": "peft" if config.method == "prompt" else "transformers",
-        "pipeline_tag": "audio-classification",
+        "pipeline_tag": "automatic-speech-recognition" if config.generates_sequences else "audio-classification",
         "tags": ["speechprompt", "unit language model", config.method],
     }
     base = config.base_model_name_or_path
@@ -120,17 +120,31 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
     verbalizer = f"{config.verbalizer} verbalizer"
     if config.verbalizer_hidden_size:
         verbalizer += f" of two layers ({config.verbalizer_hidden_size} detectors)"
-    shown = [escape_markdown(name) for name in config.class_names[:100]]
-    more = f" and {config.num_classes - 100} more" if config.num_classes > 100 else ""
     summary = _SUMMARY.format(
         what=f"{kind}, {verbalizer}, readout {config.readout}",
         trained=f"{num_trained_parameters:,}",
-        labels=", ".join(shown) + more,
+        says=_what_it_says(config),
     )
     record = {
         "metadata": {name: value_digest(value) for name, value in metadata.items()},
         "sections": ["summary", "use"],
         "arguments": {},
     }
-    parts = [mark_section("summary", summary), mark_section("use", _USE), card_record(record)]
+    parts = [
+        mark_section("summary", summary),
+        mark_section("use", _USE.format(name=_class_name(config))),
+        card_record(record),
+    ]
     write_text(path, f"---\n{ModelCardData(**metadata).to_yaml()}\n---\n" + "\n\n".join(parts) + "\n")
+
+
+def _class_name(config: SpeechPromptConfig) -> str:
+    return "SpeechPromptForSequenceGeneration" if config.generates_sequences else "SpeechPromptForAudioClassification"
+
+
+def _what_it_says(config: SpeechPromptConfig) -> str:
+    if config.generates_sequences:
+        return f"It says texts, of an output vocabulary of {config.output_vocab_size:,} tokens."
+    shown = [escape_markdown(name) for name in config.class_names[:100]]
+    more = f" and {config.num_classes - 100} more" if config.num_classes > 100 else ""
+    return f"Labels: {', '.join(shown)}{more}"

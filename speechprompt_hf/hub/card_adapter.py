@@ -10,6 +10,13 @@ from huggingface_hub import EvalResult, ModelCardData
 from ..core.embedded import EMBEDDED_BASES
 from ..modeling.adapter_card import escape_markdown
 from .card_facts import AdapterFacts
+from .card_sequences import (
+    SEQUENCE_TASK,
+    sequence_evaluations,
+    sequence_limits,
+    sequence_results,
+    sequence_summary,
+)
 from .card_snippets import use_section
 from .card_text import code, hub_link, percent, public_name, table, without_paths
 
@@ -30,9 +37,29 @@ _BASELINES = {
 def adapter_metadata(facts: AdapterFacts) -> dict[str, Any]:
     """The metadata of the card as `ModelCardData` writes them, without what is unknown."""
     kinds = {"prompt": ["prompt tuning", f"{facts.config.get('prompt_type', 'deep')} prompt"]}
+    evaluations = sequence_evaluations(facts) if facts.says_sequences else _evaluations(facts)
+    metrics = [result.metric_type for result in evaluations] if facts.says_sequences else ["accuracy", "f1"]
+    relation: dict[str, Any] = {"base_model_relation": "finetune" if facts.method == "finetune" else "adapter"}
+    data = ModelCardData(
+        library_name="peft" if facts.method == "prompt" else "transformers",
+        base_model=facts.base_id,
+        pipeline_tag=SEQUENCE_TASK if facts.says_sequences else "audio-classification",
+        tags=["speechprompt", "unit language model", *kinds.get(facts.method, [facts.method])],
+        license=facts.license,
+        language=facts.language,
+        datasets=[facts.dataset] if facts.dataset else None,
+        metrics=metrics if evaluations else None,
+        model_name=facts.name if evaluations else None,
+        eval_results=evaluations or None,
+        **(relation if facts.base_id else {}),
+    )
+    return dict(data.to_dict())
+
+
+def _evaluations(facts: AdapterFacts) -> list[EvalResult]:
     results = {name: facts.report[name] for name in ("accuracy", "macro_f1")} if facts.report else {}
     titles = {"accuracy": "Accuracy", "macro_f1": "Macro-F1"}
-    evaluations = [
+    return [
         EvalResult(
             task_type="audio-classification",
             task_name="Audio Classification",
@@ -45,21 +72,6 @@ def adapter_metadata(facts: AdapterFacts) -> dict[str, Any]:
         )
         for name, value in results.items()
     ]
-    relation: dict[str, Any] = {"base_model_relation": "finetune" if facts.method == "finetune" else "adapter"}
-    data = ModelCardData(
-        library_name="peft" if facts.method == "prompt" else "transformers",
-        base_model=facts.base_id,
-        pipeline_tag="audio-classification",
-        tags=["speechprompt", "unit language model", *kinds.get(facts.method, [facts.method])],
-        license=facts.license,
-        language=facts.language,
-        datasets=[facts.dataset] if facts.dataset else None,
-        metrics=["accuracy", "f1"] if results else None,
-        model_name=facts.name if results else None,
-        eval_results=evaluations or None,
-        **(relation if facts.base_id else {}),
-    )
-    return dict(data.to_dict())
 
 
 def adapter_sections(facts: AdapterFacts, *, heading: int = 1) -> dict[str, str]:
@@ -70,16 +82,17 @@ def adapter_sections(facts: AdapterFacts, *, heading: int = 1) -> dict[str, str]
         heading (`int`, defaults to 1): level of the card's title; 2 where the README has a title already.
     """
     texts = {
-        "summary": _summary(facts, heading),
+        "summary": (sequence_summary if facts.says_sequences else _summary)(facts, heading),
         "use": use_section(
             facts.opened_as,
             base_id=facts.base_id,
             has_processor=facts.has_processor,
             rate_hz=facts.rate_hz,
             has_remote_code="auto_map" in facts.config,
+            says_sequences=facts.says_sequences,
         ),
-        "results": _results(facts),
-        "labels": _labels(facts),
+        "results": sequence_results(facts) if facts.says_sequences else _results(facts),
+        "labels": "" if facts.says_sequences else _labels(facts),
         "data": _data(facts),
         "training": _training(facts),
         "base": _base(facts),
@@ -206,8 +219,9 @@ def _training(facts: AdapterFacts) -> str:
     }
     rows = [*settings.items(), *((name, value) for name, value in further.items() if value is not None)]
     text = "## Training\n\n" + table(("setting", "value"), rows)
-    if facts.report:
-        text += f"\n\n{facts.report['trained_parameters']:,} trained parameters, {facts.report['seconds']:.0f} s."
+    trained, seconds = facts.report.get("trained_parameters"), facts.report.get("seconds")
+    if trained is not None and seconds is not None:
+        text += f"\n\n{trained:,} trained parameters, {seconds:.0f} s."
         versions = ", ".join(f"{name} {value}" for name, value in facts.report.get("versions", {}).items())
         text += f" Versions: {escape_markdown(versions, 500)}." if versions else ""
     return text
@@ -260,6 +274,8 @@ def _limits(facts: AdapterFacts) -> str:
         "It knows no label but its own: every recording, silence included, gets one of them.",
         "Accuracy holds for recordings and speakers like those of the test part.",
     ]
+    if facts.says_sequences:
+        points = sequence_limits()
     points += [without_paths(str(warning), facts.private) for warning in facts.report.get("warnings", [])]
     skips = Counter(str(skip.get("error")) for skip in facts.report.get("skips", []))
     if skips:

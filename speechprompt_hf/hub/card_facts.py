@@ -57,6 +57,11 @@ class AdapterFacts:
         return str(self.config.get("method", "prompt"))
 
     @property
+    def says_sequences(self) -> bool:
+        """Whether it says texts, and is no classifier."""
+        return self.config.get("output_vocab_size") is not None
+
+    @property
     def labels(self) -> list[str]:
         """Names of the classes, by class index."""
         names = self.config.get("id2label") or {}

@@ -34,9 +34,42 @@ wave = numpy.zeros({rate}, dtype="float32")  # your recording: mono, {rate} samp
 inputs = processor([wave], sampling_rate={rate}, return_tensors="pt")
 print(model.config.id2label[int(model(**inputs).logits.argmax())])"""
 
+_PACKAGE_TEXTS = """from transformers import pipeline
 
-def use_section(name: str, *, base_id: str | None, has_processor: bool, rate_hz: int, has_remote_code: bool) -> str:
-    """The section "How to use it": with the package, without it, and on the command line.
+import speechprompt_hf
+
+transcribe = pipeline("automatic-speech-recognition", model={name})
+print(transcribe("RECORDING.wav")["text"])"""
+
+_PACKAGE_UNITS_TEXTS = """from transformers import AutoTokenizer
+
+from speechprompt_hf import SpeechPromptForSequenceGeneration
+
+model = SpeechPromptForSequenceGeneration.from_pretrained({name})
+tokenizer = AutoTokenizer.from_pretrained({name})
+inputs = tokenizer([[3, 7, 19], [5, 1]], padding=True, return_tensors="pt")  # the units of two recordings
+print(model.output_tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))"""
+
+_REMOTE_TEXTS = """import numpy
+from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+model = AutoModelForSpeechSeq2Seq.from_pretrained({name}, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained({name}, trust_remote_code=True)
+wave = numpy.zeros({rate}, dtype="float32")  # your recording: mono, {rate} samples a second
+inputs = processor([wave], sampling_rate={rate}, return_tensors="pt")
+print(model.output_tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"""
+
+
+def use_section(
+    name: str,
+    *,
+    base_id: str | None,
+    has_processor: bool,
+    rate_hz: int,
+    has_remote_code: bool,
+    says_sequences: bool = False,
+) -> str:
+    """The section "How to use it": with the package, without it, and, for a classifier, on the command line.
 
     Args:
         name (`str`): repository id or folder.
@@ -44,22 +77,27 @@ def use_section(name: str, *, base_id: str | None, has_processor: bool, rate_hz:
         has_processor (`bool`): whether the adapter takes recordings.
         rate_hz (`int`): of the processor.
         has_remote_code (`bool`): whether the adapter names code that opens it.
+        says_sequences (`bool`, defaults to `False`): whether it says texts, and is no classifier.
     """
+    package, remote = (_PACKAGE_TEXTS, _REMOTE_TEXTS) if says_sequences else (_PACKAGE, _REMOTE)
+    units = _PACKAGE_UNITS_TEXTS if says_sequences else _PACKAGE_UNITS
     quoted = json.dumps(name, ensure_ascii=False)
     install = "With the package speechprompt-hf:"
     if not has_processor:
         note = "This adapter was saved without a processor: it takes units, not recordings."
-        python = _python(_PACKAGE_UNITS.format(name=quoted))
+        python = _python(units.format(name=quoted))
         command = f"```bash\nspeechprompt predict {_shell(name)} UNITS.parquet\n```"
         line = "On the command line, for a table with a column `units`:"
-        return "\n\n".join(["## How to use it", f"{note} {install}", python, line, command])
-    parts = ["## How to use it", install, _python(_PACKAGE.format(name=quoted))]
-    parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
+        parts = ["## How to use it", f"{note} {install}", python]
+        return "\n\n".join(parts if says_sequences else [*parts, line, command])
+    parts = ["## How to use it", install, _python(package.format(name=quoted))]
+    if not says_sequences:
+        parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
     if base_id or has_remote_code:
         where = "" if has_remote_code else ", where the base's repository holds the code"
         if base_id in EMBEDDED_BASES and not has_remote_code:
             where += " (the base inside the package has to be published first)"
-        parts += [f"Without the package{where}:", _python(_REMOTE.format(name=quoted, rate=rate_hz))]
+        parts += [f"Without the package{where}:", _python(remote.format(name=quoted, rate=rate_hz))]
     else:
         parts.append("Without the package it opens only once its base is on the Hub and named here.")
     return "\n\n".join(parts)

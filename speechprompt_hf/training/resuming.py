@@ -81,8 +81,10 @@ def check_run(folder: Path, run: Mapping[str, Any]) -> None:
     path = folder / RUN_FILE
     if not path.is_file():
         return
-    before = {**_BEFORE_IT_WAS_RECORDED, **_flat(read_json(path))}
     now = _flat(json.loads(json.dumps(run)))
+    # Runs of other kinds never had these settings.
+    earlier = {name: value for name, value in _BEFORE_IT_WAS_RECORDED.items() if name in now}
+    before = {**earlier, **_flat(read_json(path))}
     differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if differing:
         changes = ", ".join(

@@ -12,7 +12,8 @@ from speechprompt_hf import SpeechPromptForAudioClassification
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.tasks import Task, task_from_labels
 from speechprompt_hf.training import PromptTrainer, TrainingSettings, train
-from speechprompt_hf.training.resuming import RUN_FILE, check_run
+from speechprompt_hf.training.resuming import RUN_FILE, check_run, write_run
+from speechprompt_hf.training.sequence_settings import SequenceTrainingSettings
 from tests.fixtures.tiny_models import PEFT_WARNING, RAGGED_ROWS, pad
 from tests.fixtures.unit_tasks import LABELS
 
@@ -105,3 +106,9 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(tmp_path):
         check_run(
             tmp_path, {"settings": vars(replace(TrainingSettings(), verbalizer_hidden_size=6, label_smoothing=0.1))}
         )
+
+
+def test_a_run_that_has_no_such_settings_goes_on(tmp_path):
+    run = {"settings": vars(SequenceTrainingSettings())}
+    write_run(tmp_path, run)
+    check_run(tmp_path, run)

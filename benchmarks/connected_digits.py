@@ -1,8 +1,8 @@
 """Connected digits from audio: what is a frozen language model worth for sequences, and which architecture says them?
 
 One to six recordings of one speaker of `fsdd` are joined, with pauses of 20 to 150 ms, and turned into units by the
-embedded encoder. Four speakers train, one chooses the epoch, one is the test. The same prompt, verbalizer and number of
-updates steer
+embedded encoder. Four speakers train, one chooses the epoch, one is the test. The same prompt, verbalizer and number
+of updates steer
 
 - the embedded GSLM and the embedded Unit mBART, frozen;
 - the same shapes with random weights, frozen;
@@ -69,8 +69,8 @@ def join_digits(
         own = digits[speaker]
         chosen = [own[int(generator.integers(len(own)))] for _ in range(int(generator.integers(1, 7)))]
         pauses = [np.zeros(int(RATE * generator.uniform(0.02, 0.15)), np.float32) for _ in chosen]
-        wave = np.concatenate([part for (_, digit), pause in zip(chosen, pauses, strict=True) for part in (digit, pause)])
-        made.append((speaker, " ".join(text for text, _ in chosen), wave))
+        parts = [part for (_, digit), pause in zip(chosen, pauses, strict=True) for part in (digit, pause)]
+        made.append((speaker, " ".join(text for text, _ in chosen), np.concatenate(parts)))
     return made
 
 

@@ -188,6 +188,7 @@ def test_the_tokenizer_is_pushed_and_replaced(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["remote", "installed"])
 @pytest.mark.parametrize("place", ["hub", "folder"])
 def test_every_door_says_the_same(
@@ -207,7 +208,7 @@ def test_every_door_says_the_same(
             for name in hub.files(repo):
                 (tmp_path / folder / name).write_bytes(hub.read(repo, name))
         names = ["says", "classifies"]
-    done = run_python(OPEN, *names, way, kind, install=way == "installed")
+    done = run_python(OPEN, *names, way, kind, install=way == "installed", timeout=700)
     found = dict(json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("DOOR "))
     code = "transformers_modules" if way == "remote" else "speechprompt_hf"
     says = [code, "SpeechPromptForSequenceGeneration", given.tokens]

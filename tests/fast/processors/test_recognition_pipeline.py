@@ -1,6 +1,10 @@
 """`pipeline("automatic-speech-recognition")`: models of this package say texts, and stock models stay as they were."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +158,20 @@ def test_a_model_without_a_processor_is_not_saved_by_the_pipeline(tmp_path):
     parts = {"feature_extractor": extractor, "tokenizer": model.output_tokenizer}
     with pytest.raises(AdapterError, match="no processor"):
         pipeline(TASK, model=model, **parts, device="cpu").save_pretrained(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_documentation_run(model, tmp_path):
+    text = (Path(__file__).resolve().parents[3] / "docs" / "opening.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "my-recogniser" in block]
+    assert len(blocks) == 2
+    model.save_pretrained(tmp_path / "my-recogniser")
+    soundfile.write(tmp_path / "recording.wav", WAVES[0], RATE, subtype="FLOAT")
+    code = "\n".join([*blocks, "print(texts)"])
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    greedy, searched = said(model, WAVES[0])["text"], said(model, WAVES[0], num_beams=4)["text"]
+    assert done.stdout.splitlines() == [greedy, str([searched]), str([{"text": searched}] * 2)]
 
 
 # Stock models

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -59,7 +59,7 @@ def run(
 
         is_text = says_sequences(adapter)
         check_options([name for name in given if name != "task"], is_text=is_text, of="this adapter")
-        options = {"split": part, "speaker_column": speaker_column, "seed": seed}
+        options: dict[str, Any] = {"split": part, "speaker_column": speaker_column, "seed": seed}
         if is_text:
             report = measure_texts(adapter, dataset, task, text_column, beams, options)
         else:

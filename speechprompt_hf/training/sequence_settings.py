@@ -45,8 +45,8 @@ class SequenceTrainingSettings:
         gradient_checkpointing (`bool`, defaults to `False`): less memory, a third more time.
 
     Raises:
-        ConfigurationError: a number is out of range, the prompt is to begin with means of classes, or an input prompt is
-            to be trained in some layers only.
+        ConfigurationError: a number is out of range, the prompt is to begin with means of classes, or an input prompt
+            is to be trained in some layers only.
     """
 
     prompt: Literal["deep", "input"] = "deep"

@@ -1,0 +1,275 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSpeechSeq2Seq, TrainerCallback
+
+from speechprompt_hf import SpeechPromptForSequenceGeneration
+from speechprompt_hf.core.errors import ConfigurationError, LabelError, UnitError
+from speechprompt_hf.data import Splits
+from speechprompt_hf.evaluation import evaluate_sequences, say_rows, sequence_score, validate_sequence_report
+from speechprompt_hf.tasks import SequenceTask, slot_filling
+from speechprompt_hf.training import SequenceTrainingSettings, run_sequence_experiment, train_sequences
+from tests.fixtures.text_tasks import spoken_splits
+from tests.fixtures.tiny_models import PEFT_WARNING, tiny_lm
+from tests.fixtures.unit_mbarts import tiny_mbart
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+
+TASK = SequenceTask("words", tokens="words", metrics=("wer", "cer"))
+EXACT = SequenceTrainingSettings(num_epochs=2, num_virtual_tokens=3, batch_size=16, patience=9, warmup_steps=2)
+STEPS = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def long_base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long_base")
+    tiny_lm(std=0.15, max_position_embeddings=160).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    return spoken_splits()
+
+
+def run(base, splits, folder, settings=EXACT, task=TASK, **options):
+    return train_sequences(task, splits, base, settings, output_dir=folder, progress=False, **options)
+
+
+def trained(model):
+    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+
+
+def largest_difference(left, right):
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class StopAtTheFirstSave(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        raise StoppedError
+
+
+@pytest.fixture(scope="module")
+def first_run(long_base, spoken, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first") / "adapter"
+    return run(long_base, spoken, folder), folder
+
+
+def test_a_language_model_learns_to_say_what_is_heard(long_base, spoken, tmp_path):
+    settings = SequenceTrainingSettings(num_epochs=20, finetune_learning_rate=4e-3, warmup_steps=5, unit_dropout=0.0)
+    result = run(long_base, spoken, tmp_path, settings, method="finetune")
+    assert result.validation_metric < 0.35, result.history
+    assert result.validation_metric == min(entry["validation_wer"] for entry in result.history)
+    said = [answer.text for answer in say_rows(result.model, spoken.validation, result.vocabulary)]
+    assert sequence_score("wer", spoken.validation["label"], said) == pytest.approx(result.validation_metric)
+    opened = SpeechPromptForSequenceGeneration.from_pretrained(tmp_path)
+    assert [answer.text for answer in say_rows(opened, spoken.validation)] == said
+
+
+def test_a_prompt_alone_changes(long_base, spoken, first_run):
+    result, folder = first_run
+    names = {name.split(".")[0] for name in trained(result.model)}
+    assert names == {"prompt", "verbalizer"} and result.trained_parameters == result.model.num_trained_parameters()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+        "dict.txt",
+        "output_tokenizer.json",
+        "verbalizer.safetensors",
+    ]
+    assert [set(entry) for entry in result.history] == [
+        {"epoch", "step", "train_loss", "validation_loss", "validation_wer", "validation_cer"}
+    ] * 2
+    assert result.history[0]["validation_loss"] > result.history[1]["validation_loss"]
+    # Half more than the longest text of training, three words and the end.
+    assert result.model.config.max_output_tokens == 6
+
+
+def test_evaluation_leaves_the_generation_settings_alone(first_run):
+    result, _ = first_run
+    assert result.model.generation_config.max_length in (None, 20)
+    assert result.model.generation_config.max_new_tokens == 6
+
+
+@pytest.mark.parametrize("opener", [AutoModel, AutoModelForSpeechSeq2Seq, SpeechPromptForSequenceGeneration])
+def test_the_adapter_says_the_same_when_it_is_opened(first_run, spoken, opener):
+    result, folder = first_run
+    before = say_rows(result.model, spoken.test, result.vocabulary, num_beams=2)
+    after = say_rows(opener.from_pretrained(folder), spoken.test, num_beams=2)
+    assert [answer.text for answer in before] == [answer.text for answer in after]
+    assert max(abs(left.score - right.score) for left, right in zip(before, after, strict=True)) < 1e-4
+
+
+def test_scores_are_mean_log_probabilities(first_run, spoken):
+    result, _ = first_run
+    model, rows = result.model, spoken.test.select(range(6))
+    for answer, units in zip(say_rows(model, rows, result.vocabulary), rows["units"], strict=True):
+        tokens = torch.tensor([model.output_tokenizer(answer.text).input_ids])
+        ids = torch.tensor([result.vocabulary.input_ids(units)])
+        with torch.no_grad():
+            logits = model(input_ids=ids, labels=tokens).logits
+        logits[..., 3] = -torch.inf
+        expected = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).mean()
+        if tokens.shape[1] <= model.config.max_output_tokens:
+            assert answer.score == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_one_not(long_base, spoken, first_run, tmp_path):
+    again = run(long_base, spoken, tmp_path / "again")
+    other = run(long_base, spoken, tmp_path / "other", seed=1)
+    assert largest_difference(trained(first_run[0].model), trained(again.model)) == 0
+    assert largest_difference(trained(first_run[0].model), trained(other.model)) > 1e-3
+
+
+def test_a_resumed_run_equals_a_straight_one(long_base, spoken, tmp_path):
+    settings = replace(EXACT, num_epochs=1)
+    kept = {**STEPS, "load_best_model_at_end": False}
+    straight = run(long_base, spoken, tmp_path / "straight", settings, **kept)
+    with pytest.raises(StoppedError):
+        run(long_base, spoken, tmp_path / "resumed", settings, **kept, callbacks=[StopAtTheFirstSave()])
+    with pytest.raises(ConfigurationError, match=r"task.tokens \(was \"words\", is \"characters\"\)"):
+        run(long_base, spoken, tmp_path / "resumed", settings, replace(TASK, tokens="characters"), resume=True, **kept)
+    with pytest.raises(ConfigurationError, match=r"settings.num_virtual_tokens \(was 3, is 4\)"):
+        run(long_base, spoken, tmp_path / "resumed", replace(settings, num_virtual_tokens=4), resume=True, **kept)
+    resumed = run(long_base, spoken, tmp_path / "resumed", settings, resume=True, **kept)
+    assert [entry["step"] for entry in resumed.history] == [2.0, 4.0]
+    assert largest_difference(trained(straight.model), trained(resumed.model)) == 0
+    assert straight.history[-1]["validation_loss"] == resumed.history[-1]["validation_loss"]
+
+
+def test_patience_counts_error_rates_downwards(long_base, spoken, tmp_path):
+    settings = replace(EXACT, num_epochs=5, patience=1, learning_rate=1e-7)
+    result = run(long_base, spoken, tmp_path, settings)
+    rates = [entry["validation_wer"] for entry in result.history]
+    assert len(rates) == 2 and result.validation_metric == min(rates)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": "input"},
+        {"verbalizer": "frequency"},
+        {"verbalizer": "random", "label_feedback": "token"},
+        {"label_feedback": "mixture"},
+        {"prompt_init": "frequent_units", "prompt_layers": "upper"},
+        {"gradient_checkpointing": True},
+        {"bf16": True},
+        {"num_beams": 2},
+    ],
+    ids=str,
+)
+def test_every_setting_trains(long_base, spoken, tmp_path, options):
+    small = Splits(spoken.train.select(range(16)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
+    result = run(long_base, small, tmp_path, replace(EXACT, num_epochs=1, **options))
+    assert math.isfinite(result.history[0]["train_loss"])
+    assert {value.dtype for value in trained(result.model).values()} == {torch.float32}
+
+
+def test_an_encoder_decoder_base_trains(spoken, tmp_path):
+    small = Splits(spoken.train.select(range(16)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
+    result = run(tiny_mbart(), small, tmp_path, replace(EXACT, num_epochs=1))
+    assert math.isfinite(result.history[0]["validation_wer"])
+
+
+def test_what_cannot_be_trained_is_refused_before_training(base, long_base, spoken, tmp_path):
+    recordings = spoken.test.remove_columns("units").add_column("audio", [b""] * len(spoken.test))
+    with pytest.raises(ConfigurationError, match="hold recordings"):
+        run(long_base, Splits(recordings, recordings, recordings), tmp_path)
+    # 40 positions: 35 units, the two tokens around them, and six tokens of an answer.
+    long = spoken.test.map(lambda row, index: {"units": [1, 2] * 17} if index == 3 else {}, with_indices=True)
+    with pytest.raises(UnitError, match=r"utterance 3 \(test\) has 34 units, more than the 33"):
+        run(base, Splits(spoken.train, spoken.validation, long), tmp_path)
+    strange = spoken.train.map(lambda row: {"units": [99]})
+    with pytest.raises(UnitError, match="unit 99"):
+        run(long_base, Splits(strange, spoken.validation, spoken.test), tmp_path)
+    with pytest.raises(LabelError, match=r"the text of utterance \d+ \(train\) has 4 tokens, more than 3"):
+        run(long_base, spoken, tmp_path, task=replace(TASK, max_tokens=3))
+    silent = spoken.train.map(lambda row: {"label": ""})
+    with pytest.raises(LabelError, match="no text has anything in it"):
+        run(long_base, Splits(silent, spoken.validation, spoken.test), tmp_path)
+    with pytest.raises(ConfigurationError, match="'probe' generates no sequences"):
+        run(long_base, spoken, tmp_path, method="probe")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_epochs": 0}, "num_epochs"),
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"schedule": "zigzag"}, "zigzag"),
+        ({"prompt_init": "class_means"}, "prompt_init is 'class_means' for a task without classes"),
+        ({"prompt": "input", "prompt_layers": "upper"}, "prompt_layers is 'upper' with an input prompt"),
+    ],
+)
+def test_impossible_settings_are_refused(options, words):
+    with pytest.raises(ConfigurationError, match=words):
+        SequenceTrainingSettings(**options)
+
+
+@pytest.fixture(scope="module")
+def experiment(long_base, tmp_path_factory):
+    splits = spoken_splits(32, 16, slots=True)
+    folder = tmp_path_factory.mktemp("experiment") / "adapter"
+    settings = replace(EXACT, num_epochs=1)
+    return run_sequence_experiment(
+        splits, folder, task=slot_filling, base=long_base, settings=settings, progress=False
+    ), folder
+
+
+def test_the_report_is_valid_and_complete(experiment):
+    made, folder = experiment
+    report = json.loads((folder / "report.json").read_text())
+    validate_sequence_report(report)
+    assert report == json.loads(json.dumps(made.report))
+    assert report["metric"] == "slot_f1" and set(report["scores"]) == {"slot_f1", "slot_value_cer"}
+    assert report["interval"]["over"] == "speakers"
+    baseline = report["baselines"]["most_frequent"]
+    assert baseline["counted_on"] == "training rows" and 0 < baseline["scores"]["slot_f1"] < 1
+    assert set(report["examples"][0]) == {"item", "reference", "said", "score"}
+    assert report["task"]["name"] == "slot_filling" and report["versions"]["jiwer"] != "absent"
+    assert report["num_rows"] == {"train": 32, "validation": 16, "test": 16} and not report["skips"]
+    assert (folder / "trained_rows.json").is_file()
+
+
+def test_an_adapter_is_measured_again(experiment):
+    made, folder = experiment
+    again = evaluate_sequences(folder, made.splits.test, progress=False)
+    assert again["scores"] == made.report["scores"] and again["baselines"] == made.report["baselines"]
+    assert again["warnings"] == []
+    trained_rows = evaluate_sequences(folder, made.splits.train, progress=False)
+    assert "these are the train rows of the adapter's own training" in trained_rows["warnings"][0]
+
+
+def test_without_a_report_the_task_has_to_be_named(first_run, spoken):
+    _, folder = first_run
+    with pytest.raises(ConfigurationError, match=r"what its task is.*--task"):
+        evaluate_sequences(folder, spoken.test, progress=False)
+    report = evaluate_sequences(folder, spoken.test, task=TASK, progress=False)
+    assert report["baselines"]["most_frequent"]["counted_on"] == "measured rows"
+
+
+def test_texts_and_utterances_that_are_too_long_are_left_out(long_base, tmp_path):
+    splits = spoken_splits(32, 16)
+    task = replace(TASK, max_tokens=3)
+    long = splits.test.map(lambda row, index: {"units": [1, 2] * 90} if index == 3 else {}, with_indices=True)
+    made = run_sequence_experiment(
+        replace(splits, test=long),
+        tmp_path,
+        task=task,
+        base=long_base,
+        settings=replace(EXACT, num_epochs=1),
+        progress=False,
+    )
+    kinds = {skip["error"] for skip in made.report["skips"]}
+    assert kinds == {"LabelError", "UnitError"} and made.report["num_rows"]["test"] == 15
+    assert max(len(text.split()) for text in made.splits.train["label"]) == 2

@@ -1,7 +1,8 @@
 """Prompting of speech language models, as an extension of transformers and PEFT.
 
 Importing this package registers its models and processors, so that `AutoModel`, `AutoModelForAudioClassification`,
-`AutoModelForSpeechSeq2Seq`, `AutoProcessor` and `pipeline` open saved adapters. Public names are loaded when they are first used.
+`AutoModelForSpeechSeq2Seq`, `AutoProcessor` and `pipeline` open saved adapters. Public names are loaded when they are
+first used.
 """
 
 from __future__ import annotations

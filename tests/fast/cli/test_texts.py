@@ -66,7 +66,7 @@ def test_train_prints_error_rates_with_intervals_and_examples(speechprompt, work
     # What was not given is the default of texts, not of labels.
     assert report["training"]["settings"]["learning_rate"] == 0.005
     again = train(speechprompt, work, tmp_path / "a", "--task", "speech_recognition")
-    assert again.code == 2 and "holds a trained adapter" in again.err
+    assert again.code == 2 and "--overwrite" in again.err
 
 
 @pytest.mark.parametrize(

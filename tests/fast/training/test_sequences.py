@@ -246,7 +246,8 @@ def test_an_adapter_is_measured_again(experiment):
     made, folder = experiment
     again = evaluate_sequences(folder, made.splits.test, progress=False)
     assert again["scores"] == made.report["scores"] and again["baselines"] == made.report["baselines"]
-    assert again["warnings"] == []
+    # Utterances are short here: some of the test are also in training.
+    assert all("training" in warning for warning in again["warnings"])
     trained_rows = evaluate_sequences(folder, made.splits.train, progress=False)
     assert "these are the train rows of the adapter's own training" in trained_rows["warnings"][0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -30,6 +29,7 @@ from .output_tokenizer import check_output_tokenizer, load_output_tokenizer, sav
 from .prompt_initialization import TrainingRows, check_rows
 from .prompt_states import PromptStates
 from .sequence_cache import EncodedUtterances, SequenceCache
+from .sequence_generation import SequenceGeneration
 from .sequence_verbalizer import NUM_NEVER_SAID, SequenceVerbalizer
 from .unit_dropout import drop_units
 from .unit_language_model import UnitLanguageModel
@@ -39,7 +39,7 @@ __all__ = ["SpeechPromptForSequenceGeneration"]
 
 
 # transformers sees that a model generates by the name GenerationMixin among its bases.
-class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationMixin):
+class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrainedModel, GenerationMixin):
     """Says sequences of an output vocabulary after utterances of units or, with a processor attached, of audio.
 
     The language model reads the utterance and its separator; then token after token is said through the verbalizer
@@ -78,8 +78,6 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             decoder_start_token_id=SEPARATOR_TOKEN_ID,
             pad_token_id=PAD_TOKEN_ID,
             eos_token_id=EOS_TOKEN_ID,
-            suppress_tokens=[UNK_TOKEN_ID],
-            max_new_tokens=config.max_output_tokens,
         )
 
     @classmethod
@@ -195,6 +193,9 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             )
         self._output_tokenizer = tokenizer
 
+    def _read_what_lies_beside(self) -> None:
+        self.output_tokenizer = self.output_tokenizer
+
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, *args: Any, **kwargs: Any
     ) -> None:
@@ -247,18 +248,28 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             return_dict (`bool`, *optional*): `False` returns a tuple.
 
         Returns:
-            `Seq2SeqLMOutput`: `logits` of shape `(B, K, output_vocab_size)`, float32, `-inf` for `<s>` and `<pad>`;
-            `loss`, the mean over known tokens, where labels were given.
+            `Seq2SeqLMOutput`: `logits` of shape `(B, K, output_vocab_size)`, float32, `-inf` for `<s>`, `<pad>` and
+            `<unk>`; `loss`, the mean over known tokens, where labels were given.
 
         Raises:
             AdapterError: audio came and no processor is attached.
             ConfigurationError: inputs are missing or there twice.
+            LabelError: on a CPU, a label is outside the output vocabulary.
         """
         said = past_key_values if cache is None else cache
         if labels is None and decoder_input_ids is None:
             raise ConfigurationError("there are no labels and no decoder_input_ids", hint="or call generate")
-        if labels is not None and decoder_input_ids is None:
-            decoder_input_ids = _said_before(labels)
+        if labels is not None:
+            self._check_labels(labels)
+            decoder_input_ids = _said_before(labels) if decoder_input_ids is None else decoder_input_ids
+        if labels is not None and torch.is_grad_enabled():
+            # What is read into a cache has no gradients.
+            use_cache = False
+            if said is not None or encoder_outputs is not None:
+                raise ConfigurationError(
+                    "labels came with utterances that were read before, without gradients",
+                    hint="give input_ids or input_values, or compute the loss under torch.no_grad()",
+                )
         assert decoder_input_ids is not None
         if said is None and encoder_outputs is None:
             input_ids, attention_mask = self.unit_inputs(input_ids, attention_mask, input_values)
@@ -289,6 +300,15 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
         result = Seq2SeqLMOutput(loss=loss, logits=scores, **kept)
         return result.to_tuple() if return_dict is False else result
 
+    def _check_labels(self, labels: Tensor) -> None:
+        size = self.config.output_vocab_size or 0
+        # Looked at on CPUs alone: a GPU would have to be waited for.
+        if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= size:
+            raise LabelError(
+                f"token {int(labels.max())} is to be said, the output vocabulary has {size} tokens, 0 to {size - 1}",
+                hint="labels are made by the model's output tokenizer",
+            )
+
     @torch.no_grad()
     def read(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncodedUtterances:
         """Read utterances, to say something after them.
@@ -308,65 +328,6 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             utterances=utterances,
             prompt=prompt,
         )
-
-    def generate(self, *args: Any, input_values: Tensor | None = None, **kwargs: Any) -> Any:
-        """Say sequences, as transformers' `generate`; `input_values` are audio.
-
-        Args:
-            args: of `GenerationMixin.generate`.
-            input_values (`Tensor` of shape `(B, S)`, *optional*): samples from the processor's feature extractor,
-                instead of `input_ids`; `attention_mask` then belongs to them.
-            kwargs: of `GenerationMixin.generate`: `input_ids`, `attention_mask`, `num_beams`, `max_new_tokens`, …
-
-        Returns:
-            `LongTensor` of shape `(B, 1 + K)`, or what `return_dict_in_generate=True` asks for.
-        """
-        if input_values is not None:
-            input_ids, mask = self.unit_inputs(None, kwargs.pop("attention_mask", None), input_values)
-            kwargs |= {"input_ids": input_ids, "attention_mask": mask}
-        if kwargs.get("max_length") is not None and kwargs.get("max_new_tokens") is None:
-            # The default of max_new_tokens would win over it.
-            start = kwargs.get("decoder_input_ids")
-            kwargs["max_new_tokens"] = kwargs.pop("max_length") - (1 if start is None else start.shape[1])
-        if kwargs.get("encoder_outputs") is not None:
-            # Beams repeat its rows in place.
-            kwargs["encoder_outputs"] = replace(kwargs["encoder_outputs"])
-        if kwargs.get("suppress_tokens") is not None:
-            kwargs["suppress_tokens"] = [UNK_TOKEN_ID, *kwargs["suppress_tokens"]]
-        return super().generate(*args, **kwargs)
-
-    def get_encoder(self, *args: Any, **kwargs: Any) -> Any:
-        """What reads utterances in the place of an encoder."""
-        return _Reader(self)
-
-    def prepare_inputs_for_generation(
-        self,
-        input_ids: Tensor,
-        *args: Any,
-        encoder_outputs: EncodedUtterances | None = None,
-        past_key_values: SequenceCache | None = None,
-        cache: SequenceCache | None = None,
-        use_cache: bool | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Inputs of one generation step: what was said and is not yet in the cache."""
-        said = past_key_values if cache is None else cache
-        if said is not None:
-            input_ids = input_ids[:, said.get_seq_length() :]
-        return {
-            "decoder_input_ids": input_ids,
-            "encoder_outputs": encoder_outputs,
-            "past_key_values": said,
-            "use_cache": use_cache,
-        }
-
-    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Nothing: the first step makes a cache of what was read."""
-
-    @staticmethod
-    def _reorder_cache(cache: SequenceCache, beam_idx: Tensor) -> SequenceCache:
-        cache.reorder(beam_idx)
-        return cache
 
     def _prompt_states(self) -> PromptStates | None:
         return None if self.prompt is None else self.prompt.states(self.lm)
@@ -397,27 +358,6 @@ class SpeechPromptForSequenceGeneration(SpeechPromptPreTrainedModel, GenerationM
             input_ids, attention_mask = encoded.input_ids, encoded.attention_mask
         assert input_ids is not None and attention_mask is not None
         return self.lm.read_labelled(input_ids, attention_mask, self._vectors(tokens[:, 1:]), prompt)
-
-
-class _Reader:
-    """Reads utterances where transformers' `generate` calls an encoder."""
-
-    main_input_name = "input_ids"
-
-    def __init__(self, model: SpeechPromptForSequenceGeneration) -> None:
-        self._model = model
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> EncodedUtterances:
-        return self._model.read(input_ids, attention_mask)
-
-    __call__ = forward
 
 
 def _said_before(labels: Tensor) -> Tensor:

@@ -279,6 +279,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         load_training_state(name, model, **hub)
         model.config._name_or_path = name
         model._source = (name, hub)
+        model._read_what_lies_beside()
         model._ignore_mismatched_fingerprints = ignore_mismatched_fingerprints
         model.to(lm.device)  # type: ignore[arg-type]
         model.eval()
@@ -289,6 +290,9 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
             "error_msgs": [],
         }
         return (model, info) if output_loading_info else model
+
+    def _read_what_lies_beside(self) -> None:
+        """Read what an adapter of this class has beside its tensors, while its files are those that were checked."""
 
     @classmethod
     def _check_purpose(cls, config: SpeechPromptConfig, name: str) -> None:

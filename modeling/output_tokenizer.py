@@ -11,6 +11,7 @@ from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import atomic_path
 from ..core.vocabulary import SPECIAL_TOKENS
 from .adapter_files import OUTPUT_TOKENIZER, find_file
+from .untrusted_tokenizer import check_tokenizer_file
 
 __all__ = ["check_output_tokenizer", "load_output_tokenizer", "save_output_tokenizer"]
 
@@ -57,8 +58,11 @@ def load_output_tokenizer(name: str, size: int, hub: dict[str, Any]) -> PreTrain
             hint="the adapter was not saved completely; save it again with save_pretrained",
         )
     try:
+        check_tokenizer_file(path, size)
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=path, **dict(zip(_NAMES, SPECIAL_TOKENS, strict=True)))
         check_output_tokenizer(tokenizer)
+    except AdapterError:
+        raise
     except Exception as error:
         raise AdapterError(f"{path} cannot be read: {error}", hint="it is damaged: copy or save it again") from error
     if len(tokenizer) != size:

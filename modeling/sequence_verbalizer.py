@@ -14,7 +14,7 @@ from .verbalizer_tensors import initial_value, take_over
 __all__ = ["NUM_NEVER_SAID", "SequenceVerbalizer"]
 
 NUM_NEVER_SAID = 2
-"""The first tokens of every output vocabulary, `<s>` and `<pad>`: they have no score."""
+"""The first tokens of every output vocabulary, `<s>` and `<pad>`: they have no row."""
 
 _NUM_SPECIAL = len(SPECIAL_TOKENS)
 
@@ -22,9 +22,9 @@ _NUM_SPECIAL = len(SPECIAL_TOKENS)
 class SequenceVerbalizer(nn.Module):
     """Scores of the tokens of an output vocabulary at one position, and the vector that each is fed back as.
 
-    Row r belongs to token r + 2: `</s>`, `<unk>`, then what is said. A learnable verbalizer is a linear map of the
-    language model's logits without a bias; a fixed one takes the logit of a unit of each token's own, and for `</s>`
-    and `<unk>` those of the same tokens of the language model.
+    Row r belongs to token r + 2: `</s>`, `<unk>`, which is never said and has the score `-inf`, then what is said. A
+    learnable verbalizer is a linear map of the language model's logits without a bias; a fixed one takes the logit of
+    a unit of each token's own, and for `</s>` that of the same token of the language model.
 
     Args:
         config (`SpeechPromptConfig`): kind, feedback, sizes.
@@ -116,7 +116,9 @@ class SequenceVerbalizer(nn.Module):
             scores = logits[..., self.unit_token_of_row]
         else:
             scores = nn.functional.linear(logits, self.weight.float()).float()
-        return nn.functional.dropout(scores, self.config.verbalizer_dropout, self.training)
+        scores = nn.functional.dropout(scores, self.config.verbalizer_dropout, self.training)
+        unknown = torch.arange(scores.shape[-1], device=scores.device) == UNK_TOKEN_ID - NUM_NEVER_SAID
+        return scores.masked_fill(unknown, -torch.inf)
 
     def token_scores(self, logits: Tensor) -> Tensor:
         """Scores `(…, K)` of all tokens, float32; `-inf` for those that are never said."""

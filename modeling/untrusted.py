@@ -31,7 +31,7 @@ _LIMITS = {
     "num_virtual_tokens": 10_000,
     "verbalizer_hidden_size": MAX_VERBALIZER_HIDDEN_SIZE,
     "output_vocab_size": MAX_OUTPUT_VOCAB_SIZE,
-    "max_output_tokens": 1_000_000,
+    "max_output_tokens": 100_000,
     "vocab_size": 1_000_000,
     "num_units": 1_000_000,
     "hidden_size": 65_536,

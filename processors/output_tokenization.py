@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from ..core.errors import ConfigurationError, LabelError
+from ..core.output_patterns import ANY_CHARACTER, BLANKS
 from ..core.vocabulary import EOS_TOKEN_ID, SPECIAL_TOKENS, UNK_TOKEN_ID
 
 __all__ = ["OutputKind", "build_output_tokenizer"]
@@ -17,7 +18,7 @@ OutputKind = Literal["characters", "words", "subwords"]
 
 _BLANK = "▁"
 # What Python's str.split takes for blanks.
-_BLANKS = Regex(r"[\s\x1c-\x1f\x85]+")
+_BLANKS = Regex(BLANKS)
 
 
 def build_output_tokenizer(
@@ -51,7 +52,7 @@ def build_output_tokenizer(
     if kind == "words":
         tokenizer = _of_symbols(symbols, pre_tokenizers.WhitespaceSplit(), None)
     elif kind == "characters":
-        tokenizer = _of_symbols(symbols, pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), decoders.Fuse())
+        tokenizer = _of_symbols(symbols, pre_tokenizers.Split(Regex(ANY_CHARACTER), "isolated"), decoders.Fuse())
     elif kind == "subwords":
         tokenizer = _of_subwords(rows, symbols, num_subwords)
     else:

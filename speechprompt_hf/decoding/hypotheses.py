@@ -60,7 +60,7 @@ def generate_hypotheses(
         **inputs: of the model's `generate`: `input_ids` or `input_values`, `attention_mask`.
 
     Returns:
-        `list[list[Hypothesis]]`: for each utterance, best first.
+        `list[list[Hypothesis]]`: for each utterance, best first; fewer than asked for where a grammar allows fewer.
 
     Raises:
         ConfigurationError: fewer beams than hypotheses.
@@ -92,7 +92,15 @@ def generate_hypotheses(
     else:
         steps = model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
     made = [_hypothesis(model, row, scores) for row, scores in zip(output.sequences, steps, strict=True)]
-    return [made[start : start + num_hypotheses] for start in range(0, len(made), num_hypotheses)]
+    return [_distinct(made[start : start + num_hypotheses]) for start in range(0, len(made), num_hypotheses)]
+
+
+def _distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Without copies: beams that a grammar leaves nothing to say end as those of others."""
+    first: dict[tuple[int, ...], Hypothesis] = {}
+    for one in hypotheses:
+        first.setdefault(one.tokens, one)
+    return list(first.values())
 
 
 def _hypothesis(model: Any, row: Tensor, scores: Tensor) -> Hypothesis:

@@ -169,3 +169,11 @@ def test_one_hypothesis_is_the_greedy_one_with_its_log_probability():
 def test_fewer_beams_than_hypotheses_are_refused():
     with pytest.raises(ConfigurationError, match="3 hypotheses from 2 beams"):
         generate_hypotheses(None, num_hypotheses=3, num_beams=2)
+
+
+def test_fewer_hypotheses_where_the_grammar_allows_fewer():
+    model = tiny_sequence_model(["a b c d e"])
+    grammar = grammar_of_sequences([[4], [5, 6]])
+    found = generate_hypotheses(model, num_hypotheses=5, num_beams=8, grammar=grammar, max_new_tokens=4, **utterances(3))
+    assert [{one.tokens for one in row} for row in found] == [{(4,), (5, 6)}] * 3
+    assert all(len(row) == 2 for row in found)

@@ -18,6 +18,7 @@ from speechprompt_hf.core.errors import (
     LabelError,
     SpeechPromptError,
 )
+from speechprompt_hf.core.output_patterns import BLANKS
 from speechprompt_hf.modeling import (
     SpeechPromptConfig,
     SpeechPromptForAudioClassification,
@@ -94,7 +95,7 @@ def test_answers_survive_saving(base, tmp_path, options):
         assert found == said
         assert abs(found_loss - loss) < 1e-4
         assert opened.output_tokenizer.get_vocab() == model.output_tokenizer.get_vocab()
-        assert opened.generation_config.max_new_tokens == 8
+        assert opened.config.max_output_tokens == 8
     opened.save_pretrained(tmp_path / "again")
     for name in ("verbalizer.safetensors", "output_tokenizer.json"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
@@ -183,12 +184,13 @@ def test_a_base_alone_says_no_sequences(base):
     ("content", "match"),
     [
         (None, "has no output_tokenizer.json"),
-        ("", "output_tokenizer.json cannot be read"),
-        ("{", "cannot be read"),
-        ("[" * 100_000, "cannot be read"),
-        ("{}", "cannot be read"),
-        ('{"version": "1.0", "model": {"type": "WordLevel"}}', "cannot be read"),
-        (b"\x00\xff\xfe", "cannot be read"),
+        ("", "output_tokenizer.json is not valid JSON"),
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("[]", "holds list instead of an object"),
+        ("{}", "has no vocabulary"),
+        ('{"version": "1.0", "model": {"type": "WordLevel"}}', "has no vocabulary"),
+        (b"\x00\xff\xfe", "is not valid JSON"),
     ],
 )
 def test_missing_and_damaged_tokenizers_are_named(adapter, content, match):
@@ -196,19 +198,47 @@ def test_missing_and_damaged_tokenizers_are_named(adapter, content, match):
     path.unlink()
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    model = SpeechPromptForSequenceGeneration.from_pretrained(adapter)
-    assert model.generate(torch.tensor([UTTERANCES[0]]), max_new_tokens=2).shape[0] == 1
+    change(adapter, file_sha256=None)
     with pytest.raises(AdapterError, match=match):
-        _ = model.output_tokenizer
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "match"),
+    [
+        (["model", "type"], "Unigram", "a model of type 'Unigram'"),
+        (["decoder"], {"type": "ByteFallback"}, "a decoder of type 'ByteFallback'"),
+        (["decoder"], {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}, "with the pattern"),
+        (["decoder"], {"type": "Sequence", "decoders": [{"type": "Fuse"}] * 9}, "10 parts of a decoder"),
+        (["normalizer"], {"type": "Replace", "pattern": {"Regex": BLANKS}, "content": "a" * 9}, "puts in 'aaaaaaaaa'"),
+        (["pre_tokenizer"], {"type": "Split", "pattern": {"String": "a"}, "behavior": "Isolated"}, "with the pattern"),
+        (["truncation"], {"max_length": 1}, "a setting of truncation"),
+        (["model", "vocab", "a"], 999_999, "token ids, which are not 0 to 11"),
+        (["added_tokens"], None, "no vocabulary"),
+    ],
+    ids=str,
+)
+def test_tokenizers_that_this_package_would_not_make_are_refused(adapter, place, value, match):
+    path = adapter / "output_tokenizer.json"
+    values = json.loads(path.read_text())
+    inner = values
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(values))
+    change(adapter, file_sha256=None)
+    with pytest.raises(AdapterError, match=match):
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter)
 
 
 @pytest.mark.parametrize("text", ["ab", "abcdefghijklm"])
 def test_tokenizers_of_another_size_are_named(adapter, text):
     other = tiny_tokenizer(text)
-    other.backend_tokenizer.save(str(adapter / "output_tokenizer.json"))
     model = SpeechPromptForSequenceGeneration.from_pretrained(adapter)
-    with pytest.raises(AdapterError, match=f"has {len(other)} tokens, its config.json names 12"):
-        _ = model.output_tokenizer
+    other.backend_tokenizer.save(str(adapter / "output_tokenizer.json"))
+    change(adapter, file_sha256=None)
+    with pytest.raises(AdapterError, match=f"has {len(other)} token ids, which are not 0 to 11"):
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter)
     with pytest.raises(ConfigurationError, match=f"has {len(other)} tokens, the model 12"):
         model.output_tokenizer = other
 
@@ -216,8 +246,9 @@ def test_tokenizers_of_another_size_are_named(adapter, text):
 def test_tokenizers_with_other_first_tokens_are_refused(adapter):
     path = adapter / "output_tokenizer.json"
     path.write_text(path.read_text().replace("<unk>", "<what>"))
+    change(adapter, file_sha256=None)
     with pytest.raises(AdapterError, match="cannot be read"):
-        _ = SpeechPromptForSequenceGeneration.from_pretrained(adapter).output_tokenizer
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter)
 
 
 def test_a_model_without_a_tokenizer_is_not_saved(tmp_path):

@@ -134,6 +134,7 @@ def test_lengths(batch):
     assert lengths(max_new_tokens=7) == 7
     assert lengths(max_length=5) == 4
     assert lengths(generation_config=GenerationConfig(max_new_tokens=2)) == 2
+    assert lengths(generation_config=GenerationConfig(max_length=4)) == 3
     assert lengths(max_length=5, decoder_input_ids=torch.tensor([[0, 5]] * 4)) == 4
     assert lengths(max_length=9, max_new_tokens=2) == 2
     assert all(len(row) >= 3 for row in without_padding(model.generate(**batch, min_new_tokens=3)))
@@ -148,7 +149,8 @@ def test_special_tokens_are_never_said(batch, verbalizer, options):
             # However likely unknown is.
             model.verbalizer.weight[1] = 100 * model.lm(torch.tensor([UTTERANCES[0]])).logits[0, -1]
     torch.manual_seed(0)
-    for more in ({}, {"suppress_tokens": [5]}, {"generation_config": GenerationConfig(max_new_tokens=9)}):
+    configured = GenerationConfig(max_new_tokens=9, suppress_tokens=[5])
+    for more in ({}, {"suppress_tokens": [5]}, {"generation_config": configured}):
         for row in without_padding(model.generate(**batch, **options, **more)):
             assert min(row) >= 2 and UNK not in row
             assert "suppress_tokens" not in more or 5 not in row

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from speechprompt_hf.core.errors import ConfigurationError
+from speechprompt_hf.core.errors import ConfigurationError, LabelError
 from tests.fixtures.sequence_models import (
     LABELS,
     UNK,
@@ -19,6 +19,8 @@ from tests.fixtures.sequence_models import (
 from tests.fixtures.tiny_models import PEFT_WARNING, count_calls, pad, tiny_lm
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
+# What may be said of twelve tokens.
+SAYABLE = [2, *range(4, 12)]
 OPTIONS = [
     {},
     {"prompt": "input", "label_feedback": "token"},
@@ -53,7 +55,7 @@ def test_the_loss_is_the_mean_over_positions(base, options):
         output = model(ids, mask, labels=pad_labels(labels))
         assert abs(output.loss - expected) < 1e-3
         assert output.logits.shape == (len(labels), 6, 12) and output.logits.dtype == torch.float32
-        assert (output.logits[..., :2] == -torch.inf).all() and output.logits[..., 2:].isfinite().all()
+        assert (output.logits[..., [0, 1, UNK]] == -torch.inf).all() and output.logits[..., SAYABLE].isfinite().all()
         # The same with a cache, with utterances read before, and with more padding.
         assert abs(model(ids, mask, labels=pad_labels(labels), use_cache=True).loss - expected) < 1e-3
         read = model.read(ids, mask)
@@ -74,7 +76,7 @@ def test_rows_do_not_see_their_neighbours(base):
     ]
     assert abs(together - sum(alone) / sum(map(len, LABELS))) < 1e-3
     others = pad_labels([LABELS[0], *([9, 9, 2],) * 3])
-    both = [model(ids, mask, labels=labels).logits[0, :4, 2:] for labels in (pad_labels(LABELS), others)]
+    both = [model(ids, mask, labels=labels).logits[0, :4, SAYABLE] for labels in (pad_labels(LABELS), others)]
     assert (both[0] - both[1]).abs().max() < 1e-3
 
 
@@ -95,7 +97,7 @@ def test_the_loss_is_what_generate_says_of_its_own_words(base):
         )
         said = without_padding(greedy.sequences)[0]
         logits = torch.stack(greedy.logits, dim=1)
-        assert (model(ids, labels=torch.tensor([said])).logits - logits)[..., 2:].abs().max() < 1e-3
+        assert (model(ids, labels=torch.tensor([said])).logits - logits)[..., SAYABLE].abs().max() < 1e-3
         expected = torch.stack(greedy.scores, dim=1).log_softmax(-1)[0, range(len(said)), said]
         values = model.compute_transition_scores(greedy.sequences, greedy.scores, normalize_logits=True)[0]
         assert (values - expected).abs().max() < 1e-5
@@ -106,6 +108,19 @@ def gradients(model, **inputs):
     model.zero_grad()
     model(**inputs).loss.backward()
     return {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+
+def test_a_cache_takes_no_gradients_away():
+    model = make_sequence_model(tiny_lm(seed=10), prompt_dropout=0.0).train()
+    ids, mask = pad(UTTERANCES)
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": pad_labels(LABELS)}
+    expected, found = gradients(model, **inputs), gradients(model, **inputs, use_cache=True)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    with pytest.raises(ConfigurationError, match="read before, without gradients"):
+        model(encoder_outputs=model.read(ids, mask), labels=pad_labels(LABELS))
+    with pytest.raises(LabelError, match="token 12 is to be said, the output vocabulary has 12 tokens"):
+        model(ids, mask, labels=torch.full((len(ids), 1), 12))
 
 
 def test_unknown_and_padding_are_not_taught():
@@ -186,14 +201,14 @@ def test_a_base_of_bfloat16(kind, tmp_path):
     lm, _ = tiny_base(kind, tmp_path)
     exact = make_sequence_model(lm)
     ids, mask = pad(UTTERANCES)
-    expected = exact(ids, mask, labels=pad_labels(LABELS)).logits[..., 2:].log_softmax(-1)
+    expected = exact(ids, mask, labels=pad_labels(LABELS)).logits[..., SAYABLE].log_softmax(-1)
     model = make_sequence_model(lm.to(torch.bfloat16)).train()
     assert {one.dtype for one in (*model.prompt.parameters(), *model.verbalizer.parameters())} == {torch.float32}
     output = model(ids, mask, labels=pad_labels(LABELS))
     assert output.logits.dtype == torch.float32
     output.loss.backward()
     assert all(one.grad.isfinite().all() for one in model.parameters() if one.requires_grad)
-    found = model.eval()(ids, mask, labels=pad_labels(LABELS)).logits[..., 2:].log_softmax(-1)
+    found = model.eval()(ids, mask, labels=pad_labels(LABELS)).logits[..., SAYABLE].log_softmax(-1)
     assert (found.exp() - expected.exp()).abs().mean() < 0.03
     assert model.generate(input_ids=ids, attention_mask=mask, num_beams=2).shape[0] == len(UTTERANCES)
 

@@ -174,6 +174,7 @@ def test_fewer_beams_than_hypotheses_are_refused():
 def test_fewer_hypotheses_where_the_grammar_allows_fewer():
     model = tiny_sequence_model(["a b c d e"])
     grammar = grammar_of_sequences([[4], [5, 6]])
-    found = generate_hypotheses(model, num_hypotheses=5, num_beams=8, grammar=grammar, max_new_tokens=4, **utterances(3))
+    options = {"num_hypotheses": 5, "num_beams": 8, "max_new_tokens": 4}
+    found = generate_hypotheses(model, grammar=grammar, **options, **utterances(3))
     assert [{one.tokens for one in row} for row in found] == [{(4,), (5, 6)}] * 3
     assert all(len(row) == 2 for row in found)

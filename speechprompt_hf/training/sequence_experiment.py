@@ -11,10 +11,10 @@ from typing import Any
 from datasets import Dataset
 
 from ..core.embedded import DEFAULT_BASE
-from ..core.errors import DatasetError
 from ..data.extraction import SkippedItem
+from ..data.lengths import max_utterance_tokens
 from ..data.loading import Splits
-from ..data.sequence_rows import output_ids, task_tokenizer
+from ..data.sequence_rows import task_tokenizer, without_long_texts
 from ..data.text_loading import load_text_splits
 from ..data.trained_rows import TRAINED_ROWS_FILE, write_trained_rows
 from ..evaluation.saying import say_rows
@@ -29,7 +29,7 @@ from ..modeling.base_loading import load_base
 from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
 from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
-from .sequence_run import SequenceTrainingResult, max_output_tokens, max_utterance_tokens, train_sequences
+from .sequence_run import SequenceTrainingResult, max_output_tokens, train_sequences
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings
 
 __all__ = ["SequenceExperiment", "run_sequence_experiment"]
@@ -125,14 +125,13 @@ def run_sequence_experiment(
     texts = list(recorded.train["label"])
     tokenizer = task_tokenizer(task, texts)
     longest = max_output_tokens(task, tokenizer, texts)
-    recorded = recorded.map_parts(
-        lambda name, rows: rows if name == "test" else _sayable(task, tokenizer, name, rows, skips)
-    )
+    recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, skips)
+    limits = {"max_text_tokens": task.max_tokens, "max_utterance_tokens": max_utterance_tokens(lm, longest)}
     splits, unit_skips = prepared_splits(
         recorded,
         lm,
         processor := base_processor(base),
-        max_tokens=max_utterance_tokens(lm, longest),
+        max_tokens=limits["max_utterance_tokens"],
         cache_dir=cache_dir,
         num_copies=num_copies,
         seed=seed,
@@ -167,7 +166,7 @@ def run_sequence_experiment(
         seed=seed,
         num_beams=settings.num_beams,
         base=result.model.config.base_model_name_or_path,
-        data=data_record(splits, "given rows" if isinstance(source, Splits) else os.fspath(source)),
+        data=data_record(splits, "given rows" if isinstance(source, Splits) else os.fspath(source), limits),
         num_rows={part: len(rows) for part, rows in splits.items()},
         units=result.model.config.unit_fingerprint,
         training={
@@ -186,16 +185,14 @@ def run_sequence_experiment(
     return SequenceExperiment(report, result, task, splits)
 
 
-def _sayable(task: SequenceTask, tokenizer: Any, name: str, rows: Dataset, skips: list[SkippedItem]) -> Dataset:
-    """Rows whose texts are short enough to be taught; `skips` gets the others. Test rows are measured as they are."""
-    lengths = [len(tokens) for tokens in output_ids(tokenizer, rows["label"])]
-    kept = [number for number, length in enumerate(lengths) if length <= task.max_tokens]
-    if not kept:
-        raise DatasetError(
-            f"all {len(rows)} texts of {name} have more than {task.max_tokens} tokens",
-            hint="raise the task's max_tokens, or let it say subwords or words",
-        )
-    for number in sorted({*range(len(rows))} - {*kept}):
-        message = f"its text has {lengths[number]} tokens, more than {task.max_tokens}"
-        skips.append(SkippedItem(rows["item"][number], "LabelError", message))
-    return rows if len(kept) == len(rows) else rows.select(kept)
+def _with_short_texts(splits: Splits, tokenizer: Any, max_tokens: int, skips: list[SkippedItem]) -> Splits:
+    """Texts that can be taught; `skips` gets the others. Test rows are measured as they are."""
+
+    def short(name: str, rows: Dataset) -> Dataset:
+        if name == "test":
+            return rows
+        kept, too_long = without_long_texts(rows, tokenizer, max_tokens, name)
+        skips.extend(too_long)
+        return kept
+
+    return splits.map_parts(short)

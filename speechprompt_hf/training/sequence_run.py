@@ -17,6 +17,7 @@ from transformers.trainer_utils import set_seed
 from ..core.embedded import DEFAULT_BASE
 from ..core.errors import ConfigurationError, LabelError
 from ..core.vocabulary import UnitVocabulary
+from ..data.lengths import max_utterance_tokens
 from ..data.loading import Splits
 from ..data.sequence_rows import SequenceCollator, said_units, task_tokenizer
 from ..evaluation.saying import decoded
@@ -30,7 +31,7 @@ from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, trainin
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings
 from .sequence_trainer import SequenceTrainer
 
-__all__ = ["SequenceTrainingResult", "max_output_tokens", "max_utterance_tokens", "train_sequences"]
+__all__ = ["SequenceTrainingResult", "max_output_tokens", "train_sequences"]
 
 # Answers may be longer than those of training by so much.
 _LONGER = 1.5
@@ -80,18 +81,6 @@ def max_output_tokens(task: SequenceTask, tokenizer: PreTrainedTokenizerFast, te
     """
     longest = max(len(tokenizer(text).input_ids) for text in texts)
     return min(task.max_tokens, math.ceil(_LONGER * longest))
-
-
-def max_utterance_tokens(lm: Any, num_output_tokens: int) -> int:
-    """Tokens of the longest utterance that an answer fits behind.
-
-    Args:
-        lm (`UnitLanguageModel`): the base; those with an encoder read utterances apart from answers.
-        num_output_tokens (`int`): the most tokens of an answer.
-    """
-    apart = lm.num_encoder_prompt_layers > 0
-    # The last token of an answer is not read again.
-    return int(lm.max_utterance_tokens) - (0 if apart else num_output_tokens - 1)
 
 
 def train_sequences(

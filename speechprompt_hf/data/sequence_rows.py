@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Regex, decoders
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -55,9 +55,21 @@ def task_tokenizer(task: SequenceTask, texts: Iterable[str]) -> PreTrainedTokeni
         raise LabelError("no training row has a slot", hint="name the columns of the slots")
     values = [value for row in slots for _, value in row]
     tokenizer = build_output_tokenizer(values, task.tokens, num_subwords=task.num_subwords)
-    # With the blanks around them, which are not said.
+    # With the blanks around them, which are not said, and which the decoder gives back.
     tokenizer.add_tokens([AddedToken(tag, lstrip=True, rstrip=True, normalized=False) for tag in slot_tags(names)])
+    backend = tokenizer.backend_tokenizer
+    backend.decoder = decoders.Sequence([backend.decoder, decoders.Fuse(), *_blanks_around_tags()])
     return tokenizer
+
+
+def _blanks_around_tags() -> list[decoders.Decoder]:
+    """Steps of a decoder, behind one that makes one text; values of slots have no brackets."""
+    return [
+        decoders.Replace(Regex(r" *(?=\[)"), " "),
+        decoders.Replace(Regex(r"(?<=\]) *"), " "),
+        # The step Strip panics on an empty text.
+        decoders.Replace(Regex(r"^ +| +$"), ""),
+    ]
 
 
 def output_ids(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:

@@ -29,7 +29,7 @@ from ..modeling.base_loading import load_base
 from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
 from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
-from .sequence_run import SequenceTrainingResult, max_output_tokens, train_sequences
+from .sequence_run import SequenceTrainingResult, longest_answer, train_sequences
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings
 
 __all__ = ["SequenceExperiment", "run_sequence_experiment"]
@@ -122,10 +122,9 @@ def run_sequence_experiment(
         # Before units are made of hours of recordings.
         chosen_layers(settings.prompt_layers, lm)
     skips: list[SkippedItem] = []
-    texts = list(recorded.train["label"])
-    tokenizer = task_tokenizer(task, texts)
-    longest = max_output_tokens(task, tokenizer, texts)
+    tokenizer = task_tokenizer(task, list(recorded.train["label"]))
     recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, skips)
+    longest = longest_answer(task, tokenizer, recorded)
     limits = {"max_text_tokens": task.max_tokens, "max_utterance_tokens": max_utterance_tokens(lm, longest)}
     splits, unit_skips = prepared_splits(
         recorded,
@@ -147,6 +146,8 @@ def run_sequence_experiment(
         seed=seed,
         method=method,
         processor=processor,
+        tokenizer=tokenizer,
+        max_output_tokens=longest,
         resume=resume,
         progress=progress,
         callbacks=[OldReportRemoval(Path(output_dir))],

@@ -5,6 +5,7 @@ import json
 import pytest
 from datasets import concatenate_datasets
 
+from speechprompt_hf import SpeechPromptForSequenceGeneration
 from speechprompt_hf.core.errors import DatasetError
 from speechprompt_hf.evaluation import evaluate_adapter, evaluate_sequences
 from speechprompt_hf.tasks import SequenceTask
@@ -171,7 +172,7 @@ def table_of_texts(tmp_path_factory):
 
     def lengthened(row, number):
         if number % 5 == 0:
-            return {"label": " ".join(["left"] * LONG_TEXT)}
+            return {"label": " ".join(["rare"] * LONG_TEXT)}
         return {"units": [1, 2] * (LONG_UTTERANCE // 2)} if number % 7 == 0 else {}
 
     table = folder / "data.parquet"
@@ -183,6 +184,17 @@ def table_of_texts(tmp_path_factory):
         table, folder / "adapter", task=task, base=folder / "base", settings=settings, progress=False
     )
     return table, folder / "adapter", made.report
+
+
+def test_the_limits_are_those_of_the_saved_model(table_of_texts):
+    _, adapter, report = table_of_texts
+    model = SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+    room = 60 - (model.config.max_output_tokens - 1)
+    split = report["data"]["split"]
+    assert (split["max_text_tokens"], split["max_utterance_tokens"]) == (10, room)
+    # Half more than three words and the end: the long texts are not taught, but they are in the one vocabulary.
+    assert model.config.max_output_tokens == 6
+    assert {"left", "right", "stop", "rare"} <= set(model.output_tokenizer.get_vocab())
 
 
 @pytest.mark.parametrize("part", ["test", "validation", "train"])

@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoModelForSpeechSeq2Seq, TrainerCallback
 
 from speechprompt_hf import SpeechPromptForSequenceGeneration
 from speechprompt_hf.core.errors import ConfigurationError, LabelError, UnitError
-from speechprompt_hf.data import Splits
+from speechprompt_hf.data import Splits, task_tokenizer
 from speechprompt_hf.evaluation import evaluate_sequences, say_rows, sequence_score, validate_sequence_report
 from speechprompt_hf.tasks import SequenceTask, slot_filling
 from speechprompt_hf.training import SequenceTrainingSettings, run_sequence_experiment, train_sequences
@@ -180,6 +180,25 @@ def test_an_encoder_decoder_base_trains(spoken, tmp_path):
     small = Splits(spoken.train.select(range(16)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
     result = run(tiny_mbart(), small, tmp_path, replace(EXACT, num_epochs=1))
     assert math.isfinite(result.history[0]["validation_wer"])
+
+
+def test_long_texts_of_validation_have_room_too(base, spoken, tmp_path):
+    splits = Splits(spoken.train.select(range(8)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
+    long = splits.validation.map(lambda row: {"label": " ".join(["left"] * 9), "units": [1, 2] * 14})
+    result = run(base, replace(splits, validation=long), tmp_path, replace(EXACT, num_epochs=1))
+    assert result.model.config.max_output_tokens == 10
+    # 40 positions: 29 units, the two tokens around them, and nine tokens of an answer.
+    longer = long.map(lambda row: {"units": [1, 2] * 15})
+    with pytest.raises(UnitError, match=r"utterance 0 \(validation\) has 30 units, more than the 29"):
+        run(base, replace(splits, validation=longer), tmp_path, replace(EXACT, num_epochs=1))
+
+
+def test_an_output_vocabulary_can_be_given(long_base, spoken, tmp_path):
+    splits = Splits(spoken.train.select(range(8)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
+    tokenizer = task_tokenizer(TASK, ["left right stop rare"])
+    options = {"tokenizer": tokenizer, "max_output_tokens": 4}
+    result = run(long_base, splits, tmp_path, replace(EXACT, num_epochs=1), **options)
+    assert result.model.output_tokenizer is tokenizer and result.model.config.max_output_tokens == 4
 
 
 def test_what_cannot_be_trained_is_refused_before_training(base, long_base, spoken, tmp_path):

@@ -179,7 +179,7 @@ def train_sequences(
         train_dataset=tables["train"],
         eval_dataset=tables["validation"],
         data_collator=SequenceCollator(vocabulary, lm.max_utterance_tokens),
-        compute_metrics=_Measured(task.metrics, tuple(parts["validation"]["label"]), tokenizer),
+        compute_metrics=_Measured(task, tuple(parts["validation"]["label"]), tokenizer),
         callbacks=[*early, *bar, *callbacks],
         num_beams=settings.num_beams,
     )
@@ -211,13 +211,14 @@ def train_sequences(
 class _Measured:
     """Metrics for `Trainer`, from the tokens `(R, K)` that were said of rows whose texts are known."""
 
-    metrics: tuple[str, ...]
+    task: SequenceTask
     references: tuple[str, ...]
     tokenizer: PreTrainedTokenizerFast
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        said = [decoded(self.tokenizer, row) for row in np.asarray(prediction.predictions).tolist()]
-        return sequence_values(self.metrics, self.references, said)
+        rows = np.asarray(prediction.predictions).tolist()
+        said = [self.task.normalize_said(decoded(self.tokenizer, row)) for row in rows]
+        return sequence_values(self.task.metrics, self.references, said)
 
 
 def _by_length(rows: Dataset) -> Dataset:

@@ -25,6 +25,7 @@ from ..evaluation.sequence_report import (
     text_scores,
     write_sequence_report,
 )
+from ..hub.card import write_model_card
 from ..modeling.base_loading import load_base
 from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
@@ -72,8 +73,8 @@ def run_sequence_experiment(
 ) -> SequenceExperiment:
     """Train a model that says sequences, measure it on held-out rows beside a baseline, and save all.
 
-    Writes the adapter with its processor, `report.json` and `trained_rows.json` into `output_dir`. What lay there
-    stays until the training has ended.
+    Writes the adapter with its processor and model card, `report.json` and `trained_rows.json` into `output_dir`.
+    What lay there stays until the training has ended.
 
     Args:
         source (`str | PathLike | Splits`): see `load_text_splits`; `Splits` have normalised texts in `label`.
@@ -183,6 +184,7 @@ def run_sequence_experiment(
     )
     write_trained_rows(folder / TRAINED_ROWS_FILE, splits)
     write_sequence_report(folder / REPORT_FILE, report)
+    write_model_card(folder, report=report)
     return SequenceExperiment(report, result, task, splits)
 
 

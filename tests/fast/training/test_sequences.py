@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoModelForSpeechSeq2Seq, TrainerCallback
 
 from speechprompt_hf import SpeechPromptForSequenceGeneration
@@ -259,6 +260,15 @@ def test_the_report_is_valid_and_complete(experiment):
     assert report["task"]["name"] == "slot_filling" and report["versions"]["jiwer"] != "absent"
     assert report["num_rows"] == {"train": 32, "validation": 16, "test": 16} and not report["skips"]
     assert (folder / "trained_rows.json").is_file()
+
+
+def test_the_model_card_has_the_report(experiment):
+    made, folder = experiment
+    card = ModelCard.load(folder / "README.md")
+    scores = {each.metric_type: each.metric_value for each in card.data.eval_results}
+    assert scores == {name: pytest.approx(each["value"]) for name, each in made.report["scores"].items()}
+    assert "| slot F1 |" in card.text and "| the most frequent text |" in card.text
+    assert "speechprompt predict" in card.text and "UNITS.parquet" in card.text
 
 
 def test_an_adapter_is_measured_again(experiment):

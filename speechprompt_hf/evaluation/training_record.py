@@ -142,10 +142,10 @@ def notes_on_known_rows(
         recorded = (trained_on or {"data": {"fingerprint": {}}})["data"]["fingerprint"].get(part)
         found = known.get(part)
         if (found and found.number == len(rows)) or (recorded is not None and rows_fingerprint(rows) == recorded):
-            notes.append(f"these are the {part} rows of the adapter's own training: the accuracy says little")
+            notes.append(f"these are the {part} rows of the adapter's own training: what is measured says little")
         elif found:
             notes.append(
                 f"{found.number} of {len(rows)} rows have the same {found.what} as {part} rows of the adapter's own "
-                "training: on them the accuracy says little"
+                "training: what is measured on them says little"
             )
     return notes

@@ -154,7 +154,7 @@ def _identified(splits: Splits, lm: Any, processor: Any) -> Splits:
     if splits.unit_fingerprint or not wanted:
         return splits
     note = (
-        "nothing says which encoder made these units (speechprompt units writes units.json): recordings are "
-        "classified as if it had been the base's"
+        "nothing says which encoder made these units (speechprompt units writes units.json): new recordings are "
+        "answered as if it had been the base's"
     )
     return replace(splits, notes=(*splits.notes, note))

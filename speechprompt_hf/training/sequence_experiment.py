@@ -31,7 +31,7 @@ from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
 from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
 from .sequence_run import SequenceTrainingResult, longest_answer, train_sequences
-from .sequence_settings import SequenceMethod, SequenceTrainingSettings
+from .sequence_settings import SequenceMethod, SequenceTrainingSettings, check_sequence_method
 
 __all__ = ["SequenceExperiment", "run_sequence_experiment"]
 
@@ -98,13 +98,15 @@ def run_sequence_experiment(
 
     Raises:
         DatasetError: the data cannot be read, split, or used.
-        ConfigurationError: layers that the base lacks, recordings and a base without a processor, or a run that is
-            resumed with other settings.
+        ConfigurationError: another method, layers that the base lacks, recordings and a base without a processor, or a
+            run that is resumed with other settings.
         AdapterError: there is no such base.
         FingerprintMismatchError: the data are units of another encoder than the base's.
         LabelError: no training row has anything to say.
     """
     settings = settings or SequenceTrainingSettings()
+    # Before data are read, and units made of hours of recordings.
+    check_sequence_method(method)
     if text_column is not None:
         task = replace(task, text_columns=(text_column,) if isinstance(text_column, str) else tuple(text_column))
     recorded = source
@@ -120,7 +122,6 @@ def run_sequence_experiment(
         )
     lm = load_base(base)
     if method == "prompt":
-        # Before units are made of hours of recordings.
         chosen_layers(settings.prompt_layers, lm)
     skips: list[SkippedItem] = []
     tokenizer = task_tokenizer(task, list(recorded.train["label"]))

@@ -278,7 +278,8 @@ def test_an_adapter_is_measured_again(experiment):
     # Utterances are short here: some of the test are also in training.
     assert all("training" in warning for warning in again["warnings"])
     trained_rows = evaluate_sequences(folder, made.splits.train, progress=False)
-    assert "these are the train rows of the adapter's own training" in trained_rows["warnings"][0]
+    warning = "these are the train rows of the adapter's own training: what is measured says little"
+    assert trained_rows["warnings"][0] == warning
 
 
 def test_without_a_report_the_task_has_to_be_named(first_run, spoken):
@@ -287,6 +288,11 @@ def test_without_a_report_the_task_has_to_be_named(first_run, spoken):
         evaluate_sequences(folder, spoken.test, progress=False)
     report = evaluate_sequences(folder, spoken.test, task=TASK, progress=False)
     assert report["baselines"]["most_frequent"]["counted_on"] == "measured rows"
+
+
+def test_a_probe_is_refused_before_data_are_read(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"'probe' generates no sequences \('prompt' or 'finetune'\)"):
+        run_sequence_experiment(tmp_path / "nothing", tmp_path / "a", task=TASK, method="probe", progress=False)
 
 
 def test_texts_and_utterances_that_are_too_long_are_left_out(long_base, tmp_path):

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Regex, decoders
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from ..core.errors import LabelError
+from ..core.errors import DatasetError, LabelError
 from ..core.vocabulary import UnitVocabulary
 from ..processors.output_tokenization import build_output_tokenizer
 from ..tasks import SequenceTask, slot_tags, text_to_slots
 from .collators import UnitCollator, padded, unit_table
+from .extraction import SkippedItem
 
-__all__ = ["NOT_TAUGHT", "SequenceCollator", "output_ids", "said_units", "task_tokenizer"]
+__all__ = ["NOT_TAUGHT", "SequenceCollator", "output_ids", "said_units", "task_tokenizer", "without_long_texts"]
 
 NOT_TAUGHT = -100
 """What stands in `labels` where there is nothing to say."""
@@ -54,9 +55,21 @@ def task_tokenizer(task: SequenceTask, texts: Iterable[str]) -> PreTrainedTokeni
         raise LabelError("no training row has a slot", hint="name the columns of the slots")
     values = [value for row in slots for _, value in row]
     tokenizer = build_output_tokenizer(values, task.tokens, num_subwords=task.num_subwords)
-    # With the blanks around them, which are not said.
+    # With the blanks around them, which are not said, and which the decoder gives back.
     tokenizer.add_tokens([AddedToken(tag, lstrip=True, rstrip=True, normalized=False) for tag in slot_tags(names)])
+    backend = tokenizer.backend_tokenizer
+    backend.decoder = decoders.Sequence([backend.decoder, decoders.Fuse(), *_blanks_around_tags()])
     return tokenizer
+
+
+def _blanks_around_tags() -> list[decoders.Decoder]:
+    """Steps of a decoder, behind one that makes one text; values of slots have no brackets."""
+    return [
+        decoders.Replace(Regex(r" *(?=\[)"), " "),
+        decoders.Replace(Regex(r"(?<=\]) *"), " "),
+        # The step Strip panics on an empty text.
+        decoders.Replace(Regex(r"^ +| +$"), ""),
+    ]
 
 
 def output_ids(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:
@@ -67,6 +80,37 @@ def output_ids(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list
         texts (`Iterable[str]`): normalised texts.
     """
     return [list(tokenizer(text).input_ids) for text in texts]
+
+
+def without_long_texts(
+    rows: Dataset, tokenizer: PreTrainedTokenizerFast, max_tokens: int, name: str
+) -> tuple[Dataset, list[SkippedItem]]:
+    """Rows whose texts are short enough to be taught, and those that were left out.
+
+    Args:
+        rows (`Dataset`): rows with `label` (the text) and `item`.
+        tokenizer (`PreTrainedTokenizerFast`): of the output vocabulary.
+        max_tokens (`int`): the most tokens of a text, `</s>` among them.
+        name (`str`): of the part, for the error.
+
+    Raises:
+        DatasetError: not one text is short enough.
+    """
+    lengths = [len(tokens) for tokens in output_ids(tokenizer, rows["label"])]
+    kept = [number for number, length in enumerate(lengths) if length <= max_tokens]
+    if len(kept) == len(rows):
+        return rows, []
+    if not kept:
+        raise DatasetError(
+            f"all {len(rows)} texts of {name} have more than {max_tokens} tokens",
+            hint="raise the task's max_tokens, or let it say subwords or words",
+        )
+    skips = [
+        SkippedItem(item, "LabelError", f"its text has {length} tokens, more than {max_tokens}")
+        for item, length in zip(rows["item"], lengths, strict=True)
+        if length > max_tokens
+    ]
+    return rows.select(kept), skips
 
 
 def said_units(rows: Dataset, tokenizer: PreTrainedTokenizerFast, vocabulary: UnitVocabulary) -> Dataset:

@@ -16,7 +16,7 @@ from ..core.audio_io import check_waveform, load_waveform
 from ..core.errors import AdapterError, SpeechPromptError, UnitError
 from ..core.vocabulary import UnitVocabulary
 from ..data.collators import UnitCollator
-from ..data.lengths import TOO_LONG_HINT, why_too_long
+from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..data.unit_identity import check_unit_identity, merged_row, recorded_unit_fingerprint
 from ..data.unit_tables import UnitRow, read_unit_table
 from .saying import say, say_rows
@@ -122,7 +122,7 @@ def _predict_file(model: Any, name: str, processor: Any, num_beams: int) -> File
     waveform = load_waveform(name, target_rate=rate, name=name)
     check_waveform(waveform, name=name, min_samples=processor.feature_extractor.min_samples)
     batch = processor([waveform], sampling_rate=rate, return_tensors="pt")
-    too_long = why_too_long(batch["input_ids"].shape[1] - 2, model.lm.max_utterance_tokens)
+    too_long = why_too_long(batch["input_ids"].shape[1] - 2, _max_tokens(model))
     if too_long:
         raise UnitError(f"{name} has {too_long}", hint=TOO_LONG_HINT)
     inputs = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
@@ -167,7 +167,7 @@ def _predict_rows(model: Any, name: str, rows: Sequence[UnitRow], num_beams: int
     errors: dict[int, str] = {}
     for row in rows:
         try:
-            units[row.number] = _checked_units(row, name, vocabulary, model.lm.max_utterance_tokens)
+            units[row.number] = _checked_units(row, name, vocabulary, _max_tokens(model))
         except UnitError as error:
             errors[row.number] = str(error)
     answers = dict(zip(units, _answers(model, list(units.values()), vocabulary, num_beams), strict=True))
@@ -191,6 +191,11 @@ def _answers(
         {"label": model.config.id2label[index], "probability": float(row[index])}
         for index, row in zip(best, scores, strict=True)
     ]
+
+
+def _max_tokens(model: Any) -> int:
+    """Of an utterance that any answer of the model fits behind."""
+    return max_utterance_tokens(model.lm, model.config.max_output_tokens if model.says_sequences else 1)
 
 
 def _checked_units(row: UnitRow, name: str, vocabulary: UnitVocabulary, max_tokens: int) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.vocabulary import PAD_TOKEN_ID, UnitVocabulary
 from ..data.collators import UnitCollator
+from ..data.lengths import max_utterance_tokens
 
 __all__ = ["Said", "decoded", "say", "say_rows"]
 
@@ -94,8 +95,13 @@ def say_rows(
 
     Returns:
         `list[Said]`: R answers, in the order of the rows.
+
+    Raises:
+        UnitError: an utterance is so long that not every answer fits behind it.
     """
-    collator = UnitCollator(vocabulary or model.vocabulary, model.lm.max_utterance_tokens)
+    collator = UnitCollator(
+        vocabulary or model.vocabulary, max_utterance_tokens(model.lm, model.config.max_output_tokens)
+    )
     model.eval()
     units = list(rows["units"])
     order = sorted(range(len(units)), key=lambda row: len(units[row]))

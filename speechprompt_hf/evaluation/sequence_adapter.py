@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from ..core.errors import ConfigurationError
 from ..data.fingerprint import rows_fingerprint
+from ..data.lengths import max_utterance_tokens
 from ..data.text_loading import load_text_rows, load_text_splits
 from ..data.unit_identity import check_unit_identity, recorded_unit_fingerprint
 from ..data.unit_splits import unit_rows, why_few_are_left, without_too_long
@@ -115,7 +116,7 @@ def evaluate_sequences(
         if "units" in source.column_names:
             check_unit_identity(made_by, model.config.unit_fingerprint, name)
     rows, skips = unit_rows(source, model.processor, cache_dir=cache_dir, progress=progress)
-    rows, too_long = without_too_long(rows, model.lm.max_utterance_tokens)
+    rows, too_long = without_too_long(rows, max_utterance_tokens(model.lm, model.config.max_output_tokens))
     skips = [*skips, *too_long]
     warnings = [*why_few_are_left(len(rows), skips), *warnings]
     warnings += notes_on_known_rows(rows, model, trained_on)

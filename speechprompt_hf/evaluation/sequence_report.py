@@ -65,7 +65,7 @@ def text_scores(task: SequenceTask, rows: Dataset, answers: Sequence[Said], *, s
     Args:
         task (`SequenceTask`): how it is measured.
         rows (`Dataset`): R rows with `label` (the normalised text), `speaker` and `item`.
-        answers (`Sequence[Said]` of length R): what was said of them.
+        answers (`Sequence[Said]` of length R): what was said of them; it is normalised as the texts are.
         seed (`int`, defaults to 0): of the bootstrap.
 
     Returns:
@@ -73,7 +73,7 @@ def text_scores(task: SequenceTask, rows: Dataset, answers: Sequence[Said], *, s
             where the units were made of recordings now, else `"units"`.
     """
     references = list(rows["label"])
-    said = [answer.text for answer in answers]
+    said = [task.normalize_said(answer.text) for answer in answers]
     scored = sequence_scores(task.metrics, references, said, list(rows["speaker"]), seed=seed)
     first = scored[task.metric]
     chosen = range(0, len(references), max(1, -(-len(references) // _NUM_EXAMPLES)))

@@ -12,9 +12,11 @@ from ..core.errors import ConfigurationError, DatasetError
 from ..core.files import read_json
 from ..data.fingerprint import rows_fingerprint
 from ..data.loading import Splits
+from ..data.sequence_rows import without_long_texts
 from ..data.sources import SPLIT_NAMES, read_source
 from ..data.trained_rows import TRAINED_ROWS_FILE, known_rows, read_trained_rows
 from ..data.unit_splits import unit_rows, without_too_long
+from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
 from ..modeling.modeling_speechprompt import SpeechPromptPreTrainedModel
 
 __all__ = ["carved_part", "notes_on_known_rows", "reading_options", "training_report"]
@@ -101,10 +103,11 @@ def carved_part(
         return None
     recorded = _recorded_split(trained_on)
     shape = {name: recorded[name] for name in ("validation_fraction", "test_fraction", "seed") if name in recorded}
-    max_tokens = model.lm.max_utterance_tokens
+    max_tokens = recorded.get("max_utterance_tokens", model.lm.max_utterance_tokens)
     try:
         splits = load(source, **shape, **options)
-        parts = dict(splits.items())
+        longest = recorded.get("max_text_tokens")
+        parts = {name: _with_short_texts(rows, name, model, longest) for name, rows in splits.items()}
         for name in splits.carved:
             rows, _ = unit_rows(parts[name], model.processor, **extraction)
             rows, _ = without_too_long(rows, max_tokens)
@@ -113,6 +116,13 @@ def carved_part(
     except (DatasetError, ConfigurationError):
         return None
     return parts[split] if splits.carved else None
+
+
+def _with_short_texts(rows: Dataset, name: str, model: SpeechPromptPreTrainedModel, max_tokens: int | None) -> Dataset:
+    """The texts that training took; test rows are measured as they are."""
+    if max_tokens is None or name == "test" or not isinstance(model, SpeechPromptForSequenceGeneration):
+        return rows
+    return without_long_texts(rows, model.output_tokenizer, max_tokens, name)[0]
 
 
 def notes_on_known_rows(
@@ -132,10 +142,10 @@ def notes_on_known_rows(
         recorded = (trained_on or {"data": {"fingerprint": {}}})["data"]["fingerprint"].get(part)
         found = known.get(part)
         if (found and found.number == len(rows)) or (recorded is not None and rows_fingerprint(rows) == recorded):
-            notes.append(f"these are the {part} rows of the adapter's own training: the accuracy says little")
+            notes.append(f"these are the {part} rows of the adapter's own training: what is measured says little")
         elif found:
             notes.append(
                 f"{found.number} of {len(rows)} rows have the same {found.what} as {part} rows of the adapter's own "
-                "training: on them the accuracy says little"
+                "training: what is measured on them says little"
             )
     return notes

@@ -29,13 +29,14 @@ SEQUENCE_TASK = "automatic-speech-recognition"
 _TITLES = {
     "wer": "word error rate",
     "cer": "character error rate",
+    "per": "phone error rate",
     "bleu": "BLEU",
     "chrf": "chrF",
     "slot_f1": "slot F1",
     "slot_value_cer": "character error rate of slot values",
 }
 _UP_TO_100 = ("bleu", "chrf")
-_BASELINES = {"constant": "the most frequent text", "most_frequent_text": "the most frequent text"}
+_BASELINES = {"most_frequent": "the most frequent text"}
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def use_section(
     has_remote_code: bool,
     says_sequences: bool = False,
 ) -> str:
-    """The section "How to use it": with the package, without it, and, for a classifier, on the command line.
+    """The section "How to use it": with the package, without it, and on the command line.
 
     Args:
         name (`str`): repository id or folder.
@@ -88,11 +88,9 @@ def use_section(
         python = _python(units.format(name=quoted))
         command = f"```bash\nspeechprompt predict {_shell(name)} UNITS.parquet\n```"
         line = "On the command line, for a table with a column `units`:"
-        parts = ["## How to use it", f"{note} {install}", python]
-        return "\n\n".join(parts if says_sequences else [*parts, line, command])
+        return "\n\n".join(["## How to use it", f"{note} {install}", python, line, command])
     parts = ["## How to use it", install, _python(package.format(name=quoted))]
-    if not says_sequences:
-        parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
+    parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
     if base_id or has_remote_code:
         where = "" if has_remote_code else ", where the base's repository holds the code"
         if base_id in EMBEDDED_BASES and not has_remote_code:

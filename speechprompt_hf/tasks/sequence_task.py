@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ..core.errors import ConfigurationError
-from .slots import read_slots, slots_to_text
+from .slots import map_slot_values, read_slots, slots_to_text
 from .text_normalization import NORMALIZATIONS, normalize_text
 
 __all__ = [
@@ -108,6 +108,10 @@ class SequenceTask:
     def normalize(self, text: str) -> str:
         """A text as it is taught and measured."""
         return normalize_text(text, self.normalization)
+
+    def normalize_said(self, text: str) -> str:
+        """What a model said, as it is measured: slots value by value."""
+        return map_slot_values(self.normalize, text) if self.has_slots else self.normalize(text)
 
     def text_of(self, row: Mapping[str, Any]) -> str | None:
         """The text that is to be said of a data set's row, normalised.

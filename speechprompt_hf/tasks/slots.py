@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from ..core.errors import LabelError
 
-__all__ = ["SlotPairs", "read_slots", "slot_tags", "slots_to_text", "text_to_slots"]
+__all__ = ["SlotPairs", "map_slot_values", "read_slots", "slot_tags", "slots_to_text", "text_to_slots"]
 
 SlotPairs = tuple[tuple[str, str], ...]
 """Names of slots and their values, in order; a name may come twice."""
@@ -69,6 +69,20 @@ def text_to_slots(text: str) -> SlotPairs:
     """
     found = ((match[1], " ".join(_TAG.sub(" ", match[2]).split())) for match in _SLOT.finditer(text))
     return tuple((name, value) for name, value in found if value)
+
+
+def map_slot_values(function: Callable[[str], str], text: str) -> str:
+    """A text of slots with its values replaced; tags stay, also those that are not opened or closed.
+
+    Args:
+        function (`Callable[[str], str]`): value → new value.
+        text (`str`): as `slots_to_text` makes it, or what a model said.
+    """
+    parts, end = list[str](), 0
+    for tag in _TAG.finditer(text):
+        parts += [function(text[end : tag.start()]), tag[0]]
+        end = tag.end()
+    return " ".join(" ".join([*parts, function(text[end:])]).split())
 
 
 def read_slots(value: Any) -> SlotPairs:

@@ -99,18 +99,21 @@ def prepared_splits(
     return splits.with_notes(few_left), skips
 
 
-def data_record(splits: Splits, source: str) -> Mapping[str, Any]:
+def data_record(splits: Splits, source: str, limits: Mapping[str, int] | None = None) -> Mapping[str, Any]:
     """What a report says of its data: source, speakers, fingerprint, and how the parts were made.
 
     Args:
         splits (`Splits`): rows with units.
         source (`str`): what the data set is called.
+        limits (`Mapping[str, int]`, *optional*): `max_utterance_tokens` and `max_text_tokens`, where longer rows were
+            left out; without them the parts cannot be made again.
     """
+    options = None if splits.options is None else {**splits.options, "carved": list(splits.carved), **(limits or {})}
     return {
         "source": source,
         "speakers_apart": splits.speakers_apart,
         "fingerprint": data_fingerprint(splits),
-        "split": None if splits.options is None else {**splits.options, "carved": list(splits.carved)},
+        "split": options,
     }
 
 
@@ -151,7 +154,7 @@ def _identified(splits: Splits, lm: Any, processor: Any) -> Splits:
     if splits.unit_fingerprint or not wanted:
         return splits
     note = (
-        "nothing says which encoder made these units (speechprompt units writes units.json): recordings are "
-        "classified as if it had been the base's"
+        "nothing says which encoder made these units (speechprompt units writes units.json): new recordings are "
+        "answered as if it had been the base's"
     )
     return replace(splits, notes=(*splits.notes, note))

@@ -11,10 +11,10 @@ from typing import Any
 from datasets import Dataset
 
 from ..core.embedded import DEFAULT_BASE
-from ..core.errors import DatasetError
 from ..data.extraction import SkippedItem
+from ..data.lengths import max_utterance_tokens
 from ..data.loading import Splits
-from ..data.sequence_rows import output_ids, task_tokenizer
+from ..data.sequence_rows import task_tokenizer, without_long_texts
 from ..data.text_loading import load_text_splits
 from ..data.trained_rows import TRAINED_ROWS_FILE, write_trained_rows
 from ..evaluation.saying import say_rows
@@ -25,12 +25,13 @@ from ..evaluation.sequence_report import (
     text_scores,
     write_sequence_report,
 )
+from ..hub.card import write_model_card
 from ..modeling.base_loading import load_base
 from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
 from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
-from .sequence_run import SequenceTrainingResult, max_output_tokens, max_utterance_tokens, train_sequences
-from .sequence_settings import SequenceMethod, SequenceTrainingSettings
+from .sequence_run import SequenceTrainingResult, longest_answer, train_sequences
+from .sequence_settings import SequenceMethod, SequenceTrainingSettings, check_sequence_method
 
 __all__ = ["SequenceExperiment", "run_sequence_experiment"]
 
@@ -72,8 +73,8 @@ def run_sequence_experiment(
 ) -> SequenceExperiment:
     """Train a model that says sequences, measure it on held-out rows beside a baseline, and save all.
 
-    Writes the adapter with its processor, `report.json` and `trained_rows.json` into `output_dir`. What lay there
-    stays until the training has ended.
+    Writes the adapter with its processor and model card, `report.json` and `trained_rows.json` into `output_dir`.
+    What lay there stays until the training has ended.
 
     Args:
         source (`str | PathLike | Splits`): see `load_text_splits`; `Splits` have normalised texts in `label`.
@@ -97,13 +98,15 @@ def run_sequence_experiment(
 
     Raises:
         DatasetError: the data cannot be read, split, or used.
-        ConfigurationError: layers that the base lacks, recordings and a base without a processor, or a run that is
-            resumed with other settings.
+        ConfigurationError: another method, layers that the base lacks, recordings and a base without a processor, or a
+            run that is resumed with other settings.
         AdapterError: there is no such base.
         FingerprintMismatchError: the data are units of another encoder than the base's.
         LabelError: no training row has anything to say.
     """
     settings = settings or SequenceTrainingSettings()
+    # Before data are read, and units made of hours of recordings.
+    check_sequence_method(method)
     if text_column is not None:
         task = replace(task, text_columns=(text_column,) if isinstance(text_column, str) else tuple(text_column))
     recorded = source
@@ -119,20 +122,17 @@ def run_sequence_experiment(
         )
     lm = load_base(base)
     if method == "prompt":
-        # Before units are made of hours of recordings.
         chosen_layers(settings.prompt_layers, lm)
     skips: list[SkippedItem] = []
-    texts = list(recorded.train["label"])
-    tokenizer = task_tokenizer(task, texts)
-    longest = max_output_tokens(task, tokenizer, texts)
-    recorded = recorded.map_parts(
-        lambda name, rows: rows if name == "test" else _sayable(task, tokenizer, name, rows, skips)
-    )
+    tokenizer = task_tokenizer(task, list(recorded.train["label"]))
+    recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, skips)
+    longest = longest_answer(task, tokenizer, recorded)
+    limits = {"max_text_tokens": task.max_tokens, "max_utterance_tokens": max_utterance_tokens(lm, longest)}
     splits, unit_skips = prepared_splits(
         recorded,
         lm,
         processor := base_processor(base),
-        max_tokens=max_utterance_tokens(lm, longest),
+        max_tokens=limits["max_utterance_tokens"],
         cache_dir=cache_dir,
         num_copies=num_copies,
         seed=seed,
@@ -148,6 +148,8 @@ def run_sequence_experiment(
         seed=seed,
         method=method,
         processor=processor,
+        tokenizer=tokenizer,
+        max_output_tokens=longest,
         resume=resume,
         progress=progress,
         callbacks=[OldReportRemoval(Path(output_dir))],
@@ -167,7 +169,7 @@ def run_sequence_experiment(
         seed=seed,
         num_beams=settings.num_beams,
         base=result.model.config.base_model_name_or_path,
-        data=data_record(splits, "given rows" if isinstance(source, Splits) else os.fspath(source)),
+        data=data_record(splits, "given rows" if isinstance(source, Splits) else os.fspath(source), limits),
         num_rows={part: len(rows) for part, rows in splits.items()},
         units=result.model.config.unit_fingerprint,
         training={
@@ -183,19 +185,18 @@ def run_sequence_experiment(
     )
     write_trained_rows(folder / TRAINED_ROWS_FILE, splits)
     write_sequence_report(folder / REPORT_FILE, report)
+    write_model_card(folder, report=report)
     return SequenceExperiment(report, result, task, splits)
 
 
-def _sayable(task: SequenceTask, tokenizer: Any, name: str, rows: Dataset, skips: list[SkippedItem]) -> Dataset:
-    """Rows whose texts are short enough to be taught; `skips` gets the others. Test rows are measured as they are."""
-    lengths = [len(tokens) for tokens in output_ids(tokenizer, rows["label"])]
-    kept = [number for number, length in enumerate(lengths) if length <= task.max_tokens]
-    if not kept:
-        raise DatasetError(
-            f"all {len(rows)} texts of {name} have more than {task.max_tokens} tokens",
-            hint="raise the task's max_tokens, or let it say subwords or words",
-        )
-    for number in sorted({*range(len(rows))} - {*kept}):
-        message = f"its text has {lengths[number]} tokens, more than {task.max_tokens}"
-        skips.append(SkippedItem(rows["item"][number], "LabelError", message))
-    return rows if len(kept) == len(rows) else rows.select(kept)
+def _with_short_texts(splits: Splits, tokenizer: Any, max_tokens: int, skips: list[SkippedItem]) -> Splits:
+    """Texts that can be taught; `skips` gets the others. Test rows are measured as they are."""
+
+    def short(name: str, rows: Dataset) -> Dataset:
+        if name == "test":
+            return rows
+        kept, too_long = without_long_texts(rows, tokenizer, max_tokens, name)
+        skips.extend(too_long)
+        return kept
+
+    return splits.map_parts(short)

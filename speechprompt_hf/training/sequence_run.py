@@ -17,8 +17,9 @@ from transformers.trainer_utils import set_seed
 from ..core.embedded import DEFAULT_BASE
 from ..core.errors import ConfigurationError, LabelError
 from ..core.vocabulary import UnitVocabulary
+from ..data.lengths import max_utterance_tokens
 from ..data.loading import Splits
-from ..data.sequence_rows import SequenceCollator, said_units, task_tokenizer
+from ..data.sequence_rows import SequenceCollator, output_ids, said_units, task_tokenizer
 from ..evaluation.saying import decoded
 from ..evaluation.sequence_metrics import sequence_values
 from ..modeling.base_loading import known_vocabulary, load_base
@@ -30,7 +31,7 @@ from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, trainin
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings
 from .sequence_trainer import SequenceTrainer
 
-__all__ = ["SequenceTrainingResult", "max_output_tokens", "max_utterance_tokens", "train_sequences"]
+__all__ = ["SequenceTrainingResult", "longest_answer", "train_sequences"]
 
 # Answers may be longer than those of training by so much.
 _LONGER = 1.5
@@ -70,28 +71,16 @@ class SequenceTrainingResult:
         return self.seconds / max(self.num_epochs, 1e-9)
 
 
-def max_output_tokens(task: SequenceTask, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
-    """The most tokens of an answer: half more than the longest of training, at most the task's.
+def longest_answer(task: SequenceTask, tokenizer: PreTrainedTokenizerFast, splits: Splits) -> int:
+    """The most tokens of an answer: half more than the longest of training, or the longest of validation.
 
     Args:
-        task (`SequenceTask`): what is said.
+        task (`SequenceTask`): what is said; its `max_tokens` are the most.
         tokenizer (`PreTrainedTokenizerFast`): of the output vocabulary.
-        texts (`Sequence[str]`): normalised texts of the training rows.
+        splits (`Splits`): with normalised texts in `label`.
     """
-    longest = max(len(tokenizer(text).input_ids) for text in texts)
-    return min(task.max_tokens, math.ceil(_LONGER * longest))
-
-
-def max_utterance_tokens(lm: Any, num_output_tokens: int) -> int:
-    """Tokens of the longest utterance that an answer fits behind.
-
-    Args:
-        lm (`UnitLanguageModel`): the base; those with an encoder read utterances apart from answers.
-        num_output_tokens (`int`): the most tokens of an answer.
-    """
-    apart = lm.num_encoder_prompt_layers > 0
-    # The last token of an answer is not read again.
-    return int(lm.max_utterance_tokens) - (0 if apart else num_output_tokens - 1)
+    taught, known = (max(map(len, output_ids(tokenizer, rows["label"]))) for rows in (splits.train, splits.validation))
+    return min(task.max_tokens, max(math.ceil(_LONGER * taught), known))
 
 
 def train_sequences(
@@ -104,6 +93,8 @@ def train_sequences(
     seed: int = 0,
     method: SequenceMethod = "prompt",
     processor: Any = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    max_output_tokens: int | None = None,
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
@@ -125,6 +116,9 @@ def train_sequences(
         seed (`int`, defaults to 0): of initialisation, order and dropout.
         method (`str`, defaults to `"prompt"`): `"prompt"` or `"finetune"`.
         processor (`SpeechUnitProcessor`, *optional*): made the units; attached to the model and saved with it.
+        tokenizer (`PreTrainedTokenizerFast`, *optional*): of the output vocabulary; made from the training texts by
+            default.
+        max_output_tokens (`int`, *optional*): the most tokens of an answer; `longest_answer` by default.
         resume (`bool`, defaults to `False`): go on from the last complete checkpoint in `output_dir`, exactly; from
             the start where there is none.
         progress (`bool`, defaults to `True`): a bar on stderr.
@@ -148,9 +142,8 @@ def train_sequences(
     set_seed(seed)
     lm = load_base(base)
     vocabulary = known_vocabulary(processor, base) or UnitVocabulary.from_num_units(lm.num_units)
-    texts = list(splits.train["label"])
-    tokenizer = task_tokenizer(task, texts)
-    longest = max_output_tokens(task, tokenizer, texts)
+    tokenizer = tokenizer or task_tokenizer(task, list(splits.train["label"]))
+    longest = max_output_tokens or longest_answer(task, tokenizer, splits)
     check_lengths(splits, max_utterance_tokens(lm, longest))
     parts = {"train": splits.train, "validation": _by_length(splits.validation)}
     tables = {name: said_units(rows, tokenizer, vocabulary) for name, rows in parts.items()}
@@ -186,7 +179,7 @@ def train_sequences(
         train_dataset=tables["train"],
         eval_dataset=tables["validation"],
         data_collator=SequenceCollator(vocabulary, lm.max_utterance_tokens),
-        compute_metrics=_Measured(task.metrics, tuple(parts["validation"]["label"]), tokenizer),
+        compute_metrics=_Measured(task, tuple(parts["validation"]["label"]), tokenizer),
         callbacks=[*early, *bar, *callbacks],
         num_beams=settings.num_beams,
     )
@@ -218,13 +211,14 @@ def train_sequences(
 class _Measured:
     """Metrics for `Trainer`, from the tokens `(R, K)` that were said of rows whose texts are known."""
 
-    metrics: tuple[str, ...]
+    task: SequenceTask
     references: tuple[str, ...]
     tokenizer: PreTrainedTokenizerFast
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        said = [decoded(self.tokenizer, row) for row in np.asarray(prediction.predictions).tolist()]
-        return sequence_values(self.metrics, self.references, said)
+        rows = np.asarray(prediction.predictions).tolist()
+        said = [self.task.normalize_said(decoded(self.tokenizer, row)) for row in rows]
+        return sequence_values(self.task.metrics, self.references, said)
 
 
 def _by_length(rows: Dataset) -> Dataset:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..core.errors import ConfigurationError
 from .settings import check_run_settings, trainer_options
 
-__all__ = ["SequenceMethod", "SequenceTrainingSettings"]
+__all__ = ["SequenceMethod", "SequenceTrainingSettings", "check_sequence_method"]
 
 SequenceMethod = Literal["prompt", "finetune"]
+
+
+def check_sequence_method(method: str) -> None:
+    """Refuse a method that trains no model that says sequences.
+
+    Raises:
+        ConfigurationError: it is none of `SequenceMethod`.
+    """
+    allowed = get_args(SequenceMethod)
+    if method not in allowed:
+        raise ConfigurationError(f"the method {method!r} generates no sequences", hint=" or ".join(map(repr, allowed)))
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,34 @@ def test_tags_of_slots_are_tokens_of_their_own(tokens):
     assert pieces[-1] == "</s>" and tokenizer.unk_token_id not in ids
     assert text_to_slots(tokenizer.decode(ids, skip_special_tokens=True)) == slots
     assert tokenizer("").input_ids == [tokenizer.eos_token_id]
+    assert tokenizer.decode([tokenizer.eos_token_id], skip_special_tokens=True) == ""
+
+
+@pytest.mark.parametrize("tokens", ["characters", "words", "subwords"])
+@pytest.mark.parametrize("slots", [{"size": "large cup", "roast": "dark"}, {"roast": "dark"}, {}])
+def test_decoding_gives_the_text_of_slots_again(tmp_path, tokens, slots):
+    from transformers import PreTrainedTokenizerFast
+
+    from speechprompt_hf.tasks import slots_to_text
+
+    task = SequenceTask("x", tokens=tokens, metrics=("slot_f1",), has_slots=True, num_subwords=60)
+    tokenizer = task_tokenizer(task, [slots_to_text({"size": "large cup"}), slots_to_text({"roast": "dark"})])
+    text = slots_to_text(slots)
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    opened = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token="</s>")
+    said = [tokenizer.bos_token_id, *tokenizer(text).input_ids, tokenizer.pad_token_id]
+    assert opened.decode(said, skip_special_tokens=True) == text
+    decoder = json.loads((tmp_path / "tokenizer.json").read_text())["decoder"]
+    kinds = {step["type"] for step in (decoder or {}).get("decoders", ())}
+    assert kinds <= {"Fuse", "Metaspace", "Replace", "Strip"} and bool(kinds) == (tokens != "words")
+
+
+def test_blanks_that_are_said_beside_tags_are_one():
+    tokenizer = task_tokenizer(slot_filling, ["[size] large cup [/size] [roast] dark [/roast]"])
+    pieces = ["[size]", " ", " ", "l", "a", " ", "[/size]", " ", "[roast]", "[/roast]", " ", "c"]
+    ids = tokenizer.convert_tokens_to_ids(pieces)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "[size] la [/size] [roast] [/roast] c"
 
 
 def test_slots_that_never_occur_are_told():

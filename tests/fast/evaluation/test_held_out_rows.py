@@ -5,10 +5,18 @@ import json
 import pytest
 from datasets import concatenate_datasets
 
+from speechprompt_hf import SpeechPromptForSequenceGeneration
 from speechprompt_hf.core.errors import DatasetError
-from speechprompt_hf.evaluation import evaluate_adapter
-from speechprompt_hf.training import TrainingSettings, run_experiment
-from tests.fixtures.tiny_models import PEFT_WARNING
+from speechprompt_hf.evaluation import evaluate_adapter, evaluate_sequences
+from speechprompt_hf.tasks import SequenceTask
+from speechprompt_hf.training import (
+    SequenceTrainingSettings,
+    TrainingSettings,
+    run_experiment,
+    run_sequence_experiment,
+)
+from tests.fixtures.text_tasks import spoken
+from tests.fixtures.tiny_models import PEFT_WARNING, tiny_lm
 from tests.fixtures.unit_tasks import utterances
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
@@ -151,3 +159,50 @@ def test_the_majority_is_that_of_the_training(base, tmp_path):
 def test_the_report_says_what_it_was_made_of(one_table):
     _, _, report = one_table
     assert report["kind"] == "units"
+
+
+LONG_TEXT, LONG_UTTERANCE = 30, 55
+
+
+@pytest.fixture(scope="module")
+def table_of_texts(tmp_path_factory):
+    """A table without parts; some texts are too long to be taught, some utterances leave no room for an answer."""
+    folder = tmp_path_factory.mktemp("table_of_texts")
+    rows = spoken(80, 0, "abcdefgh")
+
+    def lengthened(row, number):
+        if number % 5 == 0:
+            return {"label": " ".join(["rare"] * LONG_TEXT)}
+        return {"units": [1, 2] * (LONG_UTTERANCE // 2)} if number % 7 == 0 else {}
+
+    table = folder / "data.parquet"
+    rows.map(lengthened, with_indices=True).rename_columns({"label": "text"}).to_parquet(str(table))
+    tiny_lm(std=0.15, max_position_embeddings=60).save_pretrained(folder / "base")
+    task = SequenceTask("words", tokens="words", metrics=("wer",), max_tokens=10)
+    settings = SequenceTrainingSettings(num_epochs=1, num_virtual_tokens=2, batch_size=8)
+    made = run_sequence_experiment(
+        table, folder / "adapter", task=task, base=folder / "base", settings=settings, progress=False
+    )
+    return table, folder / "adapter", made.report
+
+
+def test_the_limits_are_those_of_the_saved_model(table_of_texts):
+    _, adapter, report = table_of_texts
+    model = SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+    room = 60 - (model.config.max_output_tokens - 1)
+    split = report["data"]["split"]
+    assert (split["max_text_tokens"], split["max_utterance_tokens"]) == (10, room)
+    # Half more than three words and the end: the long texts are not taught, but they are in the one vocabulary.
+    assert model.config.max_output_tokens == 6
+    assert {"left", "right", "stop", "rare"} <= set(model.output_tokenizer.get_vocab())
+
+
+@pytest.mark.parametrize("part", ["test", "validation", "train"])
+def test_parts_are_found_again_when_rows_were_too_long(table_of_texts, part):
+    table, adapter, report = table_of_texts
+    assert {skip["error"] for skip in report["skips"]} == {"LabelError", "UnitError"}
+    measured = evaluate_sequences(adapter, table, split=part, progress=False)
+    assert f"only its {part} part" in " ".join(measured["warnings"])
+    assert measured["num_rows"] == {part: report["num_rows"][part]}
+    assert any("own training" in warning for warning in measured["warnings"]) or part == "test"
+    assert part != "test" or measured["scores"] == report["scores"]

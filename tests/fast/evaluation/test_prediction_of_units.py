@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 from datasets import Dataset
 
 from speechprompt_hf import SpeechPromptForAudioClassification
@@ -16,8 +17,17 @@ from speechprompt_hf.core.errors import AdapterError, DatasetError, UnitError
 from speechprompt_hf.core.vocabulary import UnitVocabulary
 from speechprompt_hf.data.collators import UnitCollator
 from speechprompt_hf.data.unit_tables import read_unit_table
-from speechprompt_hf.evaluation import class_probabilities, predict_files, predict_units
-from tests.fixtures.tiny_models import tiny_lm
+from speechprompt_hf.evaluation import (
+    class_probabilities,
+    evaluate_sequences,
+    predict_files,
+    predict_units,
+    say_rows,
+)
+from speechprompt_hf.tasks import SequenceTask
+from tests.fixtures.sequence_models import make_sequence_model
+from tests.fixtures.stock_unit_lms import wrapped
+from tests.fixtures.tiny_models import PEFT_WARNING, tiny_lm
 
 ROWS = [[3, 1, 4, 1, 5], [9, 9, 2, 6], [5], [3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6]]
 MERGED = [[unit for unit, _ in groupby(row)] for row in ROWS]
@@ -172,3 +182,23 @@ def test_an_error_of_the_model_names_the_recording_too(model, tmp_path, monkeypa
     monkeypatch.setattr(OneUnitASample, "__call__", refuses)
     (found,) = predict_files(model, [tmp_path / "a.wav"], OneUnitASample())
     assert found.error == f"{tmp_path / 'a.wav'}: a sequence is too long (cut it)"
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_utterances_without_room_for_an_answer_do_not_stop_the_others(tmp_path, num_beams):
+    _, lm = wrapped("opt", tmp_path, start=False)
+    saying = make_sequence_model(lm, max_output_tokens=8)
+    with torch.no_grad():
+        saying.verbalizer.weight[0] *= 0  # the end is seldom said
+    # 64 learned positions: start, separator, and seven tokens that are read after it.
+    fits, long = [0, 1] * 27 + [2], [0, 1] * 28
+    path = write(tmp_path / "rows.jsonl", [{"units": fits}, {"units": long}, {"units": [0, 1]}])
+    first, second, third = predict_units(saying, [path], num_beams=num_beams)
+    assert first.error is None and len(first.text) > 4 and third.text
+    assert second.error.startswith(f"row 1 of {path} has 56 units, more than the 55 that the base reads at once")
+    with pytest.raises(UnitError, match="56 units, more than the 55"):
+        say_rows(saying, Dataset.from_dict({"units": [long]}), num_beams=num_beams)
+    known = Dataset.from_dict({"units": [fits, long], "label": ["a", "b"], "speaker": ["x", "y"], "item": ["i", "j"]})
+    report = evaluate_sequences(saying, known, task=SequenceTask("x", metrics=("cer",)), progress=False)
+    assert report["num_rows"] == {"test": 1} and report["skips"][0]["item"] == "j"

@@ -79,3 +79,21 @@ def test_what_cannot_be_scored_is_told():
 def test_a_report_that_is_none_is_refused():
     with pytest.raises(ConfigurationError, match=r"schema is missing.*output is None"):
         validate_sequence_report({})
+
+
+def test_what_was_said_is_normalised_before_it_is_measured():
+    from datasets import Dataset
+
+    from speechprompt_hf.evaluation.saying import Said
+    from speechprompt_hf.evaluation.sequence_report import text_scores
+    from speechprompt_hf.tasks import slot_filling, speech_recognition
+
+    def value(task, reference, said):
+        rows = Dataset.from_dict({"units": [[1]], "label": [reference], "speaker": ["a"], "item": ["x"]})
+        made = text_scores(task, rows, [Said(said, -0.1)])
+        assert made["examples"][0]["said"] == reference
+        return made["value"]
+
+    assert value(speech_recognition, "don't turn it off", "Don't 'turn' it, off!") == 0
+    text = "[Size] large cup [/Size] [roast] dark [/roast]"
+    assert value(slot_filling, text, "[Size] Large, cup [/Size] [roast]  'dark' [/roast]") == 1

@@ -12,8 +12,11 @@ from huggingface_hub import ModelCard
 from transformers import AutoProcessor
 
 from speechprompt_hf.core.embedded import DEFAULT_BASE, resolve_base
+from speechprompt_hf.data import SkippedItem
+from speechprompt_hf.evaluation.sequence_report import build_sequence_report
 from speechprompt_hf.hub.card import write_model_card
 from speechprompt_hf.hub.card_sequences import SequenceScore, sequence_scores
+from speechprompt_hf.tasks import SequenceTask
 from tests.fixtures.cards import LABELS, SECRET, make_report, read
 from tests.fixtures.sequences import saying_model
 from tests.fixtures.tiny_models import PEFT_WARNING
@@ -22,26 +25,35 @@ from tests.fixtures.unit_tasks import save_tiny_base
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
 INTERVAL = {"low": 0.1, "high": 0.2, "confidence": 0.95, "over": "speakers", "method": "percentile bootstrap"}
-REPORT = {
-    "metric": "wer",
-    "value": 0.153,
-    "interval": INTERVAL,
-    "scores": {
-        "wer": {"value": 0.153, "lower_is_better": True, **INTERVAL},
-        "cer": {"value": 0.0456, "lower_is_better": True},
-        "bleu": {"value": 61.28, "low": 55.0, "high": 66.66},
+TASK = SequenceTask("commands", metrics=("wer", "cer", "per", "bleu"))
+REPORT = build_sequence_report(
+    task=TASK,
+    scores={
+        "metric": "wer",
+        "value": 0.153,
+        "interval": INTERVAL,
+        "scores": {
+            "wer": {"value": 0.153, "lower_is_better": True, **INTERVAL},
+            "cer": {"value": 0.0456, "lower_is_better": True},
+            "per": {"value": 0.25, "lower_is_better": True},
+            "bleu": {"value": 61.28, "lower_is_better": False, "low": 55.0, "high": 66.66},
+        },
+        "kind": "audio",
+        "examples": [{"item": f"{SECRET}/a.wav", "reference": "yes", "said": "no", "score": -0.5}],
     },
-    "baselines": {"constant": {"text": "yes", "scores": {"wer": 0.95, "cer": 1.1}}},
-    "num_beams": 4,
-    "trained_parameters": 5432,
-    "seconds": 12.3,
-    "seed": 0,
-    "task": {"name": "commands"},
-    "num_rows": {"train": 64, "test": 16},
-    "data": {"source": f"{SECRET}/commands", "speakers_apart": True, "fingerprint": {"digest": "d" * 64}},
-    "training": {"settings": {"learning_rate": 0.01}, "num_epochs": 7.0},
-    "warnings": [f"2 file(s) in {SECRET}/low left out"],
-}
+    baselines={"most_frequent": {"text": "yes", "counted_on": "training rows", "scores": {"wer": 0.95, "cer": 1.1}}},
+    method="prompt",
+    trained_parameters=5432,
+    seconds=12.3,
+    seed=0,
+    num_beams=4,
+    base=DEFAULT_BASE,
+    data={"source": f"{SECRET}/commands", "speakers_apart": True, "fingerprint": {"digest": "d" * 64}},
+    num_rows={"train": 64, "validation": 16, "test": 16},
+    training={"settings": {"learning_rate": 0.01}, "num_epochs": 7.0},
+    skips=[SkippedItem(f"{SECRET}/b.wav", "LabelError", "its text has 300 tokens, more than 256")],
+    warnings=[f"2 file(s) in {SECRET}/low left out"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +76,11 @@ def test_the_card_has_the_scores_of_the_report(saved):
     card = write_model_card(saved, repo_id="org/commands", base_id="org/base", report=REPORT, overwrite=True)
     text, values = read(saved / "README.md"), card.data.to_dict()
     assert values["pipeline_tag"] == "automatic-speech-recognition" and values["library_name"] == "peft"
-    assert values["metrics"] == ["wer", "cer", "bleu"]
+    assert values["metrics"] == ["wer", "cer", "per", "bleu"]
     assert [(each.metric_type, each.metric_value, each.task_type) for each in card.data.eval_results] == [
         ("wer", 0.153, "automatic-speech-recognition"),
         ("cer", 0.0456, "automatic-speech-recognition"),
+        ("per", 0.25, "automatic-speech-recognition"),
         ("bleu", 61.28, "automatic-speech-recognition"),
     ]
     for wanted in (
@@ -76,15 +89,17 @@ def test_the_card_has_the_scores_of_the_report(saved):
         "|  | this adapter | 95 % interval | the most frequent text |",
         "| word error rate | 15.3 % | 10.0 % to 20.0 % | 95.0 % |",
         "| character error rate | 4.6 % | – | 110.0 % |",
+        "| phone error rate | 25.0 % | – | – |",
         "| BLEU | 61.3 | 55.0 to 66.7 | – |",
         "The intervals are over speakers (percentile bootstrap). Said with 4 beams.",
         "5,432 trained parameters, 12 s.",
         "It says something of every recording",
+        "speechprompt predict org/commands RECORDING.wav",
         'pipeline("automatic-speech-recognition", model="org/commands")',
         'AutoModelForSpeechSeq2Seq.from_pretrained("org/commands", trust_remote_code=True)',
     ):
         assert wanted in text, wanted
-    for absent in ("LABEL_", "## Labels", "predict", "AudioClassification", "secret", "alice"):
+    for absent in ("LABEL_", "## Labels", "AudioClassification", "secret", "alice"):
         assert absent not in text, absent
 
 
@@ -132,4 +147,5 @@ def test_an_adapter_of_units_has_a_snippet_of_its_own(tmp_path):
     write_model_card(tmp_path / "adapter", repo_id="org/units")
     (code,) = re.findall(r"```python\n(.*?)\n```", read(tmp_path / "adapter" / "README.md"), re.DOTALL)
     said = run(code.replace("org/units", str(tmp_path / "adapter")), tmp_path)
+    assert "speechprompt predict org/units UNITS.parquet" in read(tmp_path / "adapter" / "README.md")
     assert said.startswith("[") and len(json.loads(said.replace("'", '"'))) == 2

@@ -142,3 +142,9 @@ def test_every_metric_has_a_direction():
     from speechprompt_hf.evaluation import SEQUENCE_METRICS
 
     assert SEQUENCE_METRICS.keys() == METRIC_DIRECTIONS.keys()
+
+
+def test_what_was_said_is_normalised_between_tags():
+    assert slot_filling.normalize_said("[Size] A  B! [/Size][/Roast] x' [a]") == "[Size] a b [/Size] [/Roast] x [a]"
+    assert slot_filling.normalize_said("") == "" and slot_filling.normalize_said("A-b") == "a b"
+    assert speech_recognition.normalize_said("[Size] A") == "size a"

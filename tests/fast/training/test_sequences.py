@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoModelForSpeechSeq2Seq, TrainerCallback
 
 from speechprompt_hf import SpeechPromptForSequenceGeneration
 from speechprompt_hf.core.errors import ConfigurationError, LabelError, UnitError
-from speechprompt_hf.data import Splits
+from speechprompt_hf.data import Splits, task_tokenizer
 from speechprompt_hf.evaluation import evaluate_sequences, say_rows, sequence_score, validate_sequence_report
 from speechprompt_hf.tasks import SequenceTask, slot_filling
 from speechprompt_hf.training import SequenceTrainingSettings, run_sequence_experiment, train_sequences
@@ -182,6 +183,25 @@ def test_an_encoder_decoder_base_trains(spoken, tmp_path):
     assert math.isfinite(result.history[0]["validation_wer"])
 
 
+def test_long_texts_of_validation_have_room_too(base, spoken, tmp_path):
+    splits = Splits(spoken.train.select(range(8)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
+    long = splits.validation.map(lambda row: {"label": " ".join(["left"] * 9), "units": [1, 2] * 14})
+    result = run(base, replace(splits, validation=long), tmp_path, replace(EXACT, num_epochs=1))
+    assert result.model.config.max_output_tokens == 10
+    # 40 positions: 29 units, the two tokens around them, and nine tokens of an answer.
+    longer = long.map(lambda row: {"units": [1, 2] * 15})
+    with pytest.raises(UnitError, match=r"utterance 0 \(validation\) has 30 units, more than the 29"):
+        run(base, replace(splits, validation=longer), tmp_path, replace(EXACT, num_epochs=1))
+
+
+def test_an_output_vocabulary_can_be_given(long_base, spoken, tmp_path):
+    splits = Splits(spoken.train.select(range(8)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
+    tokenizer = task_tokenizer(TASK, ["left right stop rare"])
+    options = {"tokenizer": tokenizer, "max_output_tokens": 4}
+    result = run(long_base, splits, tmp_path, replace(EXACT, num_epochs=1), **options)
+    assert result.model.output_tokenizer is tokenizer and result.model.config.max_output_tokens == 4
+
+
 def test_what_cannot_be_trained_is_refused_before_training(base, long_base, spoken, tmp_path):
     recordings = spoken.test.remove_columns("units").add_column("audio", [b""] * len(spoken.test))
     with pytest.raises(ConfigurationError, match="hold recordings"):
@@ -242,6 +262,15 @@ def test_the_report_is_valid_and_complete(experiment):
     assert (folder / "trained_rows.json").is_file()
 
 
+def test_the_model_card_has_the_report(experiment):
+    made, folder = experiment
+    card = ModelCard.load(folder / "README.md")
+    scores = {each.metric_type: each.metric_value for each in card.data.eval_results}
+    assert scores == {name: pytest.approx(each["value"]) for name, each in made.report["scores"].items()}
+    assert "| slot F1 |" in card.text and "| the most frequent text |" in card.text
+    assert "speechprompt predict" in card.text and "UNITS.parquet" in card.text
+
+
 def test_an_adapter_is_measured_again(experiment):
     made, folder = experiment
     again = evaluate_sequences(folder, made.splits.test, progress=False)
@@ -249,7 +278,8 @@ def test_an_adapter_is_measured_again(experiment):
     # Utterances are short here: some of the test are also in training.
     assert all("training" in warning for warning in again["warnings"])
     trained_rows = evaluate_sequences(folder, made.splits.train, progress=False)
-    assert "these are the train rows of the adapter's own training" in trained_rows["warnings"][0]
+    warning = "these are the train rows of the adapter's own training: what is measured says little"
+    assert trained_rows["warnings"][0] == warning
 
 
 def test_without_a_report_the_task_has_to_be_named(first_run, spoken):
@@ -258,6 +288,11 @@ def test_without_a_report_the_task_has_to_be_named(first_run, spoken):
         evaluate_sequences(folder, spoken.test, progress=False)
     report = evaluate_sequences(folder, spoken.test, task=TASK, progress=False)
     assert report["baselines"]["most_frequent"]["counted_on"] == "measured rows"
+
+
+def test_a_probe_is_refused_before_data_are_read(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"'probe' generates no sequences \('prompt' or 'finetune'\)"):
+        run_sequence_experiment(tmp_path / "nothing", tmp_path / "a", task=TASK, method="probe", progress=False)
 
 
 def test_texts_and_utterances_that_are_too_long_are_left_out(long_base, tmp_path):

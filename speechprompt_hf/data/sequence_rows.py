@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..core.errors import DatasetError, LabelError
+from ..core.output_patterns import BLANKS_AFTER_TAGS, BLANKS_BEFORE_TAGS, OUTER_BLANKS
 from ..core.vocabulary import UnitVocabulary
 from ..processors.output_tokenization import build_output_tokenizer
 from ..tasks import SequenceTask, slot_tags, text_to_slots
@@ -65,10 +66,10 @@ def task_tokenizer(task: SequenceTask, texts: Iterable[str]) -> PreTrainedTokeni
 def _blanks_around_tags() -> list[decoders.Decoder]:
     """Steps of a decoder, behind one that makes one text; values of slots have no brackets."""
     return [
-        decoders.Replace(Regex(r" *(?=\[)"), " "),
-        decoders.Replace(Regex(r"(?<=\]) *"), " "),
+        decoders.Replace(Regex(BLANKS_BEFORE_TAGS), " "),
+        decoders.Replace(Regex(BLANKS_AFTER_TAGS), " "),
         # The step Strip panics on an empty text.
-        decoders.Replace(Regex(r"^ +| +$"), ""),
+        decoders.Replace(Regex(OUTER_BLANKS), ""),
     ]
 
 

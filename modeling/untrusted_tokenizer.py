@@ -13,7 +13,7 @@ from .untrusted import read_config_file
 __all__ = ["check_tokenizer_file"]
 
 # A replacement may make a text longer, and several of them exponentially so.
-_MAX_CONTENT = 3
+_MAX_CONTENT = 1
 _KINDS = {
     "model": ("WordLevel", "BPE"),
     "normalizer": ("Sequence", "Replace", "Strip"),
@@ -21,7 +21,7 @@ _KINDS = {
     "decoder": ("Sequence", "Fuse", "Metaspace", "Replace", "Strip"),
     "post_processor": ("TemplateProcessing",),
 }
-_MAX_PARTS = 4
+_MAX_PARTS = 6
 
 
 def check_tokenizer_file(path: str | os.PathLike[str], size: int) -> None:

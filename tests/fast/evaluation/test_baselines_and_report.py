@@ -136,7 +136,7 @@ def test_two_classes_also_have_an_equal_error_rate():
 
 
 def test_every_top_level_field_is_documented(project_root):
-    text = (project_root / "docs" / "report.md").read_text()
+    text = (project_root / "docs" / "report.md").read_text().split("## Tasks whose answer is a text")[0]
     documented = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
     assert set(make_report()) == documented
 

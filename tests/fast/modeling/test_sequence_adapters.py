@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,12 +20,14 @@ from speechprompt_hf.core.errors import (
     SpeechPromptError,
 )
 from speechprompt_hf.core.output_patterns import BLANKS
+from speechprompt_hf.data.sequence_rows import task_tokenizer
 from speechprompt_hf.modeling import (
     SpeechPromptConfig,
     SpeechPromptForAudioClassification,
     SpeechPromptForSequenceGeneration,
 )
 from speechprompt_hf.processors import build_output_tokenizer
+from speechprompt_hf.tasks import slot_filling
 from tests.fixtures.sequence_models import UTTERANCES, make_sequence_model, pad_labels, tiny_base, tiny_tokenizer
 from tests.fixtures.tiny_models import PEFT_WARNING, pad, tiny_lm
 
@@ -331,3 +334,13 @@ def test_frequent_tokens_are_frequent_units():
     assert tokens[:2] == [2, 3]
     assert [tokens[token - 2] for token in (9, 4, 6)] == [3 + 4, 8 + 4, 5 + 4]
     assert len(set(tokens)) == len(tokens)
+
+
+@pytest.mark.parametrize("tokens", ["characters", "words", "subwords"])
+def test_every_tokenizer_of_a_task_is_opened_again(tmp_path, tokens):
+    text = "[size] large cup [/size] [roast] dark [/roast]"
+    tokenizer = task_tokenizer(replace(slot_filling, tokens=tokens, num_subwords=60), [text])
+    lm = tiny_lm()
+    SpeechPromptForSequenceGeneration.from_base(lm, tokenizer, num_virtual_tokens=2).save_pretrained(tmp_path)
+    opened = SpeechPromptForSequenceGeneration.from_pretrained(tmp_path, base=lm).output_tokenizer
+    assert opened.decode(opened(text).input_ids, skip_special_tokens=True) == text

@@ -100,7 +100,8 @@ def test_a_prompt_alone_changes(long_base, spoken, first_run):
 def test_evaluation_leaves_the_generation_settings_alone(first_run):
     result, _ = first_run
     assert result.model.generation_config.max_length in (None, 20)
-    assert result.model.generation_config.max_new_tokens == 6
+    assert result.model.generation_config.max_new_tokens is None
+    assert result.model.config.max_output_tokens == 6
 
 
 @pytest.mark.parametrize("opener", [AutoModel, AutoModelForSpeechSeq2Seq, SpeechPromptForSequenceGeneration])

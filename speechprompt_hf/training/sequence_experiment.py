@@ -12,7 +12,6 @@ from datasets import Dataset
 
 from ..core.embedded import DEFAULT_BASE
 from ..data.extraction import SkippedItem
-from ..data.lengths import max_utterance_tokens
 from ..data.loading import Splits
 from ..data.sequence_rows import task_tokenizer, without_long_texts
 from ..data.text_loading import load_text_splits
@@ -30,7 +29,7 @@ from ..modeling.base_loading import load_base
 from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
 from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
-from .sequence_run import SequenceTrainingResult, longest_answer, train_sequences
+from .sequence_run import SequenceTrainingResult, longest_answer, room_for_utterances, train_sequences
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings, check_sequence_method
 
 __all__ = ["SequenceExperiment", "run_sequence_experiment"]
@@ -127,7 +126,7 @@ def run_sequence_experiment(
     tokenizer = task_tokenizer(task, list(recorded.train["label"]))
     recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, skips)
     longest = longest_answer(task, tokenizer, recorded)
-    limits = {"max_text_tokens": task.max_tokens, "max_utterance_tokens": max_utterance_tokens(lm, longest)}
+    limits = {"max_text_tokens": task.max_tokens, "max_utterance_tokens": room_for_utterances(lm, longest)}
     splits, unit_skips = prepared_splits(
         recorded,
         lm,

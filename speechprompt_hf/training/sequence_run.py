@@ -31,7 +31,7 @@ from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, trainin
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings
 from .sequence_trainer import SequenceTrainer
 
-__all__ = ["SequenceTrainingResult", "longest_answer", "train_sequences"]
+__all__ = ["SequenceTrainingResult", "longest_answer", "room_for_utterances", "train_sequences"]
 
 # Answers may be longer than those of training by so much.
 _LONGER = 1.5
@@ -83,6 +83,27 @@ def longest_answer(task: SequenceTask, tokenizer: PreTrainedTokenizerFast, split
     return min(task.max_tokens, max(math.ceil(_LONGER * taught), known))
 
 
+def room_for_utterances(lm: Any, num_output_tokens: int) -> int:
+    """`max_utterance_tokens`, where that leaves room for any utterance.
+
+    Args:
+        lm (`UnitLanguageModel`): the base.
+        num_output_tokens (`int`): the most tokens of an answer.
+
+    Raises:
+        ConfigurationError: not one unit fits.
+    """
+    room = max_utterance_tokens(lm, num_output_tokens)
+    # The start, a unit, the separator.
+    if room < 3:
+        raise ConfigurationError(
+            f"answers of up to {num_output_tokens} tokens leave no room for an utterance on a base of "
+            f"{lm.max_utterance_tokens} positions",
+            hint="lower the task's max_tokens, let it say subwords or words, or use a base with more positions",
+        )
+    return room
+
+
 def train_sequences(
     task: SequenceTask,
     splits: Splits,
@@ -131,8 +152,8 @@ def train_sequences(
         `SequenceTrainingResult`.
 
     Raises:
-        ConfigurationError: the splits hold recordings, settings contradict each other, or a run is resumed with other
-            settings or rows.
+        ConfigurationError: the splits hold recordings, settings contradict each other, answers leave no room for
+            utterances, or a run is resumed with other settings or rows.
         UnitError: a unit that the base does not know, or an utterance that no answer fits behind.
         LabelError: no text has anything in it, or one has more tokens than the task allows.
     """
@@ -144,7 +165,7 @@ def train_sequences(
     vocabulary = known_vocabulary(processor, base) or UnitVocabulary.from_num_units(lm.num_units)
     tokenizer = tokenizer or task_tokenizer(task, list(splits.train["label"]))
     longest = max_output_tokens or longest_answer(task, tokenizer, splits)
-    check_lengths(splits, max_utterance_tokens(lm, longest))
+    check_lengths(splits, room_for_utterances(lm, longest))
     parts = {"train": splits.train, "validation": _by_length(splits.validation)}
     tables = {name: said_units(rows, tokenizer, vocabulary) for name, rows in parts.items()}
     _check_texts(task, parts, tables)

@@ -195,6 +195,14 @@ def test_long_texts_of_validation_have_room_too(base, spoken, tmp_path):
         run(base, replace(splits, validation=longer), tmp_path, replace(EXACT, num_epochs=1))
 
 
+def test_answers_that_leave_no_room_are_told(base, spoken, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"answers of up to 39 tokens leave no room .* base of 40 positions"):
+        run(base, spoken, tmp_path, max_output_tokens=39)
+    long = spoken.train.map(lambda row: {"label": " ".join(["left"] * 60)})
+    with pytest.raises(ConfigurationError, match=r"leave no room .* \(lower the task's max_tokens"):
+        run_sequence_experiment(replace(spoken, train=long), tmp_path, task=TASK, base=base, progress=False)
+
+
 def test_an_output_vocabulary_can_be_given(long_base, spoken, tmp_path):
     splits = Splits(spoken.train.select(range(8)), spoken.validation.select(range(4)), spoken.test.select(range(4)))
     tokenizer = task_tokenizer(TASK, ["left right stop rare"])

@@ -18,7 +18,8 @@ _KINDS = {
     "model": ("WordLevel", "BPE"),
     "normalizer": ("Sequence", "Replace", "Strip"),
     "pre_tokenizer": ("Split", "WhitespaceSplit", "Metaspace"),
-    "decoder": ("Sequence", "Fuse", "Metaspace", "Replace", "Strip"),
+    # The decoder Strip ends the process at an empty text.
+    "decoder": ("Sequence", "Fuse", "Metaspace", "Replace"),
     "post_processor": ("TemplateProcessing",),
 }
 _MAX_PARTS = 6

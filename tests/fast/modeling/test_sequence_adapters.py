@@ -211,6 +211,7 @@ def test_missing_and_damaged_tokenizers_are_named(adapter, content, match):
     [
         (["model", "type"], "Unigram", "a model of type 'Unigram'"),
         (["decoder"], {"type": "ByteFallback"}, "a decoder of type 'ByteFallback'"),
+        (["decoder"], {"type": "Strip", "content": " ", "start": 1, "stop": 1}, "a decoder of type 'Strip'"),
         (["decoder"], {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}, "with the pattern"),
         (["decoder"], {"type": "Sequence", "decoders": [{"type": "Fuse"}] * 9}, "10 parts of a decoder"),
         (["normalizer"], {"type": "Replace", "pattern": {"Regex": BLANKS}, "content": "a" * 9}, "puts in 'aaaaaaaaa'"),

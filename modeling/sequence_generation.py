@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers import GenerationMixin
 
-from .configuration_speechprompt import SpeechPromptConfig
 from .sequence_cache import EncodedUtterances, SequenceCache
 
 __all__ = ["SequenceGeneration"]
@@ -18,7 +17,7 @@ class SequenceGeneration(GenerationMixin):
     """Mixin of the model that says sequences."""
 
     if TYPE_CHECKING:
-        config: SpeechPromptConfig
+        config: Any
 
         def read(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncodedUtterances:
             """Read utterances, to say something after them."""

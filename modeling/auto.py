@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from ..core.errors import AdapterError
-from .adapter_files import HUB_KEYS, find_file, read_peft_config
+from .adapter_files import HUB_KEYS, find_file, pinned, read_peft_config
 from .adapter_reading import read_config
 from .base_loading import check_base, load_base
 from .configuration_gslm import GSLMConfig
@@ -65,7 +65,7 @@ class SpeechPromptModel(SpeechPromptForAudioClassification):
         hub = {
             key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
         }
-        says_sequences = read_config(name, **hub).generates_sequences
+        says_sequences = read_config(name, **pinned(name, hub)).generates_sequences
         opens = SpeechPromptForSequenceGeneration if says_sequences else SpeechPromptForAudioClassification
         return opens.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 

@@ -145,9 +145,11 @@ def text_columns(given: str | None) -> list[str] | None:
 
 def says_sequences(adapter: str) -> bool:
     """Whether an adapter says texts rather than labels."""
+    from speechprompt_hf.modeling.adapter_files import pinned
     from speechprompt_hf.modeling.adapter_reading import read_config
 
-    return bool(read_config(adapter).generates_sequences)
+    # Asked for first, a repository that is not there is named as such.
+    return bool(read_config(adapter, **pinned(adapter, {})).generates_sequences)
 
 
 def print_sequence_report(report: Mapping[str, Any], *, listed: str = "the report lists them") -> None:

@@ -167,6 +167,7 @@ def published(example: Any, hub: LoopbackHub, run_python: Callable[..., Any], tm
     return {name: hub.read(ADAPTER, name) for name in hub.files(ADAPTER)}
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_pushed_and_replaced(
     example: Any, published: Any, hub: LoopbackHub, run_python: Callable[..., Any], tmp_path: Path
 ):
@@ -189,8 +190,7 @@ def test_the_tokenizer_is_pushed_and_replaced(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", ["remote", "installed"])
-@pytest.mark.parametrize("place", ["hub", "folder"])
+@pytest.mark.parametrize(("place", "way"), [("hub", "remote"), ("folder", "installed")])
 def test_every_door_says_the_same(
     example: Any,
     published: Any,

@@ -107,6 +107,7 @@ def test_answers_survive_saving(base, tmp_path, options):
             door.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_says_the_same(base, tmp_path, project_root):
     model = make_sequence_model(base)
     model.save_pretrained(tmp_path)

@@ -69,7 +69,9 @@ def say(
     if num_beams > 1:
         scores = output.sequences_scores
     else:
-        scores = _mean_log_probabilities(output.scores, tokens[:, 1:])
+        steps = model.compute_transition_scores(tokens, output.scores, normalize_logits=True)
+        is_said = tokens[:, 1:] != PAD_TOKEN_ID
+        scores = steps.masked_fill(~is_said, 0.0).sum(1) / is_said.sum(1).clamp(min=1)
     return [
         Said(decoded(model.output_tokenizer, row), float(score))
         for row, score in zip(tokens[:, 1:].tolist(), scores.tolist(), strict=True)
@@ -112,10 +114,3 @@ def say_rows(
         given: dict[str, Any] = {name: tensor.to(model.device) for name, tensor in batch.items()}
         answers.update(zip(chosen, say(model, **given, num_beams=num_beams), strict=True))
     return [answers[row] for row in range(len(units))]
-
-
-def _mean_log_probabilities(steps: Sequence[Tensor], tokens: Tensor) -> Tensor:
-    """`(B,)` of the scores of K steps, `(B, V)` each, and the tokens `(B, K)` that were taken."""
-    said = tokens != PAD_TOKEN_ID
-    found = torch.stack([step.float().log_softmax(-1) for step in steps], dim=1).gather(-1, tokens.unsqueeze(-1))
-    return found.squeeze(-1).masked_fill(~said, 0.0).sum(1) / said.sum(1).clamp(min=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ..core.errors import ConfigurationError
-from .settings import check_run_settings, trainer_options
+from .settings import check_run_settings, prompt_options, trainer_options
 
 __all__ = ["SequenceMethod", "SequenceTrainingSettings", "check_sequence_method"]
 
@@ -94,11 +94,6 @@ class SequenceTrainingSettings:
             raise ConfigurationError(
                 f"prompt_init is {self.prompt_init!r} for a task without classes", hint=f"one of {', '.join(allowed)}"
             )
-        if self.prompt == "input" and self.prompt_layers != "all":
-            raise ConfigurationError(
-                f"prompt_layers is {self.prompt_layers!r} with an input prompt",
-                hint="an input prompt stands before all layers: prompt_layers 'all', or a deep prompt",
-            )
 
     def model_options(self, method: SequenceMethod) -> dict[str, Any]:
         """The arguments for `SpeechPromptForSequenceGeneration.from_base`.
@@ -115,10 +110,7 @@ class SequenceTrainingSettings:
             "label_feedback": self.label_feedback,
             "unit_dropout": self.unit_dropout,
         }
-        if method == "prompt":
-            names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
-            options |= {name: getattr(self, name) for name in names}
-        return options
+        return options | (prompt_options(self) if method == "prompt" else {})
 
     def trainer_options(self, method: SequenceMethod) -> dict[str, Any]:
         """The arguments for `transformers.TrainingArguments`.

@@ -11,20 +11,21 @@ from ..modeling.configuration_speechprompt import check_verbalizer_size
 if TYPE_CHECKING:
     from .sequence_settings import SequenceTrainingSettings
 
-__all__ = ["Method", "TrainingSettings", "check_run_settings", "trainer_options"]
+__all__ = ["Method", "TrainingSettings", "check_run_settings", "prompt_options", "trainer_options"]
 
 Method = Literal["prompt", "finetune", "probe"]
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 def check_run_settings(settings: TrainingSettings | SequenceTrainingSettings) -> None:
-    """Refuse numbers of updates that are out of range.
+    """Refuse what no run can have.
 
     Args:
         settings (`TrainingSettings | SequenceTrainingSettings`): of any kind of run.
 
     Raises:
-        ConfigurationError: a number is out of range, or there is no such schedule.
+        ConfigurationError: a number of updates is out of range, there is no such schedule, or an input prompt is to
+            be trained in some layers only.
     """
     for name in ("num_epochs", "patience", "batch_size", "accumulation", "eval_batch_size"):
         if getattr(settings, name) < 1:
@@ -34,6 +35,24 @@ def check_run_settings(settings: TrainingSettings | SequenceTrainingSettings) ->
             raise ConfigurationError(f"{name} is {getattr(settings, name)}", hint="above 0")
     if settings.schedule not in _SCHEDULES:
         raise ConfigurationError(f"schedule is {settings.schedule!r}", hint="'constant', 'linear' or 'cosine'")
+    if settings.prompt == "input" and settings.prompt_layers != "all":
+        raise ConfigurationError(
+            f"prompt_layers is {settings.prompt_layers!r} with an input prompt",
+            hint="an input prompt stands before all layers: prompt_layers 'all', or a deep prompt",
+        )
+
+
+def prompt_options(settings: TrainingSettings | SequenceTrainingSettings) -> dict[str, Any]:
+    """The arguments of `from_base` that say what prompt is trained.
+
+    Args:
+        settings (`TrainingSettings | SequenceTrainingSettings`): of any kind of run.
+
+    Returns:
+        `dict[str, Any]`: name → value.
+    """
+    names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
+    return {name: getattr(settings, name) for name in names}
 
 
 def trainer_options(settings: TrainingSettings | SequenceTrainingSettings, learning_rate: float) -> dict[str, Any]:
@@ -135,11 +154,6 @@ class TrainingSettings:
         if not 0 <= self.label_smoothing < 1:
             raise ConfigurationError(f"label_smoothing is {self.label_smoothing}", hint="a share in [0, 1)")
         check_verbalizer_size(self.verbalizer_hidden_size, self.verbalizer)
-        if self.prompt == "input" and self.prompt_layers != "all":
-            raise ConfigurationError(
-                f"prompt_layers is {self.prompt_layers!r} with an input prompt",
-                hint="an input prompt stands before all layers: prompt_layers 'all', or a deep prompt",
-            )
 
     def model_options(self, method: Method) -> dict[str, Any]:
         """The arguments for `SpeechPromptForAudioClassification.from_base`.
@@ -159,10 +173,7 @@ class TrainingSettings:
         if method != "probe":
             options["readout"] = self.readout
             options["verbalizer_hidden_size"] = self.verbalizer_hidden_size
-        if method == "prompt":
-            names = ("prompt", "num_virtual_tokens", "prompt_layers", "prompt_init", "prompt_dropout")
-            options |= {name: getattr(self, name) for name in names}
-        return options
+        return options | (prompt_options(self) if method == "prompt" else {})
 
     def trainer_options(self, method: Method) -> dict[str, Any]:
         """The arguments for `transformers.TrainingArguments`.

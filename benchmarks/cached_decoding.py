@@ -26,7 +26,7 @@ from speechprompt_hf.tasks import speech_recognition
 
 BASES = {"GSLM": DEFAULT_BASE, "Unit mBART": UNIT_MBART_BASE}
 NUM_UTTERANCES = 200
-BATCH_SIZE = 50
+BATCH_SIZE = 100
 NEAR = 1e-6
 
 

@@ -12,7 +12,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .label_decoding import sequence_scores
 from .prompt_bank import gather_prompts
 from .prompt_states import PromptStates
-from .unit_language_model import ReadUtterances, UnitLanguageModel, last_real_column
+from .unit_language_model import UnitLanguageModel, last_real_column
+from .utterance_memory import UtteranceMemory
 from .verbalizers import VerbalizerHead
 
 __all__ = ["AdapterRows", "MixedClassifierOutput", "adapter_rows_scores", "classify_mixed"]
@@ -117,12 +118,12 @@ def adapter_rows_scores(
         for group in groups
     ]
     numbers = [number for number, group in enumerate(groups) if group.reads_sequences]
-    if numbers:
+    if utterances.memory is not None:
         further = _read_sequences(
             lm,
             [groups[number] for number in numbers],
             [scores[number] for number in numbers],
-            utterances,
+            utterances.memory,
             prompt,
         )
         for number, values in zip(numbers, further, strict=True):
@@ -148,11 +149,11 @@ def _read_sequences(
     lm: UnitLanguageModel,
     groups: Sequence[AdapterRows],
     first: Sequence[Tensor],
-    utterances: ReadUtterances,
+    memory: UtteranceMemory,
     prompt: PromptStates | None,
 ) -> list[Tensor]:
     """Class scores of rows with label sequences: the prefix trees of all their adapters in one pass."""
-    device = utterances.visible.device
+    device = memory.visible.device
     rows = torch.cat([group.rows for group in groups])
     trees = [group.verbalizer.rows.tree for group in groups]
     num_nodes = max(len(tree.rows) for tree in trees)
@@ -166,7 +167,7 @@ def _read_sequences(
         mask = nn.functional.pad(tree.visible.to(device), (0, missing, 0, missing))
         masks.append((mask | torch.eye(num_nodes, dtype=torch.bool, device=device)).expand(size, -1, -1))
     hidden_states = lm.read_labels(
-        lm.rows_of_memory(utterances, rows),
+        memory.take_rows(rows, num_rows=len(memory.visible)),
         torch.cat(vectors),
         torch.cat(depths),
         torch.cat(masks),

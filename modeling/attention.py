@@ -8,6 +8,7 @@ from transformers import Cache, PreTrainedConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .attention_parts import KeysAndValues, attend_in_parts, parts_of_layer
 from .configuration_gslm import GSLMConfig
 
 __all__ = [
@@ -171,6 +172,7 @@ class GSLMAttention(nn.Module):
         prompt_values: Tensor | None,
         cache: Cache | None,
         positions_to_keep: Tensor | None,
+        read: KeysAndValues | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend.
 
@@ -181,6 +183,7 @@ class GSLMAttention(nn.Module):
             prompt_values (`Tensor` of the same shape, *optional*): values of the prompt.
             cache (`Cache`, *optional*): past keys and values of tokens; extended in place.
             positions_to_keep (`LongTensor` of shape `(B, K)`, *optional*): only these queries are computed.
+            read (`KeysAndValues`, *optional*): of utterances that were read before; they are seen behind the prompt.
 
         Returns:
             `tuple[Tensor, Tensor | None]`: states of shape `(B, N or K, D)`, and attention weights where the
@@ -193,6 +196,11 @@ class GSLMAttention(nn.Module):
         queries = self.split_heads(self.q_proj(hidden_states)).transpose(1, 2)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer_idx)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        if read is not None:
+            parts = parts_of_layer(prompt_keys, prompt_values, read, (keys, values))
+            context = attend_in_parts(queries, parts, attention_mask, scaling=self.scaling, dropout=dropout)
+            return self.out_proj(context.flatten(-2)), None
         if prompt_keys is not None and prompt_values is not None:
             keys, values = put_in_front(prompt_keys, keys), put_in_front(prompt_values, values)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
@@ -202,7 +210,7 @@ class GSLMAttention(nn.Module):
             keys,
             values,
             attention_mask,
-            dropout=self.config.attention_dropout if self.training else 0.0,
+            dropout=dropout,
             scaling=self.scaling,
             is_causal=self.is_causal,
         )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import eager_attention, put_in_front
+from .attention_parts import attend_in_parts, parts_of_layer
 from .prompt_states import PromptStates
 
 __all__ = ["PROMPTED_ATTENTION", "attend_with_prompt"]
@@ -38,7 +39,7 @@ def attend_with_prompt(
         value (`Tensor` of the same shape): values of tokens.
         attention_mask (`Tensor` of shape `(B or 1, 1, N, P + M)`): with columns for the prompt's keys, bool for
             `"sdpa"`, floating for `"eager"`.
-        speech_prompt (`PromptStates`, *optional*): the prompt.
+        speech_prompt (`PromptStates`, *optional*): the prompt, and utterances that were read before.
         speech_attention (`str`, defaults to `"sdpa"`): `"sdpa"` or `"eager"`.
         options: further arguments of transformers' attention functions.
 
@@ -46,14 +47,20 @@ def attend_with_prompt(
         `tuple[Tensor, Tensor | None]`: what was attended to, of shape `(B, N, H, D/H)`, and with `"eager"` the
         weights.
     """
+    known: dict[str, Any] = {name: options[name] for name in ("dropout", "scaling") if name in options}
     if speech_prompt is not None:
-        prompt_keys, prompt_values = speech_prompt.layer(module.layer_idx)  # type: ignore[arg-type]
+        layer_index: Any = module.layer_idx
+        prompt_keys, prompt_values = speech_prompt.layer(layer_index)
+        read = speech_prompt.read_layer(layer_index)
+        if read is not None:
+            parts = parts_of_layer(prompt_keys, prompt_values, read, (key, value))
+            known = {"scaling": query.shape[-1] ** -0.5} | known
+            return attend_in_parts(query, parts, attention_mask, **known), None
         if prompt_keys is not None and prompt_values is not None:
             key, value = put_in_front(prompt_keys, key), put_in_front(prompt_values, value)
     if speech_attention == "eager":
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-        known = {name: options[name] for name in ("dropout", "scaling") if name in options}
         return eager_attention(module, query, key, value, attention_mask, **known)
     return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **options)
 

@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import GSLMAttention, take_positions
+from .attention_parts import KeysAndValues
 from .configuration_gslm import GSLMConfig
 
 __all__ = ["GSLMDecoderLayer"]
@@ -35,6 +36,7 @@ class GSLMDecoderLayer(GradientCheckpointingLayer):
         prompt_values: Tensor | None = None,
         positions_to_keep: Tensor | None = None,
         cache: Cache | None = None,
+        read: KeysAndValues | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """States of shape `(B, N or K, D)` and attention weights; arguments as in `GSLMAttention.forward`."""
         attended, weights = self.self_attn(
@@ -44,6 +46,7 @@ class GSLMDecoderLayer(GradientCheckpointingLayer):
             prompt_values,
             cache,
             positions_to_keep,
+            read,
         )
         if positions_to_keep is not None:
             hidden_states = take_positions(hidden_states, positions_to_keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..core.vocabulary import EOS_TOKEN_ID
-from .cache_marks import CACHE_FIELD
 from .prompt_states import PromptStates
 from .unit_language_model import ReadUtterances, UnitLanguageModel, last_real_column
+from .utterance_memory import UtteranceMemory, columns_of_cache
 
 __all__ = ["DecoderOnlyReading"]
 
@@ -47,39 +48,45 @@ class DecoderOnlyReading(UnitLanguageModel):
         at_separator: bool,
         keep_memory: bool = False,
     ) -> ReadUtterances:
-        """Read utterances; the memory is a cache."""
+        """Read utterances; input prompts are kept as columns of theirs."""
+        cache = DynamicCache() if keep_memory else None
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            past_key_values=DynamicCache(config=self.config) if keep_memory else None,
+            past_key_values=cache,
             prompt=prompt,
             positions_to_keep=last_real_column(attention_mask).unsqueeze(1) if at_separator else None,
             use_cache=keep_memory,
         )
-        visible = self.visible_columns(attention_mask)
-        return ReadUtterances(output.last_hidden_state, visible, output.get(CACHE_FIELD))
+        memory = None
+        if cache is not None:
+            visible = self.visible_columns(attention_mask)
+            lengths = visible.sum(1) - 1
+            if prompt is not None and prompt.num_input_columns:
+                shown = visible.new_ones(len(visible), prompt.num_input_columns)
+                visible = torch.cat([shown if prompt.input_mask is None else prompt.input_mask, visible], dim=1)
+            memory = UtteranceMemory(columns_of_cache(cache), visible, lengths, said=DynamicCache())
+        return ReadUtterances(output.last_hidden_state, memory)
 
     def read_labels(
         self,
-        utterances: ReadUtterances,
+        memory: UtteranceMemory,
         vectors: Tensor,
         depths: Tensor,
         node_mask: Tensor,
         prompt: PromptStates | None,
     ) -> Tensor:
         """Read nodes as further columns, each with the position that its depth gives it."""
-        visible = utterances.visible
-        columns = visible[:, None, None, :].expand(-1, 1, vectors.shape[1], -1)
-        mask = torch.cat([columns, node_mask.unsqueeze(1)], dim=-1)
+        mask = memory.seen_by_nodes(node_mask)
         if self.config._attn_implementation == "eager":
             lowest = torch.finfo(self.dtype).min
             mask = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill(~mask, lowest)
         return self.model(
             inputs_embeds=vectors,
             attention_mask=mask,
-            position_ids=visible.sum(1, keepdim=True) + depths - 1,
-            past_key_values=utterances.memory,
-            prompt=prompt,
+            position_ids=memory.positions(depths),
+            past_key_values=memory.said,
+            prompt=replace(prompt or PromptStates(), inputs=None, input_mask=None, read=memory.columns),
             use_cache=True,
         ).last_hidden_state
 
@@ -97,8 +104,3 @@ class DecoderOnlyReading(UnitLanguageModel):
         return self.model(
             inputs_embeds=embedded, attention_mask=mask, prompt=prompt, positions_to_keep=columns, use_cache=False
         ).last_hidden_state
-
-    def rows_of_memory(self, utterances: ReadUtterances, rows: Tensor) -> ReadUtterances:
-        """The cache keeps these rows only."""
-        utterances.memory.batch_select_indices(rows)
-        return ReadUtterances(utterances.hidden_states[rows], utterances.visible[rows], utterances.memory)

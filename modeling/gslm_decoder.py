@@ -243,7 +243,8 @@ class GSLMModel(GSLMPreTrainedModel):
             if keep is not None and mask is not None:
                 mask = mask.expand(len(keep), -1, -1, -1)
                 mask = mask.gather(2, keep[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
-            hidden_states, weights = layer(hidden_states, mask, keys, values, keep, cache=cache)
+            read = None if prompt is None else prompt.read_layer(index)
+            hidden_states, weights = layer(hidden_states, mask, keys, values, keep, cache=cache, read=read)
             if wants_all:
                 all_weights += (weights,)
         return hidden_states, all_states, all_weights

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .prompt_states import PromptStates
 from .unit_language_model import ReadUtterances, UnitLanguageModel
+from .utterance_memory import UtteranceMemory
 from .verbalizers import VerbalizerHead
 
 __all__ = ["LabelReader", "sequence_scores"]
@@ -64,10 +65,10 @@ class LabelReader:
         utterances, first = self._read_utterances(input_ids, attention_mask)
         device, batch_size = input_ids.device, len(input_ids)
         logits = None
-        if self.rows.num_positions > 1:
+        if utterances.memory is not None:
             tree = self.rows.tree
             hidden_states = self.lm.read_labels(
-                utterances,
+                utterances.memory,
                 self.feedback[torch.tensor(tree.rows, device=device)].expand(batch_size, -1, -1),
                 torch.tensor(tree.depths, device=device).expand(batch_size, -1),
                 tree.visible.to(device).expand(batch_size, -1, -1),
@@ -91,8 +92,8 @@ class LabelReader:
         possible = torch.ones(len(input_ids), len(row_of_class), dtype=torch.bool, device=input_ids.device)
         said = None
         for position in range(self.rows.num_positions):
-            if said is not None:
-                scores = self.verbalizer.scores_at(self._read_label(utterances, said, position), position)
+            if said is not None and utterances.memory is not None:
+                scores = self.verbalizer.scores_at(self._read_label(utterances.memory, said, position), position)
             class_scores = scores[:, row_of_class[:, position] - self.rows.slices[position].start]
             best = class_scores.masked_fill(~possible, -torch.inf).argmax(1)
             said = row_of_class[best, position]
@@ -107,11 +108,11 @@ class LabelReader:
         logits = self.lm.lm_head(utterances.hidden_states)[:, 0]
         return utterances, self.verbalizer.scores_at(logits, 0)
 
-    def _read_label(self, utterances: ReadUtterances, rows: Tensor, position: int) -> Tensor:
+    def _read_label(self, memory: UtteranceMemory, rows: Tensor, position: int) -> Tensor:
         """Logits `(B, V)` after the labels of `rows` `(B,)` were said at label position `position - 1`."""
         batch_size, device = len(rows), rows.device
         hidden_states = self.lm.read_labels(
-            utterances,
+            memory,
             self.feedback[rows].unsqueeze(1),
             torch.full((batch_size, 1), position, device=device),
             torch.ones(batch_size, 1, position, dtype=torch.bool, device=device),

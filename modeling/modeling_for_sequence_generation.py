@@ -325,7 +325,7 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
             input_ids=input_ids,
             attention_mask=mask,
             rows=torch.arange(len(input_ids), device=input_ids.device),
-            utterances=utterances,
+            memory=utterances.memory,
             prompt=prompt,
         )
 

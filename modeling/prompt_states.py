@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .attention_parts import KeysAndValues
+
 __all__ = ["PromptStates"]
 
 
@@ -23,6 +25,8 @@ class PromptStates:
             and values before those of the tokens, one tensor a layer.
         input_mask (`BoolTensor` of shape `(B, P)`, *optional*): which columns of `inputs` a row has; all without it.
         key_mask (`BoolTensor` of shape `(B, P)`, *optional*): which columns of `keys` a row has; all without it.
+        read (`tuple` of pairs of `Tensor`s of shape `(U, G, N, D/H)`, *optional*): keys and values of utterances that
+            were read before, behind those of the prompt, one pair for each layer that says; U divides B.
     """
 
     separator: Tensor | None = None
@@ -31,12 +35,17 @@ class PromptStates:
     values: tuple[Tensor, ...] | None = None
     input_mask: Tensor | None = None
     key_mask: Tensor | None = None
+    read: tuple[KeysAndValues, ...] | None = None
 
     def layer(self, index: int) -> tuple[Tensor | None, Tensor | None]:
         """Keys and values of layer `index`, or `(None, None)`."""
         if self.keys is None or self.values is None:
             return None, None
         return self.keys[index], self.values[index]
+
+    def read_layer(self, index: int) -> KeysAndValues | None:
+        """Keys and values of the utterances in layer `index` of those that say."""
+        return None if self.read is None else self.read[index]
 
     @property
     def num_key_columns(self) -> int:
@@ -49,7 +58,7 @@ class PromptStates:
         return 0 if self.inputs is None else self.inputs.shape[-2]
 
     def take_rows(self, rows: Tensor) -> PromptStates:
-        """The prompts of `rows` (`LongTensor` of shape `(n,)`), with as many columns as before."""
+        """The prompts of `rows` (`LongTensor` of shape `(n,)`), with as many columns as before, without utterances."""
 
         def take(tensor: Tensor | None, num_dims: int) -> Tensor | None:
             return tensor if tensor is None or tensor.dim() < num_dims else tensor[rows]

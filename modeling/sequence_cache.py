@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .prompt_states import PromptStates
-from .unit_language_model import ReadUtterances, UnitLanguageModel
+from .unit_language_model import UnitLanguageModel
+from .utterance_memory import UtteranceMemory
 
 __all__ = ["EncodedUtterances", "SequenceCache"]
 
@@ -23,8 +23,8 @@ class EncodedUtterances(ModelOutput):
         last_hidden_state (`Tensor` of shape `(B, 1, D)`): the language model's states after the separator.
         input_ids (`LongTensor` of shape `(B, N)`): the utterances.
         attention_mask (`LongTensor` of shape `(B, N)`): 1 for what is real.
-        rows (`LongTensor` of shape `(B,)`): the row of `utterances` that each row here is: beams repeat rows.
-        utterances (`ReadUtterances`): the memory that saying goes on from.
+        rows (`LongTensor` of shape `(B,)`): the utterance of `memory` that each row here is: beams repeat rows.
+        memory (`UtteranceMemory`): what saying goes on from.
         prompt (`PromptStates`, *optional*): the prompt that they were read with.
     """
 
@@ -32,7 +32,7 @@ class EncodedUtterances(ModelOutput):
     input_ids: Tensor | None = None
     attention_mask: Tensor | None = None
     rows: Tensor | None = None
-    utterances: ReadUtterances | None = None
+    memory: UtteranceMemory | None = None
     prompt: PromptStates | None = None
 
 
@@ -49,15 +49,12 @@ class SequenceCache:
     is_compileable = False
 
     def __init__(self, lm: UnitLanguageModel, encoded: EncodedUtterances) -> None:
-        assert encoded.utterances is not None and encoded.rows is not None
+        assert encoded.memory is not None and encoded.rows is not None
         self.prompt = encoded.prompt
         self.num_said = 0
         self._lm = lm
-        own = ReadUtterances(
-            encoded.utterances.hidden_states, encoded.utterances.visible, deepcopy(encoded.utterances.memory)
-        )
-        as_read = torch.arange(len(own.visible), device=encoded.rows.device)
-        self._utterances = own if torch.equal(encoded.rows, as_read) else lm.rows_of_memory(own, encoded.rows)
+        self._memory = encoded.memory.begin(encoded.rows)
+        self._num_rows = len(encoded.rows)
 
     def say(self, vectors: Tensor) -> Tensor:
         """Let the language model read what was said.
@@ -72,7 +69,7 @@ class SequenceCache:
         device = vectors.device
         seen = torch.ones(length, self.num_said + length, dtype=torch.bool, device=device).tril(self.num_said)
         states = self._lm.read_labels(
-            self._utterances,
+            self._memory,
             vectors,
             (torch.arange(length, device=device) + self.num_said + 1).expand(batch_size, -1),
             seen.expand(batch_size, -1, -1),
@@ -83,7 +80,8 @@ class SequenceCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Keep these rows, `LongTensor` of shape `(B',)`, in their order."""
-        self._utterances = self._lm.rows_of_memory(self._utterances, rows)
+        self._memory = self._memory.take_rows(rows, self._num_rows)
+        self._num_rows = len(rows)
 
     def get_seq_length(self) -> int:
         """Tokens said, the start among them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..core.vocabulary import SPECIAL_TOKENS
 from .embeddings import UnitEmbedding
 from .prompt_states import PromptStates
+from .utterance_memory import UtteranceMemory
 
 __all__ = [
     "PromptLayer",
@@ -88,14 +89,11 @@ class ReadUtterances:
     Attributes:
         hidden_states (`Tensor` of shape `(B, 1 or N, D)`): where they were asked for: after the separator, or in
             every column.
-        visible (`BoolTensor` of shape `(B, N)`): real columns.
-        memory (*optional*): what reading labels goes on from, of the base's own kind; a `Cache` for decoder-only
-            models.
+        memory (`UtteranceMemory`, *optional*): what reading labels goes on from, where it was asked for.
     """
 
     hidden_states: Tensor
-    visible: Tensor
-    memory: Any = None
+    memory: UtteranceMemory | None = None
 
 
 class UnitLanguageModel(PreTrainedModel, ABC):
@@ -182,7 +180,7 @@ class UnitLanguageModel(PreTrainedModel, ABC):
     @abstractmethod
     def read_labels(
         self,
-        utterances: ReadUtterances,
+        memory: UtteranceMemory,
         vectors: Tensor,
         depths: Tensor,
         node_mask: Tensor,
@@ -191,7 +189,7 @@ class UnitLanguageModel(PreTrainedModel, ABC):
         """Read prefixes of label sequences after utterances, all nodes of a tree at once, a tree a row.
 
         Args:
-            utterances (`ReadUtterances`): with memory, which may be extended in place.
+            memory (`UtteranceMemory`): of utterances that were read; what is said is added in place.
             vectors (`Tensor` of shape `(B, T, D)`): what is fed in at the nodes: each one's last label.
             depths (`LongTensor` of shape `(B, T)`): labels in each node's prefix, from 1.
             node_mask (`BoolTensor` of shape `(B, T, T')`): what a node sees: nodes read before that are still in the
@@ -217,10 +215,6 @@ class UnitLanguageModel(PreTrainedModel, ABC):
         Returns:
             `Tensor` of shape `(B, K, D)`: states after the separator and after each of these labels.
         """
-
-    @abstractmethod
-    def rows_of_memory(self, utterances: ReadUtterances, rows: Tensor) -> ReadUtterances:
-        """The utterances of `rows` (`LongTensor` of shape `(n,)`); the memory may be changed in place."""
 
 
 def _project(projection: nn.Linear, vectors: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mbart.modeling_mbart import MBartAttention
 
 from .attention import eager_attention, put_in_front
+from .attention_parts import KeysAndValues, attend_in_parts, parts_of_layer
 from .cache_marks import one_cache
 from .configuration_unit_mbart import UnitMBartConfig
 
@@ -62,6 +63,7 @@ class UnitMBartAttention(MBartAttention):
         past_key_values: Cache | None = None,
         prompt_keys: Tensor | None = None,
         prompt_values: Tensor | None = None,
+        read: KeysAndValues | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend.
@@ -74,6 +76,7 @@ class UnitMBartAttention(MBartAttention):
             past_key_values (`Cache`, *optional*): another name of `cache`, which transformers before 5.24 uses.
             prompt_keys (`Tensor` of shape `(P, H, D/H)` or `(B, P, H, D/H)`, *optional*): keys of the prompt.
             prompt_values (`Tensor` of the same shape, *optional*): values of the prompt.
+            read (`KeysAndValues`, *optional*): of what was read before; it is seen behind the prompt.
             kwargs: of the attention function.
 
         Returns:
@@ -82,6 +85,13 @@ class UnitMBartAttention(MBartAttention):
         """
         queries = self.split_heads(self.q_proj(hidden_states))
         keys, values = self._keys_and_values(hidden_states, key_value_states, one_cache(past_key_values, cache))
+        dropout = self.dropout if self.training else 0.0
+        if read is not None:
+            parts = [(keys, values)]
+            if not self.is_cross:
+                parts = parts_of_layer(prompt_keys, prompt_values, read, (keys, values))
+            context = attend_in_parts(queries, parts, attention_mask, scaling=self.scaling, dropout=dropout)
+            return self.out_proj(context.flatten(-2)), None
         if prompt_keys is not None and prompt_values is not None and not self.is_cross:
             keys, values = put_in_front(prompt_keys, keys), put_in_front(prompt_values, values)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
@@ -91,7 +101,7 @@ class UnitMBartAttention(MBartAttention):
             keys,
             values,
             attention_mask,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout,
             scaling=self.scaling,
             is_causal=self.is_causal,
         )

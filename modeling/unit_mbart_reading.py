@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,21 +17,12 @@ from .configuration_unit_mbart import UnitMBartConfig
 from .prompt_states import PromptStates
 from .unit_language_model import PromptLayer, ReadUtterances, UnitLanguageModel, in_own_precision
 from .unit_mbart_attention import additive_mask
+from .utterance_memory import EncoderMemory, UtteranceMemory, columns_of_cache
 
 if TYPE_CHECKING:
     from .unit_mbart_stacks import UnitMBartDecoder, UnitMBartEncoder
 
 __all__ = ["UnitMBartReading"]
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """What labels are read after: the encoder's states `(B, M, D)`, which are real `(B, M)`, the decoder's cache."""
-
-    states: Tensor
-    visible: Tensor
-    cache: EncoderDecoderCache
-    num_columns: int  # of the cache before any label; only the first is the separator
 
 
 class UnitMBartReading(UnitLanguageModel):
@@ -157,26 +148,31 @@ class UnitMBartReading(UnitLanguageModel):
         )
         if not at_separator:
             hidden_states = _by_column(hidden_states, mask, order)
-        memory = None if cache is None else _Memory(states, visible, cache, vectors.shape[1])
-        return ReadUtterances(hidden_states, attention_mask.ne(0), memory)
+        return ReadUtterances(hidden_states, None if cache is None else _keep(cache, states, visible))
 
     def read_labels(
         self,
-        utterances: ReadUtterances,
+        memory: UtteranceMemory,
         vectors: Tensor,
         depths: Tensor,
         node_mask: Tensor,
         prompt: PromptStates | None,
     ) -> Tensor:
         """Read nodes as further columns of the decoder, each with the position that its depth gives it."""
-        memory: _Memory = utterances.memory
-        seen = node_mask.new_zeros(*vectors.shape[:2], memory.num_columns)
-        seen[..., 0] = True
-        mask = torch.cat([seen, node_mask], dim=-1).unsqueeze(1)
+        assert memory.encoder is not None
+        mask = memory.seen_by_nodes(node_mask)
         if prompt is not None and prompt.num_key_columns:
             mask = show_columns(mask, prompt.num_key_columns, prompt.key_mask)
         mask = additive_mask(mask, self.config, self.dtype)
-        hidden_states, _ = self._decoder(vectors, depths, mask, memory.states, memory.visible, memory.cache, prompt)
+        hidden_states, _ = self._decoder(
+            vectors,
+            memory.positions(depths),
+            mask,
+            memory.encoder.states,
+            memory.for_rows(memory.encoder.visible, len(vectors)),
+            EncoderDecoderCache(memory.said, DynamicCache(memory.encoder.columns)),
+            replace(prompt or PromptStates(), read=memory.columns),
+        )
         return hidden_states
 
     def read_labelled(
@@ -190,13 +186,6 @@ class UnitMBartReading(UnitLanguageModel):
             vectors, _positions(vectors), self._causal_mask(vectors, prompt), states, visible, None, prompt
         )
         return hidden_states
-
-    def rows_of_memory(self, utterances: ReadUtterances, rows: Tensor) -> ReadUtterances:
-        """The cache keeps these rows only."""
-        memory: _Memory = utterances.memory
-        memory.cache.batch_select_indices(rows)
-        chosen = replace(memory, states=memory.states[rows], visible=memory.visible[rows])
-        return ReadUtterances(utterances.hidden_states[rows], utterances.visible[rows], chosen)
 
     def encoder_inputs(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """What the encoder was trained on: `<s>`, units, `</s>` where the model has it inside, `[language]`.
@@ -244,6 +233,20 @@ class UnitMBartReading(UnitLanguageModel):
 
     def _causal_mask(self, vectors: Tensor, prompt: PromptStates | None) -> Tensor | None:
         return self.model.decoder_mask(vectors, None, None, prompt)
+
+
+def _keep(cache: EncoderDecoderCache, states: Tensor, visible: Tensor) -> UtteranceMemory:
+    """What labels are read after: the separator, the decoder's first column, and the encoder's states `(B, M, D)`."""
+    columns = tuple(
+        (keys[:, :, :1], values[:, :, :1]) for keys, values in columns_of_cache(cache.self_attention_cache)
+    )
+    return UtteranceMemory(
+        columns,
+        visible=visible.new_ones(len(visible), 1),
+        lengths=visible.new_zeros(len(visible), dtype=torch.long),
+        said=DynamicCache(),
+        encoder=EncoderMemory(states, visible, columns_of_cache(cache.cross_attention_cache)),
+    )
 
 
 def _normalization(layer: Any, normalize_before: bool) -> Callable[[Tensor], Tensor]:

@@ -237,8 +237,9 @@ class UnitMBartDecoder(_Stack):
         all_states = []
         for index, layer in enumerate(self.layers):
             keys, values = (None, None) if prompt is None else prompt.layer(self.config.num_encoder_layers + index)
+            read = None if prompt is None else prompt.read_layer(index)
             all_states.append(hidden_states)
-            hidden_states = self._run(layer, hidden_states, keys, values, cache is not None, **options)
+            hidden_states = self._run(layer, hidden_states, keys, values, cache is not None, read=read, **options)
         if self.config.normalize_before:
             hidden_states = self.layer_norm(hidden_states)
         return hidden_states, tuple(all_states)

@@ -203,7 +203,9 @@ def test_a_start_that_the_base_lacks_is_seen_by_no_unit(bases, kind):
         assert (logits[0, 1:] - lm(torch.tensor([[2, 5, 9, 12]])).logits[0, 1:]).abs().max() == 0
         assert logits.isfinite().all()
     states = lm.read_utterances(ids, torch.ones_like(ids), None, at_separator=False)
-    assert states.visible.tolist() == [[False, True, True, True]]
+    assert states.hidden_states.isfinite().all()
+    memory = lm.read_utterances(ids, torch.ones_like(ids), None, at_separator=True, keep_memory=True).memory
+    assert memory.visible.tolist() == [[False, True, True, True]]
 
 
 @torch.no_grad()

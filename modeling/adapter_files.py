@@ -27,6 +27,7 @@ from .verbalizer_kinds import verbalizer_class
 
 __all__ = [
     "ADAPTER_WEIGHTS",
+    "GENERATION",
     "HUB_KEYS",
     "OUTPUT_TOKENIZER",
     "TRAINING_STATE",
@@ -55,6 +56,9 @@ VOCABULARY = "dict.txt"
 
 OUTPUT_TOKENIZER = "output_tokenizer.json"
 """Of the `tokenizers` library. Not `tokenizer.json`, which transformers would take for the tokenizer of units."""
+
+GENERATION = "generation_config.json"
+"""How sequences are searched for, where that was set."""
 
 TRAINING_STATE = "model.safetensors"
 """What training goes on from, in checkpoints only, under the name that `transformers.Trainer` looks for."""

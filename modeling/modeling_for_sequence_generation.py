@@ -28,6 +28,7 @@ from .modeling_speechprompt import SpeechPromptPreTrainedModel
 from .output_tokenizer import check_output_tokenizer, load_output_tokenizer, save_output_tokenizer
 from .prompt_initialization import TrainingRows, check_rows
 from .prompt_states import PromptStates
+from .saved_generation import load_generation_values, save_generation_values
 from .sequence_cache import EncodedUtterances, SequenceCache
 from .sequence_generation import SequenceGeneration
 from .sequence_verbalizer import NUM_NEVER_SAID, SequenceVerbalizer
@@ -69,6 +70,12 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
             raise ConfigurationError(
                 "the configuration has no output_vocab_size: it is a classifier's",
                 hint="open it with SpeechPromptForAudioClassification",
+            )
+        if lm.max_answer_tokens is not None and config.max_output_tokens > lm.max_answer_tokens:
+            raise ConfigurationError(
+                f"max_output_tokens is {config.max_output_tokens}, and the base says {lm.max_answer_tokens} tokens at "
+                "most",
+                hint="lower it, let the tokenizer make subwords or words, or use a base with more positions",
             )
         super().__init__(config, lm, unit_tokens, rows)
         self._output_tokenizer: PreTrainedTokenizerFast | None = None
@@ -195,11 +202,13 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
 
     def _read_what_lies_beside(self) -> None:
         self.output_tokenizer = self.output_tokenizer
+        if self._source is not None:
+            self.generation_config.update(**load_generation_values(*self._source))
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, *args: Any, **kwargs: Any
     ) -> None:
-        """Write what other adapters have, and `output_tokenizer.json`.
+        """Write what other adapters have, `output_tokenizer.json`, and what was set of the search.
 
         Args:
             save_directory (`str | PathLike`): the folder.
@@ -214,6 +223,7 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
         if is_main_process:
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             save_output_tokenizer(self.output_tokenizer, Path(save_directory))
+            save_generation_values(self.generation_config, Path(save_directory))
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
 
     def forward(

@@ -19,6 +19,7 @@ from ..core.versions import package_versions
 from ..core.vocabulary import UnitVocabulary
 from .adapter_card import write_card
 from .adapter_files import (
+    GENERATION,
     HUB_KEYS,
     OUTPUT_TOKENIZER,
     TRAINING_STATE,
@@ -177,7 +178,8 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
         self.config.architectures = [type(self).__name__]
         if not self.says_sequences:
             # Of another adapter that was saved here.
-            (folder / OUTPUT_TOKENIZER).unlink(missing_ok=True)
+            for name in (OUTPUT_TOKENIZER, GENERATION):
+                (folder / name).unlink(missing_ok=True)
         self.config.file_sha256 = file_digests(folder, self.config)
         self.config.save_pretrained(folder)
         if save_training_state or re.fullmatch(r"checkpoint-\d+", folder.name):

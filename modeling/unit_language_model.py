@@ -133,6 +133,11 @@ class UnitLanguageModel(PreTrainedModel, ABC):
         """Tokens of the longest utterance, its start and separator among them."""
         return int(self.config.max_position_embeddings)
 
+    @property
+    def max_answer_tokens(self) -> int | None:
+        """Tokens of the longest answer, where answers have positions of their own; else `None`."""
+        return None
+
     @abstractmethod
     def get_input_embeddings(self) -> UnitEmbedding:
         """The embedding of the token ids of `UnitVocabulary`."""

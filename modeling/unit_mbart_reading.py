@@ -67,6 +67,11 @@ class UnitMBartReading(UnitLanguageModel):
         return self.config.max_utterance_tokens
 
     @property
+    def max_answer_tokens(self) -> int:
+        """Tokens of the longest answer: the decoder's positions."""
+        return int(self.config.max_position_embeddings)
+
+    @property
     def _encoder(self) -> UnitMBartEncoder:
         return self.model.encoder
 

@@ -23,7 +23,7 @@ __all__ = [
 SEQUENCE_TASK_NAMES = ("speech_recognition", "phone_recognition", "slot_filling", "speech_translation")
 
 _FOR_LABELS = ("label_column", "verbalizer_hidden_size", "readout", "label_smoothing", "baseline")
-_FOR_TEXTS = ("text_column", "tokens", "normalization", "beams")
+_FOR_TEXTS = ("text_column", "tokens", "normalization", "max_tokens", "beams")
 # Name of an option where it is not the setting's.
 _SETTINGS = {"epochs": "num_epochs", "beams": "num_beams"}
 _SHARED = (
@@ -50,18 +50,19 @@ _NAMES = {
 _SHOWN_EXAMPLES = 3
 
 
-def check_options(given: Sequence[str], *, is_text: bool, of: str) -> None:
+def check_options(given: Sequence[str], *, is_text: bool, of: str, also_for_texts: Sequence[str] = ()) -> None:
     """Refuse options of the other kind of task.
 
     Args:
         given (`Sequence[str]`): parameters of the options that stood on the command line.
         is_text (`bool`): whether the answer is a text.
         of (`str`): what answers.
+        also_for_texts (`Sequence[str]`): further parameters that only texts have.
 
     Raises:
         typer.BadParameter: an option has nothing to do with this kind of task.
     """
-    wrong = [name for name in (_FOR_LABELS if is_text else _FOR_TEXTS) if name in given]
+    wrong = [name for name in (_FOR_LABELS if is_text else (*_FOR_TEXTS, *also_for_texts)) if name in given]
     if wrong:
         kinds = ("a text", "labels") if is_text else ("a label", "texts")
         raise typer.BadParameter(
@@ -122,7 +123,7 @@ def train_text_task(
     method = options["method"]
     if options["learning_rate"] is not None:
         settings["finetune_learning_rate" if method == "finetune" else "learning_rate"] = options["learning_rate"]
-    changes = {name: options[name] for name in ("tokens", "normalization") if options[name] is not None}
+    changes = {name: options[name] for name in ("tokens", "normalization", "max_tokens") if options[name] is not None}
     return run_sequence_experiment(
         dataset,
         output,

@@ -10,7 +10,7 @@ from transformers import AudioClassificationPipeline, AutomaticSpeechRecognition
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .core.audio_io import check_waveform, load_waveform
-from .core.errors import AdapterError, ConfigurationError
+from .core.errors import AdapterError, AudioError, ConfigurationError
 from .processors.feature_extraction_speech_units import SpeechUnitFeatureExtractor
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 _HTTP = ("http://", "https://")
+# An hour of uncompressed mono speech at 32 kHz.
+_MAX_DOWNLOAD_BYTES = 256 * 2**20
 _REFUSED = {
     "return_timestamps": "no times are known of what the model says",
     "return_language": "the model does not name languages",
@@ -101,7 +103,7 @@ class SpeechPromptSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
             **options: of the stock pipeline.
 
         Raises:
-            AudioError: one of its kinds, naming the recording.
+            AudioError: one of its kinds, naming the recording; or an address holds too much.
             ConfigurationError: the feature extractor is another model's.
         """
         if not self._says_sequences:
@@ -177,7 +179,16 @@ def _downloaded(inputs: Any) -> Any:
         return inputs
     from huggingface_hub.utils import httpx
 
-    return httpx.get(inputs, follow_redirects=True).raise_for_status().content
+    content = bytearray()
+    with httpx.stream("GET", inputs, follow_redirects=True) as response:
+        response.raise_for_status()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > _MAX_DOWNLOAD_BYTES:
+                raise AudioError(
+                    f"{inputs} is larger than {_MAX_DOWNLOAD_BYTES} bytes", hint="download and cut it yourself"
+                )
+    return bytes(content)
 
 
 def _features(inputs: Any, extractor: SpeechUnitFeatureExtractor) -> Any:

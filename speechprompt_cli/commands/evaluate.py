@@ -58,7 +58,7 @@ def run(
         from speechprompt_hf.core.files import write_json
 
         is_text = says_sequences(adapter)
-        check_options([name for name in given if name != "task"], is_text=is_text, of="this adapter")
+        check_options(given, is_text=is_text, of="this adapter", also_for_texts=["task"])
         options: dict[str, Any] = {"split": part, "speaker_column": speaker_column, "seed": seed}
         if is_text:
             report = measure_texts(adapter, dataset, task, text_column, beams, options)

@@ -11,13 +11,15 @@ import typer
 
 from ..console import print_error, print_json, print_line, working
 from ..corpora import device_or_best
-from ..options import BeamsOption, DeviceOption, JsonOption
+from ..options import BeamsOption, DeviceOption, JsonOption, given_options
+from ..sequences import check_options
 
 if TYPE_CHECKING:
     from speechprompt_hf.evaluation.prediction import FilePrediction
 
 
 def run(
+    context: typer.Context,
     adapter: Annotated[str, typer.Argument(help="The folder that train wrote, or a Hub id.", show_default=False)],
     files: Annotated[
         list[str],
@@ -34,25 +36,27 @@ def run(
     """Say which label or text each recording has, or each row of a table of units.
 
     Prints a line a file: file, label, probability, separated by tabs; or file and text, of adapters that were trained
-    on texts. A file that cannot be read is one line on
-    standard error and does not stop the others; the exit code is then 2.
+    on texts. A file that cannot be read is one line on standard error and does not stop the others; the exit code is
+    then 2.
 
     Of a table of units it prints a line a row, which begins with what the column item, path, id or file_name calls the
     row, else with the file and the row's number, counted from 0. Tables need no processor, so they are for adapters on
     a base without one too.
     """
+    given = given_options(context)
     with working():
-        results = _predict(adapter, files, device, beams, quiet=as_json)
+        from speechprompt_hf.modeling.auto import SpeechPromptModel
+
+        model = SpeechPromptModel.from_pretrained(adapter)
+        check_options(given, is_text=model.says_sequences, of="this adapter")
+        results = _predict(model.to(device_or_best(device)), files, beams, quiet=as_json)
     if as_json:
         print_json({"predictions": results})
     if any("error" in result for result in results):
         raise typer.Exit(2)
 
 
-def _predict(adapter: str, files: list[str], device: str | None, beams: int, *, quiet: bool) -> list[dict[str, Any]]:
-    from speechprompt_hf.modeling.auto import SpeechPromptModel
-
-    model = SpeechPromptModel.from_pretrained(adapter).to(device_or_best(device))
+def _predict(model: Any, files: list[str], beams: int, *, quiet: bool) -> list[dict[str, Any]]:
     results = []
     for prediction in _predictions(model, files, beams):
         results.append({name: value for name, value in asdict(prediction).items() if value is not None})

@@ -57,6 +57,10 @@ def run(
             show_default=False,
         ),
     ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of texts: the most tokens of one; longer ones are left out.", show_default="256"),
+    ] = None,
     normalization: Annotated[
         Literal["none", "lower", "phones"] | None,
         typer.Option(

@@ -104,7 +104,7 @@ def without_long_texts(
     if not kept:
         raise DatasetError(
             f"all {len(rows)} texts of {name} have more than {max_tokens} tokens",
-            hint="raise the task's max_tokens, or let it say subwords or words",
+            hint="raise the task's max_tokens (--max-tokens), or let it say subwords or words",
         )
     skips = [
         SkippedItem(item, "LabelError", f"its text has {length} tokens, more than {max_tokens}")

@@ -14,7 +14,7 @@ from ..core.errors import AdapterError, ConfigurationError, HubError, SpeechProm
 from ..core.files import read_json, write_json
 from ..core.locations import is_disk_full
 from ..core.vocabulary import UnitVocabulary
-from ..modeling.adapter_files import OUTPUT_TOKENIZER
+from ..modeling.adapter_files import GENERATION, OUTPUT_TOKENIZER
 from ..modeling.base_loading import load_base
 from ..modeling.untrusted import check_config_values, read_config_file
 
@@ -39,6 +39,7 @@ _ADAPTER_FILES = (
     "adapter_model.safetensors",
     "verbalizer.safetensors",
     OUTPUT_TOKENIZER,
+    GENERATION,
     "processor_config.json",
     "tokenizer_config.json",
     "dict.txt",

@@ -99,7 +99,8 @@ def room_for_utterances(lm: Any, num_output_tokens: int) -> int:
         raise ConfigurationError(
             f"answers of up to {num_output_tokens} tokens leave no room for an utterance on a base of "
             f"{lm.max_utterance_tokens} positions",
-            hint="lower the task's max_tokens, let it say subwords or words, or use a base with more positions",
+            hint="lower the task's max_tokens (--max-tokens), let it say subwords or words, or use a base with more "
+            "positions",
         )
     return room
 
@@ -253,5 +254,5 @@ def _check_texts(task: SequenceTask, parts: Mapping[str, Dataset], tables: Mappi
             if len(tokens) > task.max_tokens:
                 raise LabelError(
                     f"the text of {item} ({name}) has {len(tokens)} tokens, more than {task.max_tokens}",
-                    hint="leave it out, or raise the task's max_tokens",
+                    hint="leave it out, or raise the task's max_tokens (--max-tokens)",
                 )

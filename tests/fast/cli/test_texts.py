@@ -34,6 +34,19 @@ def adapter(work):
     return work / "adapter"
 
 
+@pytest.fixture(scope="module")
+def classifier(work):
+    from speechprompt_hf import SpeechPromptForAudioClassification
+
+    model = SpeechPromptForAudioClassification.from_base(work / "base", ["a", "b"], num_virtual_tokens=3)
+    model.save_pretrained(work / "classifier")
+    return work / "classifier"
+
+
+def one_line(text):
+    return " ".join(text.replace("│", " ").split())
+
+
 def train(speechprompt, work, output, *options, rows="rows.parquet"):
     command = ["train", "--dataset", work / rows, "--base", work / "base", "--output", output]
     return speechprompt(*command, *QUICK, *options)
@@ -128,28 +141,32 @@ def test_evaluate_measures_the_held_out_part(speechprompt, work, adapter, tmp_pa
         (["--prompt-init", "class_means"], "prompt_init is 'class_means' for a task without classes"),
         (["--method", "probe"], "the method 'probe' generates no sequences"),
         (["--tokens", "letters"], "letters"),
+        (["--max-tokens", "1"], "have more than 1 tokens"),
     ],
     ids=str,
 )
 def test_what_a_task_of_texts_does_not_take_is_exit_code_2(speechprompt, work, tmp_path, options, words):
     answer = train(speechprompt, work, tmp_path / "a", "--task", "speech_recognition", *options)
     assert answer.code == 2 and answer.out == ""
-    assert words in " ".join(answer.err.replace("│", " ").split()), answer.err
+    assert words in one_line(answer.err), answer.err
     assert "Traceback" not in answer.err and not (tmp_path / "a" / "config.json").exists()
 
 
-@pytest.mark.parametrize("option", [["--text-column", "label"], ["--tokens", "words"], ["--beams", "2"]], ids=str)
+@pytest.mark.parametrize(
+    "option", [["--text-column", "label"], ["--tokens", "words"], ["--beams", "2"], ["--max-tokens", "9"]], ids=str
+)
 def test_what_labels_do_not_take_is_exit_code_2(speechprompt, work, tmp_path, option):
     answer = train(speechprompt, work, tmp_path / "a", *option, rows="labels.parquet")
-    assert (
-        answer.code == 2
-        and option[0] in answer.err
-        and "this option is for texts" in " ".join(answer.err.replace("│", " ").split())
-    )
+    assert answer.code == 2 and option[0] in answer.err and "this option is for texts" in one_line(answer.err)
 
 
-def test_evaluate_refuses_what_the_adapter_does_not_take(speechprompt, work, adapter):
+def test_what_the_adapter_does_not_take_is_refused(speechprompt, work, adapter, classifier):
     answer = speechprompt("evaluate", adapter, "--dataset", work / "rows.parquet", "--label-column", "text")
     assert answer.code == 2 and "--label-column" in answer.err
+    answer = speechprompt("predict", classifier, work / "rows.parquet", "--beams", "2")
+    assert answer.code == 2 and "--beams" in answer.err and "this option is for texts" in one_line(answer.err)
+    for option in (["--beams", "2"], ["--task", "speech_recognition"], ["--text-column", "text"]):
+        answer = speechprompt("evaluate", classifier, "--dataset", work / "labels.parquet", *option)
+        assert answer.code == 2 and option[0] in answer.err, answer.err
     answer = speechprompt("evaluate", work / "absent", "--dataset", work / "rows.parquet")
     assert answer.code == 2 and "absent" in answer.err

@@ -346,3 +346,57 @@ def test_every_tokenizer_of_a_task_is_opened_again(tmp_path, tokens):
     SpeechPromptForSequenceGeneration.from_base(lm, tokenizer, num_virtual_tokens=2).save_pretrained(tmp_path)
     opened = SpeechPromptForSequenceGeneration.from_pretrained(tmp_path, base=lm).output_tokenizer
     assert opened.decode(opened(text).input_ids, skip_special_tokens=True) == text
+
+
+def test_how_it_searches_is_saved(saved, tmp_path):
+    model = SpeechPromptForSequenceGeneration.from_pretrained(saved / "adapter")
+    assert not (saved / "adapter" / "generation_config.json").exists()
+    model.generation_config.update(num_beams=3, length_penalty=0.5, forced_eos_token_id=7)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "generation_config.json").read_text()) == {"num_beams": 3, "length_penalty": 0.5}
+    opened = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path)
+    ids, mask = pad(UTTERANCES, "left")
+    beams = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=6, num_beams=3, length_penalty=0.5)
+    assert torch.equal(opened.generate(input_ids=ids, attention_mask=mask, max_new_tokens=6), beams)
+    opened.generation_config.update(num_beams=None, length_penalty=None)
+    opened.save_pretrained(tmp_path)
+    assert not (tmp_path / "generation_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"num_beams": 100000}', "num_beams in generation_config.json"),
+        ('{"num_beams": true}', "num_beams in generation_config.json"),
+        ('{"temperature": NaN}', "temperature in generation_config.json"),
+        ('{"early_stopping": "often"}', "early_stopping in generation_config.json"),
+        ("[1]", "list instead of an object"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_strangers_search_is_checked(adapter, content, words):
+    (adapter / "generation_config.json").write_text(content)
+    with pytest.raises(AdapterError, match=words):
+        SpeechPromptForSequenceGeneration.from_pretrained(adapter)
+
+
+def test_a_stranger_sets_nothing_but_the_search(adapter):
+    (adapter / "generation_config.json").write_text(
+        json.dumps(
+            {"max_length": 999, "bos_token_id": 7, "custom_generate": "x", "cache_implementation": "q", "num_beams": 2}
+        )
+    )
+    config = SpeechPromptForSequenceGeneration.from_pretrained(adapter).generation_config
+    assert (config.num_beams, config.bos_token_id, config.cache_implementation) == (2, 0, None)
+    assert config.max_length is None and not hasattr(config, "custom_generate")
+
+
+def test_a_decoder_without_positions_for_the_answers_is_refused(tmp_path):
+    lm, _ = tiny_base("mbart", tmp_path)
+    positions = lm.config.max_position_embeddings
+    with pytest.raises(ConfigurationError, match=f"the base says {positions} tokens at most"):
+        SpeechPromptForSequenceGeneration.from_base(lm, tiny_tokenizer(), max_output_tokens=positions + 1)
+    model = SpeechPromptForSequenceGeneration.from_base(lm, tiny_tokenizer(), max_output_tokens=positions)
+    ids, mask = pad(UTTERANCES, "left")
+    said = model.generate(input_ids=ids, attention_mask=mask, min_new_tokens=positions)
+    assert said.shape[1] == positions + 1

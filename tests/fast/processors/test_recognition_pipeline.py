@@ -4,7 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -21,9 +24,15 @@ from transformers import (
     pipeline,
 )
 
-from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
+from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor, audio_pipeline
 from speechprompt_hf.audio_pipeline import SpeechPromptSpeechRecognitionPipeline
-from speechprompt_hf.core.errors import AdapterError, AudioDecodeError, ConfigurationError, SamplingRateError
+from speechprompt_hf.core.errors import (
+    AdapterError,
+    AudioDecodeError,
+    AudioError,
+    ConfigurationError,
+    SamplingRateError,
+)
 from tests.fixtures.sequences import saying_model
 from tests.fixtures.tiny_models import PEFT_WARNING
 
@@ -230,3 +239,16 @@ def test_a_generating_stock_model_keeps_transformers_defaults(stock_ctc):
     stock = pipeline(TASK, **parts, pipeline_class=AutomaticSpeechRecognitionPipeline)
     assert ours.type == stock.type == "seq2seq_whisper"
     assert ours._generation_defaults == stock._generation_defaults and ours._generation_defaults["num_beams"] == 5
+
+
+def test_an_address_is_read_up_to_a_limit(transcribe, texts, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", WAVES[0], RATE, subtype="FLOAT")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a.wav"
+        assert transcribe(address) == texts[0]
+        monkeypatch.setattr(audio_pipeline, "_MAX_DOWNLOAD_BYTES", 1000)
+        with pytest.raises(AudioError, match=r"a\.wav is larger than 1000 bytes"):
+            transcribe(address)
+        server.shutdown()

@@ -1,0 +1,82 @@
+"""How a saved adapter searches for what it says: the part of `generation_config.json` that strangers may set."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from ..core.errors import AdapterError
+from ..core.files import write_json
+from .adapter_files import GENERATION, find_file
+from .untrusted import read_config_file
+
+__all__ = ["load_generation_values", "save_generation_values"]
+
+
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _number(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+
+
+# Lengths, tokens and code are no part: the first is the configuration's, the others the model's.
+_ALLOWED: dict[str, Callable[[Any], bool]] = {
+    "do_sample": lambda value: type(value) is bool,
+    "early_stopping": lambda value: type(value) is bool or value == "never",
+    "length_penalty": _number(-10.0, 10.0),
+    "no_repeat_ngram_size": _whole(0, 64),
+    "num_beams": _whole(1, 64),
+    "repetition_penalty": _number(0.01, 100.0),
+    "temperature": _number(1e-6, 100.0),
+    "top_k": _whole(0, 1_000_000),
+    "top_p": _number(0.0, 1.0),
+}
+
+
+def save_generation_values(config: GenerationConfig, folder: Path) -> None:
+    """Write what was set of the search; no file where nothing was.
+
+    Args:
+        config (`GenerationConfig`): the model's.
+        folder (`Path`): the adapter's.
+    """
+    values, default = config.to_dict(), GenerationConfig().to_dict()
+    chosen = {name: values.get(name) for name in _ALLOWED if values.get(name) not in (None, default.get(name))}
+    if chosen:
+        write_json(folder / GENERATION, chosen)
+    else:
+        (folder / GENERATION).unlink(missing_ok=True)
+
+
+def load_generation_values(name: str | os.PathLike[str], hub: dict[str, Any]) -> dict[str, Any]:
+    """What an adapter's `generation_config.json` says of the search; other fields of it mean nothing.
+
+    Args:
+        name (`str | PathLike`): folder or Hub id.
+        hub (`dict`): where and how files are found.
+
+    Returns:
+        `dict`: fields of `GenerationConfig`; empty where there is no such file.
+
+    Raises:
+        AdapterError: the file is damaged, or a value is of the wrong type or out of range.
+    """
+    path = find_file(name, GENERATION, **hub)
+    if path is None:
+        return {}
+    values = read_config_file(path)
+    found = {field: values[field] for field in _ALLOWED if values.get(field) is not None}
+    for field, value in found.items():
+        if not _ALLOWED[field](value):
+            raise AdapterError(
+                f"{field} in {GENERATION} of {name} is {value!r}",
+                hint="correct it, or delete the file, which may be missing",
+            )
+    return found

@@ -51,8 +51,9 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=400)
+    parser.add_argument("--tokens", type=int, default=180)
+    parser.add_argument("--learning-rate", type=float, default=2e-2)
     parser.add_argument("--only", default="", help="a part of the architecture's name")
     arguments = parser.parse_args()
     rows = read_rows(arguments.data_root)
@@ -61,10 +62,10 @@ def main() -> None:
         num_epochs=arguments.epochs,
         patience=arguments.epochs,
         num_virtual_tokens=arguments.tokens,
-        learning_rate=1e-2,
+        learning_rate=arguments.learning_rate,
         prompt_dropout=0.0,
         unit_dropout=0.0,
-        batch_size=8,
+        batch_size=16,
     )
     lines = ["| base | trained | epochs | WER | CER | minutes |", "|---|---|---|---|---|---|"]
     for name, base in BASES.items():
@@ -79,7 +80,7 @@ def main() -> None:
                 output_dir=folder,
                 progress=False,
                 resume=True,
-                # Answers cost more than updates: only every tenth epoch is measured.
+                # Answers cost more than updates: only every twentieth epoch is measured.
                 eval_strategy="steps",
                 save_strategy="steps",
                 eval_steps=80,

@@ -7,10 +7,10 @@
 | `coffee_orders` | slots of orders | not known |
 | `mboshi_french` | Mboshi to French, in subwords | unseen |
 
-The GSLM and the Unit mBART of the package are steered by prompts of the same size; beside them both are trained whole,
-from the pretrained and from random weights. The epoch is chosen on the validation part, the test part is answered once.
-Each cell leaves an adapter and its report in the work folder; cells that have one are not run again, a stopped one goes
-on.
+The GSLM and the Unit mBART of the package are steered by prompts of the same size; beside them both are trained
+whole, from the pretrained and from random weights. The epoch is chosen on the validation part, the test part is
+answered once. Each cell leaves an adapter and its report in the work folder; cells that have one are not run again, a
+stopped one goes on.
 
     python benchmarks/speech_to_text.py --data-root DATA --work WORK --only prompt
 """

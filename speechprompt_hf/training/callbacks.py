@@ -7,10 +7,13 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["TrainingProgress", "epoch_history"]
+__all__ = ["CLASSIFIER_METRICS", "TrainingProgress", "epoch_history"]
+
+CLASSIFIER_METRICS = ("accuracy", "macro_f1")
+"""What is measured of classifiers in every epoch."""
 
 
-def epoch_history(state: TrainerState, metrics: Sequence[str] = ("accuracy", "macro_f1")) -> list[dict[str, float]]:
+def epoch_history(state: TrainerState, metrics: Sequence[str] = CLASSIFIER_METRICS) -> list[dict[str, float]]:
     """One entry an evaluation: epoch, step, training loss, validation loss and metrics; a resumed run has all of them.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +21,33 @@ from ..data.loading import Splits
 from ..modeling.base_loading import known_vocabulary, load_base
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..tasks import Task
-from .callbacks import TrainingProgress, epoch_history
-from .resuming import rows_digest
-from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, training_arguments
+from .callbacks import TrainingProgress
+from .run_parts import (
+    CHECKPOINT_FOLDER,
+    RunOutcome,
+    check_lengths,
+    outcome_of,
+    run_record,
+    train_and_save,
+    training_arguments,
+)
 from .settings import Method, TrainingSettings
 from .trainer import PromptTrainer
 
 __all__ = ["TrainingResult", "compute_metrics", "train"]
 
 
-@dataclass(frozen=True)
-class TrainingResult:
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult(RunOutcome):
     """A trained model and how it came about.
 
     Attributes:
         model (`SpeechPromptForAudioClassification`): of the best epoch, in evaluation mode.
-        vocabulary (`UnitVocabulary`): units → token ids.
         method (`str`): `"prompt"`, `"finetune"` or `"probe"`.
-        trained_parameters (`int`): numbers that training changed.
-        validation_metric (`float`): the task's metric on the validation rows at the best epoch.
-        num_epochs (`float`): passes over the training rows.
-        seconds (`float`): of training, validation included; of the last process only after a resume.
-        history (`list[dict[str, float]]`): an entry an epoch.
-        settings (`dict`): what the run was trained with.
-        is_first_process (`bool`): whether this is the process that writes files.
     """
 
     model: SpeechPromptForAudioClassification
-    vocabulary: UnitVocabulary
     method: Method
-    trained_parameters: int
-    validation_metric: float
-    num_epochs: float
-    seconds: float
-    history: list[dict[str, float]] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-    is_first_process: bool = True
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Mean time of a pass over the training rows."""
-        return self.seconds / max(self.num_epochs, 1e-9)
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -171,25 +157,7 @@ def train(
         compute_metrics=compute_metrics,
         callbacks=[*early, *([TrainingProgress()] if progress else []), *callbacks],
     )
-    run = {
-        "settings": asdict(settings),
-        "model_options": {name: str(value) for name, value in (model_options or {}).items()},
-        "method": method,
-        "seed": seed,
-        "labels": list(task.labels),
-        "base": model.config.base_fingerprint,
-        "rows": {name: rows_digest(table) for name, table in tables.items()},
-    }
+    run = run_record(settings, model_options, model, tables, method=method, seed=seed, labels=list(task.labels))
     seconds = train_and_save(trainer, run, output_dir=Path(output_dir), resume=resume, processor=processor)
-    return TrainingResult(
-        model=model,
-        vocabulary=vocabulary,
-        method=method,
-        trained_parameters=model.num_trained_parameters(),
-        validation_metric=float(trainer.state.best_metric or 0.0),
-        num_epochs=float(trainer.state.epoch or 0.0),
-        seconds=seconds,
-        history=epoch_history(trainer.state),
-        settings=asdict(settings),
-        is_first_process=trainer.is_world_process_zero(),
-    )
+    outcome = outcome_of(trainer, settings, seconds)
+    return TrainingResult(model=model, method=method, vocabulary=vocabulary, **outcome)

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from ..core.errors import UnitError
+from ..core.vocabulary import UnitVocabulary
 from ..data.lengths import TOO_LONG_HINT, why_too_long
 from ..data.loading import Splits
 from ..modeling.modeling_speechprompt import SpeechPromptPreTrainedModel
 from ..modeling.saved_processor import save_processor
-from .resuming import check_run, last_complete_checkpoint, write_run
+from .callbacks import CLASSIFIER_METRICS, epoch_history
+from .resuming import check_run, last_complete_checkpoint, rows_digest, write_run
 from .trainer import PromptTrainer
 
-__all__ = ["CHECKPOINT_FOLDER", "check_lengths", "train_and_save", "training_arguments"]
+__all__ = [
+    "CHECKPOINT_FOLDER",
+    "RunOutcome",
+    "check_lengths",
+    "outcome_of",
+    "run_record",
+    "train_and_save",
+    "training_arguments",
+]
 
 CHECKPOINT_FOLDER = "checkpoints"
 """Where checkpoints are kept inside the output folder while training runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a training run went, whatever it trained.
+
+    Attributes:
+        vocabulary (`UnitVocabulary`): units → token ids.
+        trained_parameters (`int`): numbers that training changed.
+        validation_metric (`float`): the task's metric on the validation rows at the best epoch; `nan` where none was
+            measured.
+        num_epochs (`float`): passes over the training rows.
+        seconds (`float`): of training, validation included; of the last process only after a resume.
+        history (`list[dict[str, float]]`): an entry an epoch.
+        settings (`dict`): what the run was trained with.
+        is_first_process (`bool`): whether this is the process that writes files.
+    """
+
+    vocabulary: UnitVocabulary
+    trained_parameters: int
+    validation_metric: float
+    num_epochs: float
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_first_process: bool = True
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean time of a pass over the training rows."""
+        return self.seconds / max(self.num_epochs, 1e-9)
 
 
 def check_lengths(splits: Splits, max_tokens: int) -> None:
@@ -90,6 +134,54 @@ def training_arguments(
         new, old = "activation_checkpointing", "gradient_checkpointing"
         arguments[new if new in names else old] = True
     return TrainingArguments(**arguments)
+
+
+def run_record(
+    settings: Any, model_options: Mapping[str, Any] | None, model: Any, tables: Mapping[str, Dataset], **further: Any
+) -> dict[str, Any]:
+    """What a run is trained with, as it is kept beside its checkpoints and compared when it is resumed.
+
+    Args:
+        settings (`dataclass`): of the run.
+        model_options (`Mapping`, *optional*): what won over them.
+        model (`SpeechPromptPreTrainedModel`): names its base.
+        tables (`Mapping[str, Dataset]`): name of a part → the rows that the trainer reads.
+        further: what else must not change: task, method, seed.
+
+    Returns:
+        `dict`: fit for JSON.
+    """
+    return {
+        "settings": asdict(settings),
+        "model_options": {name: str(value) for name, value in (model_options or {}).items()},
+        "base": model.config.base_fingerprint,
+        "rows": {name: rows_digest(table) for name, table in tables.items()},
+        **further,
+    }
+
+
+def outcome_of(
+    trainer: PromptTrainer, settings: Any, seconds: float, metrics: Sequence[str] = CLASSIFIER_METRICS
+) -> dict[str, Any]:
+    """The fields of `RunOutcome`, but for the vocabulary, of a run that has ended.
+
+    Args:
+        trainer (`PromptTrainer`): of the run.
+        settings (`dataclass`): of the run.
+        seconds (`float`): that it took.
+        metrics (`Sequence[str]`, *optional*): of the history; those of classifiers by default.
+    """
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    best = trainer.state.best_metric
+    return {
+        "trained_parameters": model.num_trained_parameters(),
+        "validation_metric": math.nan if best is None else float(best),
+        "num_epochs": float(trainer.state.epoch or 0.0),
+        "seconds": seconds,
+        "history": epoch_history(trainer.state, metrics),
+        "settings": asdict(settings),
+        "is_first_process": trainer.is_world_process_zero(),
+    }
 
 
 def train_and_save(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,16 @@ from ..evaluation.sequence_metrics import sequence_values
 from ..modeling.base_loading import known_vocabulary, load_base
 from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
 from ..tasks import SequenceTask
-from .callbacks import TrainingProgress, epoch_history
-from .resuming import rows_digest
-from .run_parts import CHECKPOINT_FOLDER, check_lengths, train_and_save, training_arguments
+from .callbacks import TrainingProgress
+from .run_parts import (
+    CHECKPOINT_FOLDER,
+    RunOutcome,
+    check_lengths,
+    outcome_of,
+    run_record,
+    train_and_save,
+    training_arguments,
+)
 from .sequence_settings import SequenceMethod, SequenceTrainingSettings
 from .sequence_trainer import SequenceTrainer
 
@@ -37,38 +44,17 @@ __all__ = ["SequenceTrainingResult", "longest_answer", "room_for_utterances", "t
 _LONGER = 1.5
 
 
-@dataclass(frozen=True)
-class SequenceTrainingResult:
+@dataclass(frozen=True, kw_only=True)
+class SequenceTrainingResult(RunOutcome):
     """A trained model and how it came about.
 
     Attributes:
         model (`SpeechPromptForSequenceGeneration`): of the best epoch, in evaluation mode.
-        vocabulary (`UnitVocabulary`): units → token ids.
         method (`str`): `"prompt"` or `"finetune"`.
-        trained_parameters (`int`): numbers that training changed.
-        validation_metric (`float`): the task's metric on the validation rows at the best epoch.
-        num_epochs (`float`): passes over the training rows.
-        seconds (`float`): of training, validation included; of the last process only after a resume.
-        history (`list[dict[str, float]]`): an entry an epoch.
-        settings (`dict`): what the run was trained with.
-        is_first_process (`bool`): whether this is the process that writes files.
     """
 
     model: SpeechPromptForSequenceGeneration
-    vocabulary: UnitVocabulary
     method: SequenceMethod
-    trained_parameters: int
-    validation_metric: float
-    num_epochs: float
-    seconds: float
-    history: list[dict[str, float]] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-    is_first_process: bool = True
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Mean time of a pass over the training rows."""
-        return self.seconds / max(self.num_epochs, 1e-9)
 
 
 def longest_answer(task: SequenceTask, tokenizer: PreTrainedTokenizerFast, splits: Splits) -> int:
@@ -205,28 +191,10 @@ def train_sequences(
         callbacks=[*early, *bar, *callbacks],
         num_beams=settings.num_beams,
     )
-    run = {
-        "settings": asdict(settings),
-        "model_options": {name: str(value) for name, value in (model_options or {}).items()},
-        "method": method,
-        "seed": seed,
-        "task": task.as_record(),
-        "base": model.config.base_fingerprint,
-        "rows": {name: rows_digest(table) for name, table in tables.items()},
-    }
+    run = run_record(settings, model_options, model, tables, method=method, seed=seed, task=task.as_record())
     seconds = train_and_save(trainer, run, output_dir=Path(output_dir), resume=resume, processor=processor)
-    return SequenceTrainingResult(
-        model=model,
-        vocabulary=vocabulary,
-        method=method,
-        trained_parameters=model.num_trained_parameters(),
-        validation_metric=float(math.nan if trainer.state.best_metric is None else trainer.state.best_metric),
-        num_epochs=float(trainer.state.epoch or 0.0),
-        seconds=seconds,
-        history=epoch_history(trainer.state, task.metrics),
-        settings=asdict(settings),
-        is_first_process=trainer.is_world_process_zero(),
-    )
+    outcome = outcome_of(trainer, settings, seconds, task.metrics)
+    return SequenceTrainingResult(model=model, method=method, vocabulary=vocabulary, **outcome)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import torch
 from transformers import AutoProcessor
 
 from speechprompt_hf import DEFAULT_BASE, UNIT_MBART_BASE
+from speechprompt_hf.core.digest import sha256_of_json
 from speechprompt_hf.core.files import read_json, write_json, write_text
 from speechprompt_hf.modeling.base_loading import load_base
 from speechprompt_hf.tasks import (
@@ -94,11 +95,14 @@ def base_of(method: Method, work: Path) -> str:
 
 def cell_report(
     name: str, method: Method, settings: SequenceTrainingSettings, arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """The report of a cell; it is run where there is none."""
+) -> dict[str, Any] | None:
+    """The report of a cell; it is run where there is none and it was asked for."""
     data, task = SETS[name]
-    folder = arguments.work / name / method.name.replace(", ", "-").replace(" ", "-")
+    folder = arguments.work / f"{name}-{sha256_of_json([asdict(settings), asdict(method)])[:12]}"
+    is_asked_for = arguments.only in method.name and name in (arguments.set or SETS)
     if not (folder / "report.json").exists():
+        if not is_asked_for:
+            return None
         run_sequence_experiment(
             arguments.data_root / data,
             folder,
@@ -158,6 +162,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=180, help="prompt vectors a layer")
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="of prompts")
     arguments = parser.parse_args()
+    if not any(arguments.only in method.name for method in methods()):
+        parser.error(f"--only {arguments.only}: {'; '.join(method.name for method in methods())}")
     settings = SequenceTrainingSettings(
         num_epochs=arguments.epochs,
         num_virtual_tokens=arguments.tokens,
@@ -166,13 +172,16 @@ def main() -> None:
     )
     tables: dict[str, str] = {}
     results: dict[str, Any] = {}
-    for name in arguments.set or SETS:
+    for name in SETS:
         reports = {}
         for method in methods():
-            if arguments.only in method.name:
-                reports[method.name] = cell_report(name, method, settings, arguments)
+            report = cell_report(name, method, settings, arguments)
+            if report is not None:
+                reports[method.name] = report
                 tables[name] = table(name, reports)
-                print(tables[name], flush=True)
+        if not reports:
+            continue
+        print(tables[name], flush=True)
         results[name] = {
             method: {key: report[key] for key in ("scores", "baselines", "trained_parameters", "num_rows", "examples")}
             for method, report in reports.items()

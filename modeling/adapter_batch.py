@@ -118,7 +118,8 @@ def adapter_rows_scores(
         for group in groups
     ]
     numbers = [number for number, group in enumerate(groups) if group.reads_sequences]
-    if utterances.memory is not None:
+    if numbers:
+        assert utterances.memory is not None
         further = _read_sequences(
             lm,
             [groups[number] for number in numbers],

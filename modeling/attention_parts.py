@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 __all__ = ["KeysAndValues", "attend_in_parts", "parts_of_layer"]
 
+_MANY_QUERIES = 16
+
 KeysAndValues = tuple[Tensor, Tensor]
 """Keys and values of one layer, each of shape `(U, G, M, D/H)`: of M columns, for U groups of neighbouring rows."""
 
@@ -24,7 +26,8 @@ def attend_in_parts(
     """Attention over the columns of all parts, without laying them side by side.
 
     A part is read once for all rows that share it, however many these are: a prompt for the whole batch, an utterance
-    for all its beams.
+    for all its beams. Scores are float32 whatever the model's precision, as in transformers' fused attention. Where
+    there are many queries a row, their scores would be larger than the columns: then they are laid side by side.
 
     Args:
         queries (`Tensor` of shape `(B, H, T, D/H)`): queries.
@@ -38,12 +41,14 @@ def attend_in_parts(
     Returns:
         `Tensor` of shape `(B, T, H, D/H)`, as transformers' attention functions return.
     """
-    scores = torch.cat([_scores(queries, keys) for keys, _ in parts], dim=-1) * scaling
+    if queries.shape[2] > _MANY_QUERIES:
+        return _attend_side_by_side(queries, parts, attention_mask, scaling, dropout)
+    scores = torch.cat([_scores(queries * scaling, keys) for keys, _ in parts], dim=-1)
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
-    weights = scores.softmax(-1, dtype=torch.float32).to(queries.dtype)
+    weights = scores.softmax(-1).to(queries.dtype)
     weights = nn.functional.dropout(weights, p=dropout)
     lengths = [keys.shape[2] for keys, _ in parts]
     mixed = [_mix(part, values) for part, (_, values) in zip(weights.split(lengths, dim=-1), parts, strict=True)]
@@ -84,8 +89,32 @@ def _spread_groups(grouped: Tensor, rows: Tensor) -> Tensor:
     return grouped.unflatten(2, sizes).transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
 
+def _attend_side_by_side(
+    queries: Tensor, parts: Sequence[KeysAndValues], attention_mask: Tensor | None, scaling: float, dropout: float
+) -> Tensor:
+    batch_size, num_heads = queries.shape[:2]
+    keys, values = (
+        torch.cat(
+            [
+                part[index]
+                .repeat_interleave(batch_size // len(part[index]), dim=0)
+                .repeat_interleave(num_heads // part[index].shape[1], dim=1)
+                for part in parts
+            ],
+            dim=2,
+        )
+        for index in (0, 1)
+    )
+    context = nn.functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+    )
+    return context.transpose(1, 2)
+
+
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    """`(B, H, T, M)`."""
+    """`(B, H, T, M)`, float32 or more precise."""
+    precision = torch.promote_types(queries.dtype, torch.float32)
+    queries, keys = queries.to(precision), keys.to(precision)
     grouped = _gather_groups(queries, *keys.shape[:2])
     return _spread_groups(grouped @ keys.transpose(2, 3), queries)
 

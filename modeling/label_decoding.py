@@ -65,7 +65,8 @@ class LabelReader:
         utterances, first = self._read_utterances(input_ids, attention_mask)
         device, batch_size = input_ids.device, len(input_ids)
         logits = None
-        if utterances.memory is not None:
+        if self.rows.num_positions > 1:
+            assert utterances.memory is not None
             tree = self.rows.tree
             hidden_states = self.lm.read_labels(
                 utterances.memory,
@@ -92,7 +93,8 @@ class LabelReader:
         possible = torch.ones(len(input_ids), len(row_of_class), dtype=torch.bool, device=input_ids.device)
         said = None
         for position in range(self.rows.num_positions):
-            if said is not None and utterances.memory is not None:
+            if said is not None:
+                assert utterances.memory is not None
                 scores = self.verbalizer.scores_at(self._read_label(utterances.memory, said, position), position)
             class_scores = scores[:, row_of_class[:, position] - self.rows.slices[position].start]
             best = class_scores.masked_fill(~possible, -torch.inf).argmax(1)

@@ -38,6 +38,8 @@ from .verbalizer_maps import frequency_map
 
 __all__ = ["SpeechPromptForSequenceGeneration"]
 
+_MAX_OUTPUT_TOKENS = 256
+
 
 # transformers sees that a model generates by the name GenerationMixin among its bases.
 class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrainedModel, GenerationMixin):
@@ -71,12 +73,6 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
                 "the configuration has no output_vocab_size: it is a classifier's",
                 hint="open it with SpeechPromptForAudioClassification",
             )
-        if lm.max_answer_tokens is not None and config.max_output_tokens > lm.max_answer_tokens:
-            raise ConfigurationError(
-                f"max_output_tokens is {config.max_output_tokens}, and the base says {lm.max_answer_tokens} tokens at "
-                "most",
-                hint="lower it, let the tokenizer make subwords or words, or use a base with more positions",
-            )
         super().__init__(config, lm, unit_tokens, rows)
         self._output_tokenizer: PreTrainedTokenizerFast | None = None
         self.verbalizer.begin_as_units(lm.get_input_embeddings())
@@ -98,7 +94,7 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
         verbalizer: Literal["learnable", "frequency", "random"] = "learnable",
         label_feedback: Literal["token", "mixture", "learned"] | None = None,
         method: Literal["prompt", "finetune"] = "prompt",
-        max_output_tokens: int = 256,
+        max_output_tokens: int | None = None,
         training_units: Iterable[Sequence[int]] | None = None,
         training_outputs: Iterable[Sequence[int]] | None = None,
         vocabulary: UnitVocabulary | None = None,
@@ -122,7 +118,8 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
             label_feedback (`str`, *optional*): what is read of a said token: `"token"`, `"mixture"` or `"learned"`; by
                 default `"learned"` with a learnable verbalizer, else `"token"`.
             method (`str`, defaults to `"prompt"`): `"prompt"` or `"finetune"`.
-            max_output_tokens (`int`, defaults to 256): the most tokens that `generate` says by default.
+            max_output_tokens (`int`, *optional*): the most tokens that `generate` says by default; 256, or the
+                decoder's positions if these are fewer.
             training_units (`Iterable[Sequence[int]]`, *optional*): units of the training rows, for the verbalizer
                 `"frequency"` and for `prompt_init` `"frequent_units"`.
             training_outputs (`Iterable[Sequence[int]]`, *optional*): output tokens of the training rows, for
@@ -140,7 +137,8 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
             `SpeechPromptForSequenceGeneration`: in evaluation mode.
 
         Raises:
-            ConfigurationError: options contradict each other, or the tokenizer's first tokens are others.
+            ConfigurationError: options contradict each other, the tokenizer's first tokens are others, or the decoder
+                has fewer positions than `max_output_tokens`.
             LabelError: there are more tokens than units, and each needs one.
             UnitError: a training row has a unit that the base does not know.
             FingerprintMismatchError: the processor makes other units than the base was trained on.
@@ -156,7 +154,7 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
             readout="separator",
             label_feedback=label_feedback or ("learned" if verbalizer == "learnable" else "token"),
             output_vocab_size=len(tokenizer),
-            max_output_tokens=max_output_tokens,
+            max_output_tokens=_longest_answer(lm, max_output_tokens),
             seed=seed,
             vocab_size=lm.config.vocab_size,
             hidden_size=lm.config.hidden_size,
@@ -208,7 +206,10 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, *args: Any, **kwargs: Any
     ) -> None:
-        """Write what other adapters have, `output_tokenizer.json`, and what was set of the search.
+        """Write what other adapters have, `output_tokenizer.json`, and `generation_config.json`.
+
+        Of `generation_config` the fields of `PLAIN_SEARCH` are kept where they were set: beams, length penalty,
+        sampling, repetitions. The highest length is the configuration's `max_output_tokens`.
 
         Args:
             save_directory (`str | PathLike`): the folder.
@@ -218,12 +219,13 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
 
         Raises:
             AdapterError: the model has no output tokenizer.
+            ConfigurationError: a field of `generation_config` has a value with which the adapter would not open.
             HubError: with `push_to_hub`, the base is not on the Hub; the folder is written.
         """
         if is_main_process:
             Path(save_directory).mkdir(parents=True, exist_ok=True)
-            save_output_tokenizer(self.output_tokenizer, Path(save_directory))
             save_generation_values(self.generation_config, Path(save_directory))
+            save_output_tokenizer(self.output_tokenizer, Path(save_directory))
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
 
     def forward(
@@ -375,6 +377,18 @@ def _said_before(labels: Tensor) -> Tensor:
     start = labels.new_full((len(labels), 1), SEPARATOR_TOKEN_ID)
     said = torch.cat([start, labels[:, :-1]], dim=1)
     return said.masked_fill(said < 0, PAD_TOKEN_ID)
+
+
+def _longest_answer(lm: UnitLanguageModel, wanted: int | None) -> int:
+    positions = lm.max_answer_tokens
+    if wanted is None:
+        return _MAX_OUTPUT_TOKENS if positions is None else min(_MAX_OUTPUT_TOKENS, positions)
+    if positions is not None and wanted > positions:
+        raise ConfigurationError(
+            f"max_output_tokens is {wanted}, and the base says {positions} tokens at most",
+            hint="lower it, let the tokenizer make subwords or words, or use a base with more positions",
+        )
+    return wanted
 
 
 def _frequency_tokens(

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transformers import GenerationConfig
 
-from ..core.errors import AdapterError
+from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import write_json
 from .adapter_files import GENERATION, find_file
-from .untrusted import read_config_file
+from .untrusted import read_config_file, shortened
 
-__all__ = ["load_generation_values", "save_generation_values"]
+__all__ = ["PLAIN_SEARCH", "check_generation_values", "load_generation_values", "save_generation_values"]
+
+PLAIN_SEARCH = MappingProxyType(
+    {
+        "do_sample": False,
+        "early_stopping": False,
+        "length_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "num_beams": 1,
+        "repetition_penalty": 1.0,
+        "temperature": 1.0,
+        "top_k": 50,
+        "top_p": 1.0,
+    }
+)
+"""The most probable token after another, whatever an adapter has saved: arguments of `generate`.
+
+Measures, n-best lists and streams begin with them, so that what they say of a search is all that there is of it.
+"""
 
 
 def _whole(low: int, high: int) -> Callable[[Any], bool]:
@@ -23,21 +41,44 @@ def _whole(low: int, high: int) -> Callable[[Any], bool]:
 
 
 def _number(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+    return lambda value: type(value) in (int, float) and low <= value <= high
 
 
 # Lengths, tokens and code are no part: the first is the configuration's, the others the model's.
 _ALLOWED: dict[str, Callable[[Any], bool]] = {
     "do_sample": lambda value: type(value) is bool,
     "early_stopping": lambda value: type(value) is bool or value == "never",
-    "length_penalty": _number(-10.0, 10.0),
-    "no_repeat_ngram_size": _whole(0, 64),
-    "num_beams": _whole(1, 64),
-    "repetition_penalty": _number(0.01, 100.0),
-    "temperature": _number(1e-6, 100.0),
+    "length_penalty": _number(-100.0, 100.0),
+    "no_repeat_ngram_size": _whole(0, 1000),
+    "num_beams": _whole(1, 1000),
+    "repetition_penalty": _number(1e-3, 1000.0),
+    "temperature": _number(0.0, 1000.0),
     "top_k": _whole(0, 1_000_000),
     "top_p": _number(0.0, 1.0),
 }
+
+
+def check_generation_values(config: GenerationConfig) -> dict[str, Any]:
+    """What was set of the search, where it can be saved.
+
+    Args:
+        config (`GenerationConfig`): the model's.
+
+    Returns:
+        `dict`: those fields of `PLAIN_SEARCH` that were set.
+
+    Raises:
+        ConfigurationError: a value is of the wrong type or out of range, so that the adapter would not open again.
+    """
+    values, default = config.to_dict(), GenerationConfig().to_dict()
+    chosen = {name: values.get(name) for name in _ALLOWED if values.get(name) not in (None, default.get(name))}
+    for name, value in chosen.items():
+        if not _ALLOWED[name](value):
+            raise ConfigurationError(
+                f"generation_config.{name} is {shortened(value)}, which cannot be saved with an adapter",
+                hint="give it to generate instead",
+            )
+    return chosen
 
 
 def save_generation_values(config: GenerationConfig, folder: Path) -> None:
@@ -46,9 +87,11 @@ def save_generation_values(config: GenerationConfig, folder: Path) -> None:
     Args:
         config (`GenerationConfig`): the model's.
         folder (`Path`): the adapter's.
+
+    Raises:
+        ConfigurationError: see `check_generation_values`.
     """
-    values, default = config.to_dict(), GenerationConfig().to_dict()
-    chosen = {name: values.get(name) for name in _ALLOWED if values.get(name) not in (None, default.get(name))}
+    chosen = check_generation_values(config)
     if chosen:
         write_json(folder / GENERATION, chosen)
     else:
@@ -76,7 +119,7 @@ def load_generation_values(name: str | os.PathLike[str], hub: dict[str, Any]) ->
     for field, value in found.items():
         if not _ALLOWED[field](value):
             raise AdapterError(
-                f"{field} in {GENERATION} of {name} is {value!r}",
+                f"{field} in {GENERATION} of {name} is {shortened(value)}",
                 hint="correct it, or delete the file, which may be missing",
             )
     return found

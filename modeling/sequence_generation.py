@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ class SequenceGeneration(GenerationMixin):
 
     if TYPE_CHECKING:
         config: Any
+        lm: Any
 
         def read(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncodedUtterances:
             """Read utterances, to say something after them."""
@@ -45,7 +47,7 @@ class SequenceGeneration(GenerationMixin):
         given = kwargs.get("generation_config") or self.generation_config
         lengths = ("max_length", "max_new_tokens")
         if all(kwargs.get(name) is None and getattr(given, name, None) is None for name in lengths):
-            kwargs["max_new_tokens"] = self.config.max_output_tokens
+            kwargs["max_new_tokens"] = min(self.config.max_output_tokens, self.lm.max_answer_tokens or sys.maxsize)
         if kwargs.get("encoder_outputs") is not None:
             # Beams repeat its rows in place.
             kwargs["encoder_outputs"] = replace(kwargs["encoder_outputs"])

@@ -17,7 +17,7 @@ from .configuration_unit_mbart import UnitMBartConfig
 from .prompt_states import PromptStates
 from .unit_language_model import PromptLayer, ReadUtterances, UnitLanguageModel, in_own_precision
 from .unit_mbart_attention import additive_mask
-from .utterance_memory import EncoderMemory, UtteranceMemory, columns_of_cache
+from .utterance_memory import EncoderMemory, UtteranceMemory, columns_of_cache, for_rows
 
 if TYPE_CHECKING:
     from .unit_mbart_stacks import UnitMBartDecoder, UnitMBartEncoder
@@ -138,7 +138,7 @@ class UnitMBartReading(UnitLanguageModel):
         at_separator: bool,
         keep_memory: bool = False,
     ) -> ReadUtterances:
-        """Read utterances; the memory holds what the encoder says, and the decoder's cache."""
+        """Read utterances; the memory holds what the encoder says, and the separator."""
         ids, mask, order = _packed(input_ids, attention_mask)
         states, visible = self._encode(ids, mask, prompt)
         start = self._start_vectors(len(ids), prompt)
@@ -174,8 +174,8 @@ class UnitMBartReading(UnitLanguageModel):
             memory.positions(depths),
             mask,
             memory.encoder.states,
-            memory.for_rows(memory.encoder.visible, len(vectors)),
-            EncoderDecoderCache(memory.said, DynamicCache(memory.encoder.columns)),
+            for_rows(memory.encoder.visible, len(vectors)),
+            EncoderDecoderCache(memory.said, memory.encoder.columns),
             replace(prompt or PromptStates(), read=memory.columns),
         )
         return hidden_states
@@ -250,7 +250,7 @@ def _keep(cache: EncoderDecoderCache, states: Tensor, visible: Tensor) -> Uttera
         visible=visible.new_ones(len(visible), 1),
         lengths=visible.new_zeros(len(visible), dtype=torch.long),
         said=DynamicCache(),
-        encoder=EncoderMemory(states, visible, columns_of_cache(cache.cross_attention_cache)),
+        encoder=EncoderMemory(states, visible, cache.cross_attention_cache),
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "check_finite",
     "check_header",
     "read_config_file",
+    "shortened",
 ]
 
 MAX_CONFIG_BYTES = 8_000_000
@@ -108,7 +109,7 @@ def check_config_values(values: Mapping[str, Any], name: str) -> None:
     version = values.get("format_version", 1)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise AdapterError(
-            f"{name} has format version {_short(version)}, this package reads up to {FORMAT_VERSION}",
+            f"{name} has format version {shortened(version)}, this package reads up to {FORMAT_VERSION}",
             hint="pip install --upgrade speechprompt-hf",
         )
     if (values.get("vocab_size") or 1) * (values.get("hidden_size") or 1) > _MAX_ELEMENTS:
@@ -214,7 +215,7 @@ def _check_limits(values: Mapping[str, Any], limits: Mapping[str, int], name: st
         lowest = 0 if key in _MAY_BE_ZERO else 1
         if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= limit:
             raise AdapterError(
-                f"{where}{key} in config.json of {name} is {_short(value)}",
+                f"{where}{key} in config.json of {name} is {shortened(value)}",
                 hint=f"a whole number from {lowest} to {limit}",
             )
 
@@ -222,7 +223,7 @@ def _check_limits(values: Mapping[str, Any], limits: Mapping[str, int], name: st
 def _check_wrapped(values: Any, name: str) -> None:
     """The configuration inside that of a wrapped language model; its own class checks the rest."""
     if not isinstance(values, dict):
-        raise AdapterError(f"lm_config in config.json of {name} is {_short(values)}", hint="an object")
+        raise AdapterError(f"lm_config in config.json of {name} is {shortened(values)}", hint="an object")
     _check_limits(values, _WRAPPED_LIMITS, name, "lm_config.")
     _check_kinds(values, name)
 
@@ -231,7 +232,7 @@ def _check_kinds(values: Mapping[str, Any], name: str) -> None:
     """Refuse values of kinds that would fail later, or that make transformers fetch code (attention kernels)."""
 
     def refuse(key: str, hint: str) -> AdapterError:
-        return AdapterError(f"{key} in config.json of {name} is {_short(values[key])}", hint=hint)
+        return AdapterError(f"{key} in config.json of {name} is {shortened(values[key])}", hint=hint)
 
     for key in ("_attn_implementation", "attn_implementation"):
         if values.get(key) not in _ATTENTIONS:
@@ -259,7 +260,7 @@ def _check_kinds(values: Mapping[str, Any], name: str) -> None:
 
 def _check_records(values: Mapping[str, Any], name: str) -> None:
     def refuse(key: str, hint: str) -> AdapterError:
-        return AdapterError(f"{key} in config.json of {name} is {_short(values[key])}", hint=hint)
+        return AdapterError(f"{key} in config.json of {name} is {shortened(values[key])}", hint=hint)
 
     for key in _RECORDS:
         record = values.get(key)
@@ -277,14 +278,14 @@ def _check_records(values: Mapping[str, Any], name: str) -> None:
 
 def _check_labels(labels: Any, name: str) -> None:
     if not isinstance(labels, dict) or len(labels) > _LIMITS["num_labels"]:
-        raise AdapterError(f"id2label in config.json of {name} is {_short(labels)}", hint="class index → name")
+        raise AdapterError(f"id2label in config.json of {name} is {shortened(labels)}", hint="class index → name")
     try:
         indices = sorted(int(index) for index in labels)
     except (TypeError, ValueError):
         indices = [-1]
     if not labels or indices != list(range(len(labels))) or not all(isinstance(one, str) for one in labels.values()):
         raise AdapterError(
-            f"id2label in config.json of {name} has classes {_short(sorted(map(str, labels)))}",
+            f"id2label in config.json of {name} has classes {shortened(sorted(map(str, labels)))}",
             hint="they must be 0, 1, … with names",
         )
 
@@ -301,11 +302,12 @@ def _check_sequences(sequences: Any, name: str) -> None:
         or len(sequences) * (len(sequences[0]) - 1) > _MAX_TREE_NODES
     ):
         raise AdapterError(
-            f"label_sequences in config.json of {name} is {_short(sequences)}",
+            f"label_sequences in config.json of {name} is {shortened(sequences)}",
             hint=f"at most {_MAX_CLASSES_OF_SEQUENCES} rows of label-token ids",
         )
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A value of a stranger's file for a message, of a line's length at most."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:56]} …"

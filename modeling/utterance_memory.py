@@ -12,9 +12,14 @@ from transformers.cache_utils import DynamicLayer
 
 from .attention_parts import KeysAndValues
 
-__all__ = ["EncoderMemory", "UtteranceMemory", "columns_of_cache"]
+__all__ = ["EncoderMemory", "UtteranceMemory", "columns_of_cache", "for_rows"]
 
 Columns = tuple[KeysAndValues, ...]
+
+
+def for_rows(tensor: Tensor, num_rows: int) -> Tensor:
+    """What is of shape `(U, …)`, for each of B rows: `(B, …)`."""
+    return tensor.repeat_interleave(num_rows // len(tensor), dim=0)
 
 
 def columns_of_cache(cache: DynamicCache) -> Columns:
@@ -30,17 +35,18 @@ class EncoderMemory:
     Attributes:
         states (`Tensor` of shape `(U, M, D)`): its states.
         visible (`BoolTensor` of shape `(U, M)`): real columns.
-        columns (`tuple` of L pairs of `Tensor`s of shape `(U, H, M, D/H)`): keys and values of the decoder's
-            cross-attention.
+        columns (`DynamicCache`): keys and values of the decoder's cross-attention, of shape `(U, H, M, D/H)`; nothing
+            is added to it.
     """
 
     states: Tensor
     visible: Tensor
-    columns: Columns
+    columns: DynamicCache
 
     def take(self, groups: Tensor) -> EncoderMemory:
         """These utterances, `LongTensor` of shape `(n,)`."""
-        return EncoderMemory(self.states[groups], self.visible[groups], _take(self.columns, groups))
+        columns = DynamicCache(_take(columns_of_cache(self.columns), groups))
+        return EncoderMemory(self.states[groups], self.visible[groups], columns)
 
 
 @dataclass(frozen=True)
@@ -107,17 +113,13 @@ class UtteranceMemory:
         Returns:
             `BoolTensor` of shape `(B, 1, T, N + T')`.
         """
-        visible = self.for_rows(self.visible, len(node_mask))
+        visible = for_rows(self.visible, len(node_mask))
         columns = visible.unsqueeze(1).expand(-1, node_mask.shape[1], -1)
         return torch.cat([columns, node_mask], dim=-1).unsqueeze(1)
 
     def positions(self, depths: Tensor) -> Tensor:
         """Positions `(B, T)` of nodes with `depths` `(B, T)` labels in their prefixes."""
-        return self.for_rows(self.lengths, len(depths)).unsqueeze(1) + depths
-
-    def for_rows(self, tensor: Tensor, num_rows: int) -> Tensor:
-        """What is of shape `(U, …)`, one for each of B rows."""
-        return tensor.repeat_interleave(num_rows // len(tensor), dim=0)
+        return for_rows(self.lengths, len(depths)).unsqueeze(1) + depths
 
 
 def _take(columns: Columns, groups: Tensor) -> Columns:

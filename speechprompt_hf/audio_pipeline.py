@@ -43,25 +43,25 @@ class SpeechPromptAudioClassificationPipeline(AudioClassificationPipeline):
         """One recording to `input_values` and `attention_mask`.
 
         Args:
-            inputs (`str | bytes | dict | ndarray | Tensor`): a local path, a file's bytes, `{"array" or "raw",
-                "sampling_rate"}`, or samples at the extractor's own rate.
+            inputs (`str | bytes | dict | ndarray | Tensor`): a local path, an address, a file's bytes, `{"array" or
+                "raw", "sampling_rate"}`, or samples at the extractor's own rate.
 
         Raises:
-            AudioError: one of its kinds, naming the recording.
+            AudioError: one of its kinds, naming the recording; or an address holds too much.
         """
         extractor = self.feature_extractor
-        is_url = isinstance(inputs, str) and inputs.startswith(_HTTP)
-        if is_url or not isinstance(extractor, SpeechUnitFeatureExtractor):
+        if not isinstance(extractor, SpeechUnitFeatureExtractor):
             return super().preprocess(inputs)
-        return _features(inputs, extractor)
+        return _features(_downloaded(inputs), extractor)
 
 
 class SpeechPromptSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
     """The stock pipeline; models of this package that say sequences generate, and their own tokenizer decodes.
 
     transformers takes a class that it does not know for a CTC model. Recordings for ours are read by soundfile and
-    resampled by soxr, whole, without ffmpeg; what the model says by itself is the default, greedily, not transformers'
-    five beams. Pipelines of other models behave exactly as before.
+    resampled by soxr, whole, without ffmpeg; what the model says by itself is the default (the most probable token
+    after another, or what was saved with it), not transformers' five beams. Pipelines of other models behave exactly
+    as before.
 
     Args:
         model (`PreTrainedModel`): `SpeechPromptForSequenceGeneration`, or any model of the stock pipeline.

@@ -12,6 +12,7 @@ from transformers import LogitsProcessorList
 
 from ..core.errors import ConfigurationError
 from ..core.vocabulary import EOS_TOKEN_ID, SPECIAL_TOKENS
+from ..modeling.saved_generation import PLAIN_SEARCH
 from .constraint import GrammarConstraint
 from .grammar import TokenGrammar
 
@@ -47,7 +48,7 @@ def generate_hypotheses(
     grammar: TokenGrammar | None = None,
     **inputs: Any,
 ) -> list[list[Hypothesis]]:
-    """The best sequences of each utterance, by beam search.
+    """The best sequences of each utterance, by beam search; a saved search has no part in it.
 
     Args:
         model (`SpeechPromptForSequenceGeneration`): in evaluation mode.
@@ -76,15 +77,13 @@ def generate_hypotheses(
         processors.append(GrammarConstraint(grammar, model.config.output_vocab_size, length))
     output = model.generate(
         **inputs,
-        num_beams=beams,
+        **(PLAIN_SEARCH | {"num_beams": beams, "length_penalty": length_penalty}),
         num_return_sequences=num_hypotheses,
-        length_penalty=length_penalty,
         max_new_tokens=length,
         logits_processor=processors,
         output_scores=beams > 1,
         output_logits=beams == 1,
         return_dict_in_generate=True,
-        do_sample=False,
     )
     if beams > 1:
         # Log-probabilities already, from before the constraints.

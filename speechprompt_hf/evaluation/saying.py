@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.vocabulary import PAD_TOKEN_ID, UnitVocabulary
 from ..data.collators import UnitCollator
 from ..data.lengths import max_utterance_tokens
+from ..modeling.saved_generation import PLAIN_SEARCH
 
 __all__ = ["Said", "decoded", "say", "say_rows"]
 
@@ -43,7 +44,7 @@ def decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
 def say(
     model: Any, input_ids: Tensor, attention_mask: Tensor, *, num_beams: int = 1, max_new_tokens: int | None = None
 ) -> list[Said]:
-    """Answer a batch of utterances.
+    """Answer a batch of utterances; a search that was saved with the adapter has no part in it.
 
     Args:
         model (`SpeechPromptForSequenceGeneration`): in evaluation mode.
@@ -59,11 +60,9 @@ def say(
     output = model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        num_beams=num_beams,
-        do_sample=False,
         return_dict_in_generate=True,
         output_scores=True,
-        **options,
+        **(PLAIN_SEARCH | {"num_beams": num_beams} | options),
     )
     tokens = output.sequences
     if num_beams > 1:

@@ -21,6 +21,8 @@ from speechprompt_hf.core.errors import (
 )
 from speechprompt_hf.core.output_patterns import BLANKS
 from speechprompt_hf.data.sequence_rows import task_tokenizer
+from speechprompt_hf.decoding import generate_hypotheses, grammar_of_sequences, stream_text
+from speechprompt_hf.evaluation.saying import say
 from speechprompt_hf.modeling import (
     SpeechPromptConfig,
     SpeechPromptForAudioClassification,
@@ -370,6 +372,8 @@ def test_how_it_searches_is_saved(saved, tmp_path):
         ('{"num_beams": true}', "num_beams in generation_config.json"),
         ('{"temperature": NaN}', "temperature in generation_config.json"),
         ('{"early_stopping": "often"}', "early_stopping in generation_config.json"),
+        ('{"temperature": 1' + 400 * "0" + "}", "temperature in generation_config.json .*…"),
+        ('{"num_beams": "' + 5000 * "x" + '"}', "num_beams in generation_config.json .{,200}$"),
         ("[1]", "list instead of an object"),
         ("{", "not valid JSON"),
     ],
@@ -392,11 +396,47 @@ def test_a_stranger_sets_nothing_but_the_search(adapter):
 
 
 def test_a_decoder_without_positions_for_the_answers_is_refused(tmp_path):
-    lm, _ = tiny_base("mbart", tmp_path)
+    lm, _ = tiny_base("mbart", tmp_path / "made")
+    lm.save_pretrained(tmp_path / "base")
     positions = lm.config.max_position_embeddings
     with pytest.raises(ConfigurationError, match=f"the base says {positions} tokens at most"):
         SpeechPromptForSequenceGeneration.from_base(lm, tiny_tokenizer(), max_output_tokens=positions + 1)
-    model = SpeechPromptForSequenceGeneration.from_base(lm, tiny_tokenizer(), max_output_tokens=positions)
+    model = SpeechPromptForSequenceGeneration.from_base(tmp_path / "base", tiny_tokenizer())
+    assert model.config.max_output_tokens == min(256, positions)
+    # An adapter of an earlier version may name more; it says what fits.
+    model.config.max_output_tokens = positions + 1
+    model.save_pretrained(tmp_path / "adapter")
+    opened = SpeechPromptForSequenceGeneration.from_pretrained(tmp_path / "adapter")
     ids, mask = pad(UTTERANCES, "left")
-    said = model.generate(input_ids=ids, attention_mask=mask, min_new_tokens=positions)
+    said = opened.generate(input_ids=ids, attention_mask=mask, min_new_tokens=positions)
     assert said.shape[1] == positions + 1
+
+
+@pytest.mark.parametrize("values", [{"num_beams": 10**6}, {"length_penalty": 1e9}, {"top_p": 1.5}], ids=str)
+def test_a_search_that_would_not_open_again_is_not_saved(saved, tmp_path, values):
+    model = SpeechPromptForSequenceGeneration.from_pretrained(saved / "adapter")
+    for name, value in values.items():
+        setattr(model.generation_config, name, value)
+    with pytest.raises(ConfigurationError, match=f"generation_config.{next(iter(values))} is "):
+        model.save_pretrained(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_search_has_no_part_in_measures_lists_and_streams(tmp_path):
+    model = make_sequence_model(tiny_lm(seed=10))
+    ids, mask = pad(UTTERANCES, "left")
+    grammar = grammar_of_sequences([[6, 6], [7, 7, 7]])
+
+    def measured():
+        return (
+            say(model, ids, mask),
+            generate_hypotheses(model, input_ids=ids, attention_mask=mask, num_hypotheses=2, grammar=grammar),
+            list(stream_text(model, input_ids=ids[:1], attention_mask=mask[:1])),
+        )
+
+    before = measured()
+    model.generation_config.update(num_beams=3, no_repeat_ngram_size=1, length_penalty=-2.0)
+    assert measured()[:2] == before[:2]
+    # One beam, with what else was saved.
+    assert isinstance(measured()[2], list)
+    assert all(grammar.accepts(one.tokens) for row in measured()[1] for one in row)

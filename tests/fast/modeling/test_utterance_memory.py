@@ -3,13 +3,25 @@
 import pytest
 import torch
 
+from speechprompt_hf.modeling.utterance_memory import columns_of_cache
 from tests.fixtures.sequence_models import UTTERANCES, make_sequence_model, tiny_base
 from tests.fixtures.tiny_models import pad
 
+CASES = [
+    ("gslm", "sdpa", "deep"),
+    ("gslm", "eager", "input"),
+    ("mbart", "sdpa", "deep"),
+    ("mbart", "eager", "input"),
+    ("qwen2", "eager", "deep"),
+    ("qwen2", "sdpa", "input"),
+]
 
-@pytest.fixture(scope="module", params=["gslm", "mbart", "qwen2"])
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
 def model(request, tmp_path_factory):
-    return make_sequence_model(tiny_base(request.param, tmp_path_factory.mktemp(request.param), "sdpa")[0])
+    kind, attention, prompt = request.param
+    lm, _ = tiny_base(kind, tmp_path_factory.mktemp(kind), attention)
+    return make_sequence_model(lm, prompt=prompt)
 
 
 @pytest.fixture
@@ -72,3 +84,21 @@ def test_fewer_rows_than_utterances(model, memory):
     kept = memory.begin(torch.tensor([1]))
     assert len(kept.visible) == 1
     torch.testing.assert_close(say(model, kept, vectors[1:2]), expected[1:2])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["gslm", "mbart"])
+def test_nothing_that_was_read_is_copied_when_something_is_said(kind, tmp_path):
+    model = make_sequence_model(tiny_base(kind, tmp_path, "sdpa")[0])
+    memory = model.read(*pad(UTTERANCES, "left")).memory
+    own = memory.begin(rows_of(len(UTTERANCES), 1))
+    columns = [*memory.columns]
+    if memory.encoder is not None:
+        columns += columns_of_cache(memory.encoder.columns)
+    places = [tensor.data_ptr() for pair in columns for tensor in pair]
+    for depth in (1, 2):
+        say(model, own, vectors_of(model, depth), depth)
+    columns = [*own.columns]
+    if own.encoder is not None:
+        columns += columns_of_cache(own.encoder.columns)
+    assert [tensor.data_ptr() for pair in columns for tensor in pair] == places

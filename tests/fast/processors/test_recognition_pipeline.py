@@ -251,4 +251,11 @@ def test_an_address_is_read_up_to_a_limit(transcribe, texts, tmp_path, monkeypat
         monkeypatch.setattr(audio_pipeline, "_MAX_DOWNLOAD_BYTES", 1000)
         with pytest.raises(AudioError, match=r"a\.wav is larger than 1000 bytes"):
             transcribe(address)
+        processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
+        classifier = SpeechPromptForAudioClassification.from_base(DEFAULT_BASE, ["a", "b"], processor=processor)
+        classify = pipeline("audio-classification", model=classifier, feature_extractor=processor.feature_extractor)
+        with pytest.raises(AudioError, match="larger than 1000 bytes"):
+            classify(address)
+        monkeypatch.undo()
+        assert {answer["label"] for answer in classify(address)} == {"a", "b"}
         server.shutdown()

@@ -1,11 +1,14 @@
 """Attention over parts is attention over their columns side by side, whoever shares them."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
+from speechprompt_hf.modeling import attention_parts
 from speechprompt_hf.modeling.attention_parts import attend_in_parts, parts_of_layer
 
 HEAD_DIM = 4
@@ -32,7 +35,7 @@ def problems(draw):
     mask = torch.rand(num_rows, 1, num_queries, length, generator=generator) > 0.3
     if length:
         mask[..., 0] = True  # who sees nothing has no attention
-    return queries, parts, mask, draw(st.sampled_from(["none", "bool", "floating"]))
+    return queries, parts, mask, draw(st.sampled_from(["none", "bool", "floating"])), draw(st.booleans())
 
 
 def side_by_side(queries, parts, index):
@@ -50,7 +53,7 @@ def side_by_side(queries, parts, index):
 
 @given(problems())
 def test_parts_equal_columns_side_by_side(problem):
-    queries, parts, mask, kind = problem
+    queries, parts, mask, kind, many = problem
     if not mask.shape[-1]:
         return
     given_mask = {
@@ -65,10 +68,27 @@ def test_parts_equal_columns_side_by_side(problem):
         attn_mask=None if kind == "none" else mask,
         scale=0.3,
     ).transpose(1, 2)
-    found = attend_in_parts(queries, parts, given_mask, scaling=0.3)
-    assert found.shape == expected.shape
-    # The softmax is computed in float32, as transformers does.
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    # Beyond so many queries a row the columns are laid side by side.
+    with mock.patch.object(attention_parts, "_MANY_QUERIES", 0 if many else 100):
+        found = attend_in_parts(queries, parts, given_mask, scaling=0.3)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [0.0, 120.0])
+def test_half_precision_loses_no_more_than_fused_attention(dtype, bias):
+    """Also where products of queries and keys are beyond half precision's range before they are scaled."""
+    torch.manual_seed(0)
+    queries, keys = torch.randn(4, 2, 1, 64) + bias, torch.randn(4, 2, 30, 64) + bias
+    values, scaling = torch.randn(4, 2, 30, 64), 64**-0.5
+    half = [tensor.to(dtype) for tensor in (queries, keys, values)]
+    exact = scaled_dot_product_attention(*(tensor.double() for tensor in half), scale=scaling)
+    fused = scaled_dot_product_attention(*half, scale=scaling)
+    parts = [(half[1][:, :, :10], half[2][:, :, :10]), (half[1][:, :, 10:], half[2][:, :, 10:])]
+    found = attend_in_parts(half[0], parts, None, scaling=scaling).transpose(1, 2)
+    assert found.isfinite().all() and found.dtype == dtype
+    allowed = max(float((fused - exact).abs().max()), torch.finfo(dtype).eps)
+    assert (found - exact).abs().max() <= 2 * allowed
 
 
 def test_gradients_reach_every_part():

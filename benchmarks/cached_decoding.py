@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--utterances", type=int, default=NUM_UTTERANCES)
     parser.add_argument("--tokens", type=int, default=60, help="said after each utterance at most")
+    parser.add_argument("--only", default="", help="a part of the name of the base")
     arguments = parser.parse_args()
     units, texts = read_rows(arguments.data_root, arguments.utterances)
     lines = [
@@ -97,6 +98,8 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, base in BASES.items():
+        if arguments.only not in name:
+            continue
         model = make_model(base, texts)
         for search, options in (("greedy", {}), ("4 beams", {"num_beams": 4})):
             found = compare(model, units, {**options, "max_new_tokens": arguments.tokens})

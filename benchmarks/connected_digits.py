@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=50, help="prompt vectors a layer")
+    parser.add_argument("--learning-rate", type=float, default=1e-2, help="of prompts")
     parser.add_argument("--only", default="", help="a part of the names of the methods to run")
     arguments = parser.parse_args()
     splits = make_splits(arguments.data_root, arguments.work)
@@ -161,7 +162,7 @@ def main() -> None:
         num_epochs=arguments.epochs,
         patience=arguments.epochs,
         num_virtual_tokens=arguments.tokens,
-        learning_rate=1e-2,
+        learning_rate=arguments.learning_rate,
         batch_size=32,
         eval_batch_size=64,
     )

@@ -25,6 +25,7 @@ from speechprompt_hf.training.sequence_settings import SequenceTrainingSettings
 
 BASES = {"GSLM": DEFAULT_BASE, "Unit mBART": UNIT_MBART_BASE}
 NUM_UTTERANCES = 64
+PATIENCE = 4  # measures, one in twenty epochs
 
 
 def read_rows(data_root: Path) -> Dataset:
@@ -60,7 +61,7 @@ def main() -> None:
     splits = Splits(train=rows, validation=rows, test=rows)
     settings = SequenceTrainingSettings(
         num_epochs=arguments.epochs,
-        patience=arguments.epochs,
+        patience=PATIENCE,
         num_virtual_tokens=arguments.tokens,
         learning_rate=arguments.learning_rate,
         prompt_dropout=0.0,

@@ -13,6 +13,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core a worker; also read by the p
 import pytest
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+# Files with few tests that take long: begun first, so that no worker is left alone with one at the end.
+LONG = {"slow": 0, "packaging": 1, "hub": 2}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def order(item: pytest.Item) -> int:
+        parts = item.path.relative_to(PROJECT_ROOT / "tests").parts
+        return LONG.get(parts[0], len(LONG))
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")

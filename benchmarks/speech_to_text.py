@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoProcessor
 
-from speechprompt_hf import DEFAULT_BASE, UNIT_MBART_BASE
+from speechprompt_hf import DEFAULT_BASE, UNIT_MBART_BASE, SpeechUnitProcessor
 from speechprompt_hf.core.digest import sha256_of_json
 from speechprompt_hf.core.files import read_json, write_json, write_text
 from speechprompt_hf.modeling.base_loading import load_base
@@ -89,7 +88,7 @@ def base_of(method: Method, work: Path) -> str:
         lm = load_base(source)
         torch.manual_seed(1)
         type(lm)(lm.config).save_pretrained(folder)
-        AutoProcessor.from_pretrained(source).save_pretrained(folder, base_source=DEFAULT_BASE)
+        SpeechUnitProcessor.from_pretrained(source).save_pretrained(folder, base_source=DEFAULT_BASE)
     return str(folder)
 
 

@@ -83,7 +83,7 @@ def run(
         typer.Option(help="deep: vectors in every layer. input: vectors before the first unit only."),
     ] = "deep",
     num_virtual_tokens: Annotated[
-        int, typer.Option(min=1, help="How many prompt vectors; 180 by default for texts.")
+        int, typer.Option(min=1, help="How many prompt vectors.", show_default="5; 180 for texts")
     ] = 5,
     prompt_layers: Annotated[
         Literal["all", "lower", "upper", "encoder", "decoder"],
@@ -124,7 +124,7 @@ def run(
         float, typer.Option(min=0.0, max=0.99, help="Share of the target that all labels have alike.")
     ] = 0.0,
     epochs: Annotated[
-        int, typer.Option(min=1, help="The most passes over the training rows; 50 by default for texts.")
+        int, typer.Option(min=1, help="The most passes over the training rows.", show_default="25; 50 for texts")
     ] = 25,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many passes without a better one.")] = 10,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings, or rows of units, in one update.")] = 16,

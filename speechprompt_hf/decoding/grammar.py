@@ -126,12 +126,17 @@ def grammar_of_sequences(sequences: Iterable[Sequence[int]]) -> TokenGrammar:
         sequences (`Iterable[Sequence[int]]`): output tokens, without special ones.
 
     Raises:
-        ConfigurationError: there are none, or a special token is among them.
+        ConfigurationError: there are none, one is a text, or a special token is among them.
     """
     transitions: list[dict[int, int]] = [{}]
     accepting = set()
     for sequence in sequences:
         state = 0
+        if isinstance(sequence, str):
+            raise ConfigurationError(
+                f"{sequence!r} is a text, not output tokens",
+                hint="model.output_tokenizer(text, add_special_tokens=False)['input_ids']",
+            )
         for token in sequence:
             following = transitions[state].get(int(token))
             if following is None:

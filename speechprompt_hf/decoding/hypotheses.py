@@ -61,7 +61,9 @@ def generate_hypotheses(
         **inputs: of the model's `generate`: `input_ids` or `input_values`, `attention_mask`.
 
     Returns:
-        `list[list[Hypothesis]]`: for each utterance, best first; fewer than asked for where a grammar allows fewer.
+        `list[list[Hypothesis]]`: for each utterance those that ended by themselves, then those that the highest length
+            cut off, each best first by log-probability / length**penalty; fewer than asked for where a grammar allows
+            fewer.
 
     Raises:
         ConfigurationError: fewer beams than hypotheses.
@@ -95,11 +97,11 @@ def generate_hypotheses(
 
 
 def _distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """Without copies: beams that a grammar leaves nothing to say end as those of others."""
+    """Without copies: beams that a grammar leaves nothing to say end as those of others. Whole ones come first."""
     first: dict[tuple[int, ...], Hypothesis] = {}
     for one in hypotheses:
         first.setdefault(one.tokens, one)
-    return list(first.values())
+    return sorted(first.values(), key=lambda one: not one.is_whole)
 
 
 def _hypothesis(model: Any, row: Tensor, scores: Tensor) -> Hypothesis:

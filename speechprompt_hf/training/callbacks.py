@@ -97,7 +97,8 @@ class TrainingProgress(TrainerCallback):
             now = metrics[name]
             better = min if self.lower_is_better else max
             best = now if state.best_metric is None else better(now, state.best_metric)
-            self._progress.update(self._task, best=f"validation {now:.3f} (best {best:.3f})")
+            kind = ", lower is better" if self.lower_is_better else ""
+            self._progress.update(self._task, best=f"validation {self.metric} {now:.3f} (best {best:.3f}{kind})")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

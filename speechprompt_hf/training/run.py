@@ -145,6 +145,7 @@ def train(
         metric=task.metric,
         greater_is_better=True,
         gradient_checkpointing=settings.gradient_checkpointing,
+        num_rows=len(tables["train"]),
         further=trainer_arguments,
     )
     early = [EarlyStoppingCallback(settings.patience)] if arguments.load_best_model_at_end else []

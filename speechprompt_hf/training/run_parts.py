@@ -94,9 +94,12 @@ def training_arguments(
     metric: str,
     greater_is_better: bool,
     gradient_checkpointing: bool,
+    num_rows: int,
     further: Mapping[str, Any],
 ) -> TrainingArguments:
     """Arguments of a run that measures and saves after every epoch and keeps the best one.
+
+    The warm-up takes no more than a tenth of all updates: few rows in few epochs would not come to its end.
 
     Args:
         folder (`Path`): of the checkpoints.
@@ -105,6 +108,7 @@ def training_arguments(
         metric (`str`): what chooses the best epoch.
         greater_is_better (`bool`): whether more of it is better.
         gradient_checkpointing (`bool`): less memory, more time.
+        num_rows (`int`): training rows.
         further (`Mapping`): arguments that win over all others.
     """
     arguments: dict[str, Any] = {
@@ -125,6 +129,8 @@ def training_arguments(
         **options,
         **further,
     }
+    if "warmup_steps" in options and "warmup_steps" not in further:
+        arguments["warmup_steps"] = min(options["warmup_steps"], _num_updates(arguments, num_rows) // 10)
     if options.get("bf16") and not torch.cuda.is_available():
         # Trainer takes bf16 without a GPU only if it is told to stay on the CPU.
         arguments.setdefault("use_cpu", True)
@@ -182,6 +188,14 @@ def outcome_of(
         "settings": asdict(settings),
         "is_first_process": trainer.is_world_process_zero(),
     }
+
+
+def _num_updates(arguments: Mapping[str, Any], num_rows: int) -> int:
+    """Updates of a run on one process."""
+    limit = int(arguments.get("max_steps", -1))
+    rows_of_update = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+    updates = math.ceil(math.ceil(num_rows / rows_of_update) * arguments["num_train_epochs"])
+    return limit if limit > 0 else updates
 
 
 def train_and_save(

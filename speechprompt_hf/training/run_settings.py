@@ -28,7 +28,7 @@ class RunSettings:
         learning_rate (`float`): AdamW's, at its highest.
         finetune_learning_rate (`float`, defaults to 5e-4): the same for `method="finetune"`.
         schedule (`str`, defaults to `"cosine"`): `"constant"`, `"linear"` or `"cosine"`, after the warm-up.
-        warmup_steps (`int`): updates of linear warm-up.
+        warmup_steps (`int`): updates of linear warm-up; a tenth of all updates at most.
         weight_decay (`float`, defaults to 0.0): AdamW's.
         beta2 (`float`, defaults to 0.98): AdamW's second decay, the paper's.
         clip_norm (`float`, defaults to 1.0): highest norm of a gradient, the paper's.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
-from ..core.embedded import DEFAULT_BASE
+from ..core.embedded import DEFAULT_BASE, UNIT_MBART_BASE
 from ..data.extraction import SkippedItem
 from ..data.loading import Splits
 from ..data.sequence_rows import task_tokenizer, without_long_texts
@@ -157,11 +157,12 @@ def run_sequence_experiment(
         return SequenceExperiment({}, result, task, splits)
     folder = Path(output_dir)
     answers = say_rows(result.model, splits.test, result.vocabulary, num_beams=settings.num_beams)
-    text = most_frequent_text(list(splits.train["label"]))
+    baseline = constant_text_baseline(task, most_frequent_text(list(splits.train["label"])), splits.test)
+    scores = text_scores(task, splits.test, answers, seed=seed)
     report = build_sequence_report(
         task=task,
-        scores=text_scores(task, splits.test, answers, seed=seed),
-        baselines={"most_frequent": constant_text_baseline(task, text, splits.test)},
+        scores=scores,
+        baselines={"most_frequent": baseline},
         method=result.method,
         trained_parameters=result.trained_parameters,
         seconds=result.seconds,
@@ -180,12 +181,24 @@ def run_sequence_experiment(
             "history": result.history,
         },
         skips=skips,
-        warnings=splits.notes,
+        warnings=[*splits.notes, *_why_it_learnt_little(task, scores, baseline)],
     )
     write_trained_rows(folder / TRAINED_ROWS_FILE, splits)
     write_sequence_report(folder / REPORT_FILE, report)
     write_model_card(folder, report=report)
     return SequenceExperiment(report, result, task, splits)
+
+
+def _why_it_learnt_little(task: SequenceTask, scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
+    """What a reader may try where the answers are worth no more than one text for all recordings."""
+    found, constant = scores["value"], baseline["scores"][task.metric]
+    if (found < constant) if task.lower_is_better else (found > constant):
+        return []
+    return [
+        "the answers are no better than always saying the most frequent text: train longer (--epochs), with a higher "
+        "--learning-rate (0.01, 0.02), on the other base inside the package (--base "
+        f"{UNIT_MBART_BASE}), or with --tokens words where there are few different words"
+    ]
 
 
 def _with_short_texts(splits: Splits, tokenizer: Any, max_tokens: int, skips: list[SkippedItem]) -> Splits:

@@ -177,6 +177,7 @@ def train_sequences(
         metric=task.metric,
         greater_is_better=not task.lower_is_better,
         gradient_checkpointing=settings.gradient_checkpointing,
+        num_rows=len(tables["train"]),
         further=trainer_arguments,
     )
     early = [EarlyStoppingCallback(settings.patience)] if arguments.load_best_model_at_end else []

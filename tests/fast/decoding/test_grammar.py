@@ -178,3 +178,23 @@ def test_fewer_hypotheses_where_the_grammar_allows_fewer():
     found = generate_hypotheses(model, grammar=grammar, **options, **utterances(3))
     assert [{one.tokens for one in row} for row in found] == [{(4,), (5, 6)}] * 3
     assert all(len(row) == 2 for row in found)
+
+
+def test_a_text_is_no_sequence_of_tokens():
+    with pytest.raises(ConfigurationError, match=r"'low up' is a text, not output tokens.*output_tokenizer"):
+        grammar_of_sequences(["low up"])
+
+
+def test_whole_hypotheses_come_before_those_that_were_cut_off():
+    model = tiny_sequence_model(["a b c d e"])
+    kinds = set()
+    for length in (1, 2, 3, 6):
+        for penalty in (-1.0, 3.0):
+            found = generate_hypotheses(
+                model, num_hypotheses=5, length_penalty=penalty, max_new_tokens=length, **utterances(3)
+            )
+            for row in found:
+                whole = [one.is_whole for one in row]
+                assert whole == sorted(whole, reverse=True)
+                kinds.add((whole[0], whole[-1]))
+    assert (True, False) in kinds

@@ -7,12 +7,13 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoModelForSpeechSeq2Seq, TrainerCallback
 
-from speechprompt_hf import SpeechPromptForSequenceGeneration
+from speechprompt_hf import UNIT_MBART_BASE, SpeechPromptForSequenceGeneration
 from speechprompt_hf.core.errors import ConfigurationError, LabelError, UnitError
 from speechprompt_hf.data import Splits, task_tokenizer
 from speechprompt_hf.evaluation import evaluate_sequences, say_rows, sequence_score, validate_sequence_report
 from speechprompt_hf.tasks import SequenceTask, slot_filling
 from speechprompt_hf.training import SequenceTrainingSettings, run_sequence_experiment, train_sequences
+from speechprompt_hf.training.run_parts import training_arguments
 from tests.fixtures.text_tasks import spoken_splits
 from tests.fixtures.tiny_models import PEFT_WARNING, tiny_lm
 from tests.fixtures.unit_mbarts import tiny_mbart
@@ -320,3 +321,38 @@ def test_texts_and_utterances_that_are_too_long_are_left_out(long_base, tmp_path
     kinds = {skip["error"] for skip in made.report["skips"]}
     assert kinds == {"LabelError", "UnitError"} and made.report["num_rows"]["test"] == 15
     assert max(len(text.split()) for text in made.splits.train["label"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "further", "warmup"),
+    [
+        (4000, {}, 100),
+        (160, {}, 50),  # 10 updates an epoch, 500 in all
+        (161, {"num_train_epochs": 2}, 2),
+        (160, {"gradient_accumulation_steps": 5}, 10),
+        (160, {"max_steps": 30}, 3),
+        (5, {"num_train_epochs": 1}, 0),
+        (5, {"warmup_steps": 77}, 77),
+    ],
+)
+def test_the_warm_up_is_a_tenth_of_all_updates_at_most(tmp_path, num_rows, further, warmup):
+    arguments = training_arguments(
+        tmp_path,
+        SequenceTrainingSettings().trainer_options("prompt"),
+        seed=0,
+        metric="wer",
+        greater_is_better=False,
+        gradient_checkpointing=False,
+        num_rows=num_rows,
+        further=further,
+    )
+    assert arguments.warmup_steps == warmup
+
+
+def test_a_report_says_what_to_try_where_little_was_learnt(long_base, tmp_path):
+    quick = SequenceTrainingSettings(num_epochs=1, num_virtual_tokens=2, learning_rate=1e-6)
+    poor = run_sequence_experiment(
+        spoken_splits(), tmp_path / "poor", task=TASK, base=long_base, settings=quick, progress=False
+    ).report
+    (advice,) = [warning for warning in poor["warnings"] if "no better than always saying" in warning]
+    assert "--learning-rate" in advice and UNIT_MBART_BASE in advice

@@ -154,8 +154,8 @@ tell(logits=[*kept, answer(model)], oid=info.oid, url=info.commit_url, saved=sor
 @pytest.mark.parametrize(
     ("strategy", "num_commits", "folders"),
     [
-        ("checkpoint", 3, {"last-checkpoint"}),
-        pytest.param("end", 1, set(), marks=pytest.mark.slow),
+        pytest.param("checkpoint", 3, {"last-checkpoint"}, marks=pytest.mark.slow),
+        ("end", 1, set()),
         pytest.param("every_save", 3, set(), marks=pytest.mark.slow),
         pytest.param("all_checkpoints", 3, {"checkpoint-3", "checkpoint-6"}, marks=pytest.mark.slow),
     ],

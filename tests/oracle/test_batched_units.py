@@ -71,7 +71,10 @@ def naive_units(model, kmeans, layer, clips, *, with_mask):
     ]
 
 
-@pytest.mark.parametrize("kind", ["hubert_base", "hubert_large", "wavlm_base"])
+@pytest.mark.parametrize(
+    "kind",
+    ["hubert_base", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hubert_large", "wavlm_base"))],
+)
 def test_batch_units_equal_single_units_on_200_real_clips(kind, clips, capsys):
     encoder, _ = fitted(wave_encoder(kind), 2, clips)
     encoder.batch_samples = 640_000

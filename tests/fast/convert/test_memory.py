@@ -8,6 +8,7 @@ import torch
 from tests.fixtures.memory import growth_of_converter
 
 
+@pytest.mark.slow
 def test_memory_grows_by_less_than_half_of_a_checkpoint(tmp_path):
     width, inner, layers = 512, 2048, 8
     shapes = {"decoder.embed_tokens.weight": (104, width), "decoder.version": (1,)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -72,12 +72,11 @@ def check_generation_values(config: GenerationConfig) -> dict[str, Any]:
     """
     values, default = config.to_dict(), GenerationConfig().to_dict()
     chosen = {name: values.get(name) for name in _ALLOWED if values.get(name) not in (None, default.get(name))}
-    for name, value in chosen.items():
-        if not _ALLOWED[name](value):
-            raise ConfigurationError(
-                f"generation_config.{name} is {shortened(value)}, which cannot be saved with an adapter",
-                hint="give it to generate instead",
-            )
+    for name in _out_of_range(chosen):
+        raise ConfigurationError(
+            f"generation_config.{name} is {shortened(chosen[name])}, which cannot be saved with an adapter",
+            hint="give it to generate instead",
+        )
     return chosen
 
 
@@ -116,10 +115,13 @@ def load_generation_values(name: str | os.PathLike[str], hub: dict[str, Any]) ->
         return {}
     values = read_config_file(path)
     found = {field: values[field] for field in _ALLOWED if values.get(field) is not None}
-    for field, value in found.items():
-        if not _ALLOWED[field](value):
-            raise AdapterError(
-                f"{field} in {GENERATION} of {name} is {shortened(value)}",
-                hint="correct it, or delete the file, which may be missing",
-            )
+    for field in _out_of_range(found):
+        raise AdapterError(
+            f"{field} in {GENERATION} of {name} is {shortened(found[field])}",
+            hint="correct it, or delete the file, which may be missing",
+        )
     return found
+
+
+def _out_of_range(values: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in values.items() if not _ALLOWED[name](value)]

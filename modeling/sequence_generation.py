@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,13 @@ class SequenceGeneration(GenerationMixin):
         ) -> tuple[Tensor, Tensor]:
             """Token ids and mask of utterances of units or of audio."""
 
+    @property
+    def max_answer_tokens(self) -> int:
+        """The most tokens said by default: the configuration's, or the decoder's positions if these are fewer."""
+        longest: int = self.config.max_output_tokens
+        positions = self.lm.max_answer_tokens
+        return longest if positions is None else min(longest, positions)
+
     def generate(self, *args: Any, input_values: Tensor | None = None, **kwargs: Any) -> Any:
         """Say sequences, as transformers' `generate`; `input_values` are audio.
 
@@ -47,7 +53,7 @@ class SequenceGeneration(GenerationMixin):
         given = kwargs.get("generation_config") or self.generation_config
         lengths = ("max_length", "max_new_tokens")
         if all(kwargs.get(name) is None and getattr(given, name, None) is None for name in lengths):
-            kwargs["max_new_tokens"] = min(self.config.max_output_tokens, self.lm.max_answer_tokens or sys.maxsize)
+            kwargs["max_new_tokens"] = self.max_answer_tokens
         if kwargs.get("encoder_outputs") is not None:
             # Beams repeat its rows in place.
             kwargs["encoder_outputs"] = replace(kwargs["encoder_outputs"])

@@ -73,7 +73,7 @@ def generate_hypotheses(
         raise ConfigurationError(
             f"{num_hypotheses} hypotheses from {beams} beams", hint="at least one, and as many beams as hypotheses"
         )
-    length = max_new_tokens or model.config.max_output_tokens
+    length = max_new_tokens or model.max_answer_tokens
     processors = LogitsProcessorList()
     if grammar is not None:
         processors.append(GrammarConstraint(grammar, model.config.output_vocab_size, length))

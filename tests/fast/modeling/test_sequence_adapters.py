@@ -410,6 +410,8 @@ def test_a_decoder_without_positions_for_the_answers_is_refused(tmp_path):
     ids, mask = pad(UTTERANCES, "left")
     said = opened.generate(input_ids=ids, attention_mask=mask, min_new_tokens=positions)
     assert said.shape[1] == positions + 1
+    for (one,) in generate_hypotheses(opened, input_ids=ids, attention_mask=mask):
+        assert len(one.tokens) <= positions
 
 
 @pytest.mark.parametrize("values", [{"num_beams": 10**6}, {"length_penalty": 1e9}, {"top_p": 1.5}], ids=str)
@@ -438,5 +440,6 @@ def test_a_saved_search_has_no_part_in_measures_lists_and_streams(tmp_path):
     model.generation_config.update(num_beams=3, no_repeat_ngram_size=1, length_penalty=-2.0)
     assert measured()[:2] == before[:2]
     # One beam, with what else was saved.
-    assert isinstance(measured()[2], list)
+    (tokens,) = model.generate(input_ids=ids[:1], attention_mask=mask[:1], num_beams=1)
+    assert "".join(measured()[2]) == model.output_tokenizer.decode(tokens, skip_special_tokens=True)
     assert all(grammar.accepts(one.tokens) for row in measured()[1] for one in row)

@@ -129,8 +129,6 @@ def training_arguments(
         **options,
         **further,
     }
-    if "warmup_steps" in options and "warmup_steps" not in further:
-        arguments["warmup_steps"] = min(options["warmup_steps"], _num_updates(arguments, num_rows) // 10)
     if options.get("bf16") and not torch.cuda.is_available():
         # Trainer takes bf16 without a GPU only if it is told to stay on the CPU.
         arguments.setdefault("use_cpu", True)
@@ -139,7 +137,10 @@ def training_arguments(
         names = TrainingArguments.__dataclass_fields__
         new, old = "activation_checkpointing", "gradient_checkpointing"
         arguments[new if new in names else old] = True
-    return TrainingArguments(**arguments)
+    made = TrainingArguments(**arguments)
+    if "warmup_steps" in options and "warmup_steps" not in further:
+        made.warmup_steps = min(made.warmup_steps, _num_updates(made, num_rows) // 10)
+    return made
 
 
 def run_record(
@@ -190,12 +191,12 @@ def outcome_of(
     }
 
 
-def _num_updates(arguments: Mapping[str, Any], num_rows: int) -> int:
-    """Updates of a run on one process."""
-    limit = int(arguments.get("max_steps", -1))
-    rows_of_update = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
-    updates = math.ceil(math.ceil(num_rows / rows_of_update) * arguments["num_train_epochs"])
-    return limit if limit > 0 else updates
+def _num_updates(arguments: TrainingArguments, num_rows: int) -> int:
+    """Updates of a whole run: every process takes its batch of each of them."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    rows_of_update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    return math.ceil(math.ceil(num_rows / rows_of_update) * arguments.num_train_epochs)
 
 
 def train_and_save(

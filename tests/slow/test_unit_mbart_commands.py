@@ -49,10 +49,10 @@ def test_units_on_disk(base, tmp_path, capsys):
 
 
 def test_recordings(base, tmp_path, capsys):
-    data, adapter = write_tones(tmp_path / "tones", rows_per_label=18), tmp_path / "adapter"
-    options = ("--dataset", data, "--base", base, "--output", adapter, "--epochs", 60, "--learning-rate", 0.05)
+    data, adapter = write_tones(tmp_path / "tones", rows_per_label=36), tmp_path / "adapter"
+    options = ("--dataset", data, "--base", base, "--output", adapter, "--epochs", 60, "--learning-rate", 0.02)
     report = json.loads(run(capsys, "train", *options, "--patience", 60, "--json"))
-    assert report["accuracy"] > 0.8
+    assert report["accuracy"] > 0.7
     files = sorted(data.rglob("*.wav"))[:2]
     found = json.loads(run(capsys, "predict", adapter, *files, "--json"))["predictions"]
     assert all(row["label"] in ("high", "low") and 0 < row["probability"] <= 1 for row in found)

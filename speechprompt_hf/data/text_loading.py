@@ -46,14 +46,14 @@ def load_text_splits(
         revision (`str`, *optional*): revision of a Hub data set.
 
     Returns:
-        `Splits`: with the texts in `label`. Rows without a text are left out; a note says how many.
+        `Splits`: with the texts in `label`. Rows without a text are left out; a note says how many and which.
 
     Raises:
         DatasetError: nothing to read, an unknown column, a text that `text_of` refuses, or an empty part.
         UnitError: units that are neither integers nor text of integers.
     """
     columns, read = _columns(text_column), text_of or _plain(text_column)
-    without: dict[str, int] = {}
+    without: dict[str, list[str]] = {}
 
     def unify_part(table: Dataset, name: str, root: Path | None) -> Dataset:
         rows, without[name] = _with_texts(table, name, root, columns, speaker_column, read)
@@ -70,9 +70,9 @@ def load_text_splits(
     }
     splits = make_splits(source, unify_part, options, strata=lambda rows: [""] * len(rows), measured="the result")
     notes = [
-        f"{number} row(s) of {name} have no text in {', '.join(columns)} and were left out"
-        for name, number in without.items()
-        if number
+        f"{len(items)} row(s) of {name} have no text in {', '.join(columns)} and were left out: {_first(items)}"
+        for name, items in without.items()
+        if items
     ]
     return splits.with_notes(notes) if notes else splits
 
@@ -132,8 +132,8 @@ def _with_texts(
     columns: Sequence[str],
     speaker_column: str | None,
     text_of: TextOfRow,
-) -> tuple[Dataset, int]:
-    """Rows with their text as label, and how many had none."""
+) -> tuple[Dataset, list[str]]:
+    """Rows with their text as label, and the items that had none."""
     known_columns(table, columns, "the text", "text_column (--text-column)")
 
     def texts(items: Sequence[str]) -> list[str | None]:
@@ -153,7 +153,14 @@ def _with_texts(
             f"not one of {len(rows)} rows of {name} has a text in {', '.join(columns)}",
             hint="name another column with text_column (--text-column)",
         )
-    return (rows, 0) if len(kept) == len(rows) else (rows.select(kept), len(rows) - len(kept))
+    if len(kept) == len(rows):
+        return rows, []
+    return rows.select(kept), [row["item"] for row in rows.select_columns(["item", "label"]) if row["label"] is None]
+
+
+def _first(items: Sequence[str], number: int = 5) -> str:
+    """The first of them, for a note."""
+    return ", ".join(items[:number]) + (", …" if len(items) > number else "")
 
 
 def _values(table: Dataset, column: str) -> list[Any]:

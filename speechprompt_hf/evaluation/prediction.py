@@ -101,7 +101,7 @@ def predict_files(
     processor = processor or model.processor
     if processor is None:
         raise AdapterError(
-            "the model has no processor that makes units of recordings",
+            f"{model.config._name_or_path or 'the model'} has no processor that makes units of recordings",
             hint="its folder needs processor_config.json and the files beside it: save the adapter again on a base "
             "that has a processor; in Python a processor can be passed. Rows of units (.parquet, .jsonl, .csv) need "
             "none",

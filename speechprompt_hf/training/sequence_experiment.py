@@ -125,6 +125,9 @@ def run_sequence_experiment(
     skips: list[SkippedItem] = []
     tokenizer = task_tokenizer(task, list(recorded.train["label"]))
     recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, skips)
+    if skips and task.tokens != "subwords":
+        # Nothing would teach tokens that only left out texts have. Other subwords would have other lengths.
+        tokenizer = task_tokenizer(task, list(recorded.train["label"]))
     longest = longest_answer(task, tokenizer, recorded)
     limits = {"max_text_tokens": task.max_tokens, "max_utterance_tokens": room_for_utterances(lm, longest)}
     splits, unit_skips = prepared_splits(

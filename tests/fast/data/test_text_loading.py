@@ -39,7 +39,7 @@ def test_a_task_makes_the_texts(tmp_path):
     folder = write(tmp_path, text=["Hello, World!"] * 10 + [None, " - "])
     splits = load_text_splits(folder, text_of=speech_recognition.text_of)
     assert {text for _, part in splits.items() for text in part["label"]} == {"hello world"}
-    assert splits.notes[0] == "2 row(s) of pool have no text in text and were left out"
+    assert splits.notes[0] == "2 row(s) of pool have no text in text and were left out: pool row 10, pool row 11"
     assert "so the result on new speakers may be lower" in splits.notes[1]
     rows = load_text_rows(folder, split="train", text_of=speech_recognition.text_of)
     assert len(rows) == 10

@@ -323,6 +323,24 @@ def test_texts_and_utterances_that_are_too_long_are_left_out(long_base, tmp_path
     assert max(len(text.split()) for text in made.splits.train["label"]) == 2
 
 
+def test_tokens_of_left_out_texts_are_no_outputs(long_base, tmp_path):
+    splits = spoken_splits(32, 16)
+    train = splits.train.map(
+        lambda row, index: {"label": "word " * 9 + "rare"} if index == 0 else {}, with_indices=True
+    )
+    made = run_sequence_experiment(
+        replace(splits, train=train),
+        tmp_path,
+        task=replace(TASK, max_tokens=5),
+        base=long_base,
+        settings=replace(EXACT, num_epochs=1),
+        progress=False,
+    )
+    (skipped,) = made.report["skips"]
+    assert "10 tokens, more than 5" in skipped["message"] or "11 tokens, more than 5" in skipped["message"]
+    assert not {"word", "rare"} & made.result.model.output_tokenizer.get_vocab().keys()
+
+
 @pytest.mark.parametrize(
     ("num_rows", "further", "warmup"),
     [

@@ -5,7 +5,7 @@ WORK ?= runs
 INTENTS = $(DATA)/units/fluent_speech_commands/hubert100/train.parquet
 
 .DEFAULT_GOAL := help
-.PHONY: help lint types test slow parity bench notebooks pictures backbone
+.PHONY: help lint types test slow thorough parity bench notebooks pictures backbone
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test:  ## the default tests: a few minutes, offline
 
 slow:  ## the long tests: training, two processes, wheels, README, notebooks
 	$(PYTHON) -m pytest -m slow
+
+thorough:  ## the long tests with as many kills and damaged files as were once asked for
+	SPEECHPROMPT_TEST_ROUNDS=all $(PYTHON) -m pytest -m slow
 
 parity:  ## converted models against fairseq itself, in an environment of its own (WORK/fairseq)
 	test -d $(WORK)/fairseq || $(PYTHON) -m venv $(WORK)/fairseq

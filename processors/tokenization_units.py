@@ -41,8 +41,8 @@ class UnitTokenizer(PreTrainedTokenizer):
         if vocabulary is None:
             if vocab_file is None:
                 raise UnitError(
-                    f"a unit tokenizer needs the dictionary dict.txt, and {kwargs.get('name_or_path') or 'its folder'} "
-                    "has none",
+                    "a unit tokenizer needs the dictionary dict.txt, and "
+                    f"{kwargs.get('name_or_path') or 'its folder'} has none",
                     hint="open the base or an adapter of it, whose folders have one; in Python pass vocab_file or "
                     "vocabulary, or UnitTokenizer.from_num_units(number) for units in numeric order",
                 )

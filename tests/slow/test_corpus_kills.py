@@ -15,11 +15,12 @@ import soundfile
 from datasets import Audio, Dataset, Features, Value
 
 from speechprompt_hf.data.sources import AUDIO_FEATURE
+from tests.fixtures.effort import rounds
 from tests.fixtures.unit_tasks import save_audio_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-NUM_KILLS = {"files": 20, "tables": 6}
+NUM_KILLS = {"files": rounds(6, 20), "tables": rounds(3, 6)}
 
 
 @pytest.fixture(scope="module")

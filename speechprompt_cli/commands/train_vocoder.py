@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,9 @@ from ..options import DEFAULT_BASE, CorpusOption, DeviceOption, JsonOption, Outp
 def run(
     dataset: CorpusOption,
     output: OutputOption,
-    base: Annotated[str, typer.Option(help="What makes the units: a backbone's folder, Hub id or name.")] = DEFAULT_BASE,
+    base: Annotated[
+        str, typer.Option(help="What makes the units: a backbone's folder, Hub id or name.")
+    ] = DEFAULT_BASE,
     architecture: Annotated[
         Literal["vocos", "hifigan"],
         typer.Option(help="vocos is small and trains on a CPU; hifigan is the class of published unit vocoders."),
@@ -30,6 +33,15 @@ def run(
     discriminator_seconds: Annotated[
         float, typer.Option(min=0.1, max=30.0, help="Of speech in each segment that discriminators hear.")
     ] = 0.5,
+    discriminator: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--discriminator",
+            help="What judges: periods (the cheapest), scales or spectra; several times for several. By default "
+            "periods and spectra for vocos, periods and scales for hifigan.",
+            show_default=False,
+        ),
+    ] = None,
     discriminator_width: Annotated[
         float, typer.Option(min=0.01, max=4.0, help="Channels of the discriminators as a share of HiFi-GAN's.")
     ] = 0.125,
@@ -68,6 +80,7 @@ def run(
         "batch_size": batch_size,
         "adversarial_start": adversarial_start,
         "discriminator_width": discriminator_width,
+        **_judges(architecture, discriminator),
         "learning_rate": learning_rate,
         "decay_per_1000": decay,
         "snapshot_every": snapshot_every,
@@ -77,6 +90,7 @@ def run(
     if architecture == "vocos":
         # Several windows hold a phase that no discriminator watches yet to what sounds like speech.
         options |= {"mel_windows": (512, 1024, 2048), "warm_up_steps": 200, "clip_norm": 100.0}
+        options |= {"discriminator_learning_rate": min(learning_rate, 2e-4)}
     seconds = {"segment_frames": segment_seconds, "discriminator_frames": discriminator_seconds}
     with working():
         result = _train(dataset, output, base, steps, options, seconds, speaker_column, license, device)
@@ -97,6 +111,20 @@ def _sizes(architecture: str, width: int | None, layers: int | None) -> dict[str
         return {} if width is None else {"upsample_initial_channel": width}
     sizes = {} if width is None else {"hidden_size": width, "intermediate_size": 3 * width}
     return sizes if layers is None else {**sizes, "num_layers": layers}
+
+
+def _judges(architecture: str, given: Sequence[str] | None) -> dict[str, Any]:
+    unknown = sorted({*(given or ())} - {"periods", "scales", "spectra"})
+    if unknown:
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is not one of periods, scales, spectra", param_hint="--discriminator"
+        )
+    kinds = given or (("periods", "spectra") if architecture == "vocos" else ("periods", "scales"))
+    return {
+        **({} if "periods" in kinds else {"periods": ()}),
+        "num_scales": 3 if "scales" in kinds else 0,
+        "spectrum_windows": (256, 512, 1024) if "spectra" in kinds else (),
+    }
 
 
 def _train(
@@ -140,7 +168,7 @@ def _train(
     speech = AlignedSpeech(output / "speech" / "train")
     held_out = AlignedSpeech(output / "speech" / "validation") if "validation" in parts else None
     frame = speech.hop / speech.sampling_rate
-    frames = {name: max(1, round(value / frame)) for name, value in seconds.items()}
+    frames: dict[str, Any] = {name: max(1, round(value / frame)) for name, value in seconds.items()}
     config = VocoderTrainingConfig(**options, **frames)
     reports: dict[str, float] = {}
     vocoder = train_vocoder(

@@ -188,7 +188,9 @@ def align_speech(
         for skip in extracted.skips:
             on_skip(skip.item, skip.message)
         for row in sorted({*range(len(extracted.dataset))} - {*fits}):
-            on_skip(f"row {extracted.dataset[row]['row']}", f"it is longer than the encoder's chunk of {longest} frames")
+            on_skip(
+                f"row {extracted.dataset[row]['row']}", f"it is longer than the encoder's chunk of {longest} frames"
+            )
     if not fits:
         raise DatasetError("not one recording can be used", hint="cut the recordings into sentences")
     units = extracted.dataset.select(fits)

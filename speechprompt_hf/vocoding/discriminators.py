@@ -129,7 +129,7 @@ class SpectrumDiscriminator(nn.Module):
         edge = (self.n_fft - hop) // 2
         padded = F.pad(waveform, (edge, edge))
         spectrum = torch.stft(padded, self.n_fft, hop, window=self.window, center=False, return_complex=True)
-        magnitudes = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + 1e-9)
+        magnitudes = torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)
         # (B, 1, frames, bins): strides run along the bins.
         return _verdict(magnitudes.transpose(1, 2)[:, None], self.convs, self.conv_post)
 

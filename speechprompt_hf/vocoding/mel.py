@@ -50,8 +50,8 @@ class MelSpectrogram(nn.Module):
             waveform (`Tensor` of shape `(B, S)`): samples.
 
         Returns:
-            `Tensor` of shape `(B, n_fft / 2 + 1, ceil(S / hop))`: windows are centred on each hop; beyond the ends there
-            is silence.
+            `Tensor` of shape `(B, n_fft / 2 + 1, ceil(S / hop))`: windows are centred on each hop; beyond the ends
+            there is silence.
         """
         edge = self.n_fft - self.hop
         missing = -waveform.shape[1] % self.hop
@@ -59,7 +59,7 @@ class MelSpectrogram(nn.Module):
         spectrum = torch.stft(
             padded, self.n_fft, self.hop, window=self.window, center=False, onesided=True, return_complex=True
         )
-        return torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + 1e-9)
+        return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Logarithms of mel magnitudes.

@@ -27,8 +27,8 @@ class VocoderTrainingConfig:
         num_scales (`int`, *optional*, defaults to 3): scale discriminators.
         spectrum_windows (`tuple[int, ...]`, *optional*): windows of discriminators of spectra; none by default.
         discriminator_width (`float`, *optional*, defaults to 1.0): share of the originals' channels.
-        mel_windows (`tuple[int, ...]`, *optional*, defaults to (1024,)): samples of each resolution of the mel loss; the
-            hop is a quarter.
+        mel_windows (`tuple[int, ...]`, *optional*, defaults to (1024,)): samples of each resolution of the mel loss;
+            the hop is a quarter.
         mel_weight (`float`, *optional*, defaults to 45.0): of the mel loss.
         feature_weight (`float`, *optional*, defaults to 2.0): of the feature matching loss.
         duration_weight (`float`, *optional*, defaults to 1.0): of the duration predictor's loss.
@@ -91,9 +91,7 @@ class VocoderTrainingConfig:
                 f"mel_windows is {self.mel_windows!r}", hint="give at least one window, of 64 samples or more"
             )
         if not (self.periods or self.num_scales or self.spectrum_windows):
-            raise ConfigurationError(
-                "there is no discriminator", hint="give periods, num_scales or spectrum_windows"
-            )
+            raise ConfigurationError("there is no discriminator", hint="give periods, num_scales or spectrum_windows")
 
     def rates(self, step: int) -> tuple[float, float]:
         """Learning rates of the generator and of the discriminators in an update."""

@@ -35,7 +35,9 @@ MAX_VALIDATION_SECONDS = 120.0
 """Of held-out speech in one validation."""
 
 
-def new_vocoder(config: VocoderTrainingConfig, speech: AlignedSpeech, fingerprint: dict[str, Any], num_units: int) -> Any:
+def new_vocoder(
+    config: VocoderTrainingConfig, speech: AlignedSpeech, fingerprint: dict[str, Any], num_units: int
+) -> Any:
     """A vocoder with random weights for these units.
 
     Args:
@@ -185,7 +187,11 @@ class _Run:
     def _adamw(self, module: nn.Module) -> torch.optim.AdamW:
         config = self.config
         return torch.optim.AdamW(
-            module.parameters(), lr=config.learning_rate, betas=(0.8, 0.99), weight_decay=config.weight_decay
+            module.parameters(),
+            lr=config.learning_rate,
+            betas=(0.8, 0.99),
+            weight_decay=config.weight_decay,
+            fused=self.processes.device.type in ("cpu", "cuda"),
         )
 
     def train(
@@ -196,9 +202,7 @@ class _Run:
         state, config, is_main = self.state, self.config, self.processes.is_main
         started = time.perf_counter() - state.seconds
         recent: dict[str, list[float]] = {}
-        with tqdm(
-            total=num_steps, initial=state.step, desc="vocoder", disable=not (show_progress and is_main)
-        ) as bar:
+        with tqdm(total=num_steps, initial=state.step, desc="vocoder", disable=not (show_progress and is_main)) as bar:
             while state.step < num_steps:
                 losses = self.train_step(speech)
                 state.step += 1
@@ -316,8 +320,8 @@ def validate_vocoder(vocoder: UnitVocoder, speech: AlignedSpeech) -> dict[str, f
         speech ([`AlignedSpeech`]): held out; the first two minutes of it are used.
 
     Returns:
-        `dict`: `validation_mel`, the mean absolute difference of HiFi-GAN's log mel spectra (80 bands, window 1024, hop
-        256), and `validation_duration`, the mean absolute difference of predicted and true durations in frames.
+        `dict`: `validation_mel`, the mean absolute difference of HiFi-GAN's log mel spectra (80 bands, window 1024,
+        hop 256), and `validation_duration`, the mean absolute difference of predicted and true durations in frames.
     """
     was_training = vocoder.training
     vocoder.eval()

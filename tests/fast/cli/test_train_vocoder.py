@@ -1,5 +1,7 @@
 """`speechprompt train-vocoder`: recordings to a vocoder that opens, goes on, and says what is wrong."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModel
@@ -32,10 +34,13 @@ def test_recordings_become_a_vocoder_that_goes_on(speechprompt, recordings, tmp_
 
 def test_voices_are_told_apart(speechprompt, recordings, tmp_path):
     command = ("train-vocoder", "--dataset", recordings, "--output", tmp_path / "out", *SMALL)
-    answer = speechprompt(*command, "--speaker-column", "speaker", "--steps", "1")
+    judges = ("--discriminator", "periods", "--discriminator", "scales", *JUDGES)
+    answer = speechprompt(*command, *judges, "--adversarial-start", "0", "--speaker-column", "speaker", "--steps", "1")
     assert answer.code == 0, answer.err
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["num_scales"] == 3 and settings["spectrum_windows"] == []
     assert AutoModel.from_pretrained(tmp_path / "out").config.num_speakers == 4
-    missing = speechprompt(*command, "--speaker-column", "voice", "--steps", "1")
+    missing = speechprompt(*command, *judges, "--speaker-column", "voice", "--steps", "1")
     assert missing.code == 2 and "there is no column 'voice'" in missing.err
 
 
@@ -44,6 +49,7 @@ def test_voices_are_told_apart(speechprompt, recordings, tmp_path):
     [
         (("--architecture", "hifigan", "--layers", "2"), "--layers belongs to --architecture vocos"),
         (("--architecture", "wavenet"), "'wavenet' is not one of"),
+        (("--discriminator", "everything"), "'everything' is not one of"),
         (("--steps", "0"), "should be greater than or equal to 1"),
         (("--segment-seconds", "0"), "'--segment-seconds'"),
         (("--dataset", "/nowhere/at/all"), "there is no folder or file"),

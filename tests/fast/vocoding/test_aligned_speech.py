@@ -113,7 +113,9 @@ def test_segments_hold_units_and_their_sound(tmp_path):
             spectrum = np.abs(np.fft.rfft(batch.waveform[row, frame * HOP : (frame + 1) * HOP].numpy()))
             assert (spectrum.max() < 0.1) if unit == 0 else (spectrum.argmax() == unit + 1)
         recording = next(
-            index for index in range(4) if _contains(speech.recording(index)[0], units) and _owns(speech, index, batch, row)
+            index
+            for index in range(4)
+            if _contains(speech.recording(index)[0], units) and _owns(speech, index, batch, row)
         )
         seen.add(recording)
         mask = batch.durations[row] > 0
@@ -136,9 +138,7 @@ def _owns(speech, index, batch, row):
 
 def test_draws_come_from_the_generator_alone(tmp_path):
     speech = write_tones(tmp_path / "speech")
-    one, same, other = (
-        speech.draw(np.random.default_rng(seed), batch_size=5, num_frames=9) for seed in (1, 1, 2)
-    )
+    one, same, other = (speech.draw(np.random.default_rng(seed), batch_size=5, num_frames=9) for seed in (1, 1, 2))
     assert torch.equal(one.waveform, same.waveform) and torch.equal(one.frames, same.frames)
     assert not torch.equal(one.waveform, other.waveform)
 

@@ -21,7 +21,14 @@ def test_the_spectra_are_those_of_transformers():
     edge = (1024 - 256) // 2
     padded = np.pad(wave[0].numpy(), (edge, edge + -4000 % 256))
     expected = spectrogram(
-        padded, window_function(1024, "hann"), 1024, 256, power=1.0, center=False, mel_filters=bank, mel_floor=LOG_FLOOR
+        padded,
+        window_function(1024, "hann"),
+        1024,
+        256,
+        power=1.0,
+        center=False,
+        mel_filters=bank,
+        mel_floor=LOG_FLOOR,
     )
     found = MelSpectrogram(16000)(wave)
     assert found.shape == (1, 80, math.ceil(4000 / 256))

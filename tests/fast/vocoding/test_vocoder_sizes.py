@@ -19,9 +19,10 @@ def test_rates_of_hifigan(hop, rates):
 
 
 def test_the_hop_of_hubert_gives_the_published_sizes():
-    assert UnitHifiGanConfig(**sizes_for_hop("hifigan", 320)).to_dict() == UnitHifiGanConfig(
-        upsample_rates=[5, 4, 4, 2, 2], upsample_kernel_sizes=[11, 8, 8, 4, 4]
-    ).to_dict()
+    assert (
+        UnitHifiGanConfig(**sizes_for_hop("hifigan", 320)).to_dict()
+        == UnitHifiGanConfig(upsample_rates=[5, 4, 4, 2, 2], upsample_kernel_sizes=[11, 8, 8, 4, 4]).to_dict()
+    )
     assert UnitVocosConfig(**sizes_for_hop("vocos", 320)).to_dict() == UnitVocosConfig().to_dict()
 
 

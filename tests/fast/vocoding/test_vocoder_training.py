@@ -94,7 +94,9 @@ def test_discriminators_take_part_from_their_start(speech, tmp_path, architectur
     for step in range(4):
         run.state.step = step
         names.append(set(run.train_step(speech)))
-        changed = [name for name, value in run.discriminators.state_dict().items() if not torch.equal(value, before[name])]
+        changed = [
+            name for name, value in run.discriminators.state_dict().items() if not torch.equal(value, before[name])
+        ]
         assert bool(changed) == (step >= 2)
     assert names[0] == names[1] == {"mel", "duration"}
     assert names[2] == names[3] == {"mel", "duration", "discriminators", "adversarial", "features"}

@@ -67,13 +67,6 @@ class UnitVocoder(PreTrainedModel):
         )
         self.duration_predictor = DurationPredictor(config) if config.duration_predictor_hidden_size else None
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Open a vocoder; it computes in float32, whatever its file holds, unless `dtype` says otherwise."""
-        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
-            kwargs["dtype"] = torch.float32
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-
     @property
     def sampling_rate(self) -> int:
         """Of the audio, in hertz."""

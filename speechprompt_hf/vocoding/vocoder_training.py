@@ -348,7 +348,7 @@ def validate_vocoder(vocoder: UnitVocoder, speech: AlignedSpeech) -> dict[str, f
 
 
 def save_vocoder(vocoder: UnitVocoder, folder: str | os.PathLike[str]) -> None:
-    """Writes a vocoder in float16; `from_pretrained` opens it in float32.
+    """Writes a vocoder in float16; a `UnitVocos` opens in float32.
 
     Args:
         vocoder (`UnitVocoder`): is not changed.

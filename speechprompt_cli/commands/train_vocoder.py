@@ -25,9 +25,14 @@ def run(
     ] = "vocos",
     steps: Annotated[int, typer.Option(min=1, help="Updates in all; a finished run goes on with more.")] = 20_000,
     adversarial_start: Annotated[
-        int,
-        typer.Option(min=0, help="The update from which discriminators take part; the mel loss alone is much faster."),
-    ] = 8_000,
+        int | None,
+        typer.Option(
+            min=0,
+            help="The update from which discriminators take part; the mel loss alone is much faster. By default 8000 "
+            "for vocos, 0 for hifigan.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments in one update.")] = 8,
     segment_seconds: Annotated[float, typer.Option(min=0.1, max=30.0, help="Of speech in a segment.")] = 1.0,
     discriminator_seconds: Annotated[
@@ -51,10 +56,19 @@ def run(
     layers: Annotated[
         int | None, typer.Option(min=1, help="Of vocos: blocks over frames, 6 by default.", show_default=False)
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=1e-7, help="At the start.")] = 1e-3,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-7, help="At the start: 0.002 for vocos, 0.0002 for hifigan.", show_default=False),
+    ] = None,
     decay: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Factor of the learning rate after every 1000 updates.")
-    ] = 0.93,
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            help="Factor of the learning rate after every 1000 updates: 0.8 for vocos, 0.98 for hifigan.",
+            show_default=False,
+        ),
+    ] = None,
     speaker_column: Annotated[
         str | None,
         typer.Option("--speaker-column", help="Names the voice of a row: a vocoder of several.", show_default=False),
@@ -78,11 +92,9 @@ def run(
     options: dict[str, Any] = {
         "architecture": architecture,
         "batch_size": batch_size,
-        "adversarial_start": adversarial_start,
         "discriminator_width": discriminator_width,
         **_judges(architecture, discriminator),
-        "learning_rate": learning_rate,
-        "decay_per_1000": decay,
+        **_schedule(architecture, adversarial_start, learning_rate, decay),
         "snapshot_every": snapshot_every,
         "seed": seed,
         "model": _sizes(architecture, width, layers),
@@ -90,7 +102,7 @@ def run(
     if architecture == "vocos":
         # Several windows hold a phase that no discriminator watches yet to what sounds like speech.
         options |= {"mel_windows": (512, 1024, 2048), "warm_up_steps": 200, "clip_norm": 100.0}
-        options |= {"discriminator_learning_rate": min(learning_rate, 2e-4)}
+        options |= {"discriminator_learning_rate": min(options["learning_rate"], 2e-4)}
     seconds = {"segment_frames": segment_seconds, "discriminator_frames": discriminator_seconds}
     with working():
         result = _train(dataset, output, base, steps, options, seconds, speaker_column, license, device)
@@ -111,6 +123,17 @@ def _sizes(architecture: str, width: int | None, layers: int | None) -> dict[str
         return {} if width is None else {"upsample_initial_channel": width}
     sizes = {} if width is None else {"hidden_size": width, "intermediate_size": 3 * width}
     return sizes if layers is None else {**sizes, "num_layers": layers}
+
+
+def _schedule(
+    architecture: str, adversarial_start: int | None, learning_rate: float | None, decay: float | None
+) -> dict[str, Any]:
+    start, rate, factor = (8000, 2e-3, 0.8) if architecture == "vocos" else (0, 2e-4, 0.98)
+    return {
+        "adversarial_start": start if adversarial_start is None else adversarial_start,
+        "learning_rate": rate if learning_rate is None else learning_rate,
+        "decay_per_1000": factor if decay is None else decay,
+    }
 
 
 def _judges(architecture: str, given: Sequence[str] | None) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from ..core.errors import ConfigurationError
-from .configuration_gslm import without_fetched_attention
+from .configuration_unit_vocoder import UnitVocoderConfig
 
 __all__ = ["UnitHifiGanConfig"]
 
@@ -16,7 +14,7 @@ EDGE_KERNEL_SIZE = 7
 """Kernel of the generator's first and last convolution."""
 
 
-class UnitHifiGanConfig(PreTrainedConfig):
+class UnitHifiGanConfig(UnitVocoderConfig):
     """Configuration of `UnitHifiGan`.
 
     The defaults are fairseq's unit vocoder of HuBERT's 100 units: 13 359 810 parameters, one frame per 320
@@ -40,6 +38,7 @@ class UnitHifiGanConfig(PreTrainedConfig):
         duration_predictor_kernel_size (`int`, defaults to 3): odd kernel of its two convolutions.
         duration_predictor_dropout (`float`, defaults to 0.5): dropout behind each of them, in training.
         initializer_range (`float`, defaults to 0.01): deviation of the generator's random weights.
+        fingerprint (`dict`, *optional*): identity of the units the vocoder was trained on.
 
     Raises:
         ConfigurationError: sizes do not fit each other.
@@ -50,29 +49,13 @@ class UnitHifiGanConfig(PreTrainedConfig):
 
     model_type = "unit_hifigan"
 
-    vocab_size: int = 100
-    unit_embed_dim: int = 128
-    num_speakers: int = 0
-    sampling_rate: int = 16000
     upsample_rates: list[int] | tuple[int, ...] = (5, 4, 4, 2, 2)
     upsample_kernel_sizes: list[int] | tuple[int, ...] = (11, 8, 8, 4, 4)
     upsample_initial_channel: int = 512
     resblock_kernel_sizes: list[int] | tuple[int, ...] = (3, 7, 11)
     resblock_dilation_sizes: list[Any] | tuple[Any, ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
     leaky_relu_slope: float = 0.1
-    duration_predictor_hidden_size: int = 128
-    duration_predictor_kernel_size: int = 3
-    duration_predictor_dropout: float = 0.5
     initializer_range: float = 0.01
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        self.validate_sizes()
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A configuration of the values in a file, without what would let transformers fetch code."""
-        return super().from_dict(without_fetched_attention(config_dict), **kwargs)
 
     @property
     def hop_length(self) -> int:
@@ -80,22 +63,13 @@ class UnitHifiGanConfig(PreTrainedConfig):
         return math.prod(self.upsample_rates)
 
     @property
-    def frame_rate(self) -> float:
-        """Frames per second."""
-        return self.sampling_rate / self.hop_length
-
-    @property
-    def generator_channels(self) -> int:
-        """Channels that the generator reads: a unit's embedding, and a speaker's behind it."""
-        return self.unit_embed_dim * (2 if self.num_speakers else 1)
+    def samples_per_frame(self) -> int:
+        """Samples per frame."""
+        return self.hop_length
 
     @property
     def receptive_field_frames(self) -> tuple[int, int]:
-        """Frames before and behind a frame that its samples depend on.
-
-        Samples of a stretch of speech are those of the whole utterance if that many frames around it are given, so
-        sound can be made before the last unit is known.
-        """
+        """Frames before and behind a frame that its samples depend on."""
         edge = EDGE_KERNEL_SIZE // 2
         first, last = -edge, self.hop_length - 1 + edge
         reach = max(
@@ -109,32 +83,16 @@ class UnitHifiGanConfig(PreTrainedConfig):
             last = (last + reach + padding) // rate
         return edge - first, last + edge
 
-    @property
-    def duration_receptive_field_units(self) -> int:
-        """Units on either side of a unit that its predicted duration depends on."""
-        return 2 * (self.duration_predictor_kernel_size // 2) if self.duration_predictor_hidden_size else 0
-
     def validate_sizes(self) -> None:
         """Check that the sizes fit each other.
 
         Raises:
             ConfigurationError: they do not.
         """
-        for name in ("vocab_size", "unit_embed_dim", "sampling_rate", "upsample_initial_channel"):
-            self._check_at_least(name, 1)
-        for name in ("num_speakers", "duration_predictor_hidden_size"):
-            self._check_at_least(name, 0)
-        self._check_odd("duration_predictor_kernel_size", self.duration_predictor_kernel_size)
+        super().validate_sizes()
+        self._check_at_least("upsample_initial_channel", 1)
         self._check_upsampling()
         self._check_residual_blocks()
-
-    def _check_at_least(self, name: str, least: int) -> None:
-        if getattr(self, name) < least:
-            raise ConfigurationError(f"{name} is {getattr(self, name)}", hint=f"it is at least {least}")
-
-    def _check_odd(self, name: str, size: int) -> None:
-        if size < 1 or size % 2 == 0:
-            raise ConfigurationError(f"{name} has {size}", hint="kernels have an odd size, so that lengths are kept")
 
     def _check_upsampling(self) -> None:
         rates, sizes = self.upsample_rates, self.upsample_kernel_sizes

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_unit_hifigan import EDGE_KERNEL_SIZE, UnitHifiGanConfig
+from .configuration_unit_vocoder import UnitVocoderConfig
 
 __all__ = ["DurationPredictor", "HifiGanGenerator", "HifiGanResidualBlock"]
 
@@ -17,13 +18,13 @@ class DurationPredictor(nn.Module):
     """Two convolutions over merged units that predict the logarithm of each unit's duration plus one.
 
     Args:
-        config (`UnitHifiGanConfig`): sizes.
+        config (`UnitVocoderConfig`): sizes.
 
     Source:
         fairseq `VariancePredictor`, `models/text_to_speech/fastspeech2.py`.
     """
 
-    def __init__(self, config: UnitHifiGanConfig) -> None:
+    def __init__(self, config: UnitVocoderConfig) -> None:
         super().__init__()
         width, size = config.duration_predictor_hidden_size, config.duration_predictor_kernel_size
         self.conv1 = nn.Conv1d(config.unit_embed_dim, width, size, padding=size // 2)
@@ -33,16 +34,19 @@ class DurationPredictor(nn.Module):
         self.proj = nn.Linear(width, 1)
         self.dropout = nn.Dropout(config.duration_predictor_dropout)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, padding: Tensor | None = None) -> Tensor:
         """Logarithms of durations plus one.
 
         Args:
-            hidden_states (`Tensor` of shape `(B, U, D)`): unit embeddings of rows without padding.
+            hidden_states (`Tensor` of shape `(B, U, D)`): unit embeddings.
+            padding (`BoolTensor` of shape `(B, U)`, *optional*): `True` behind the end of each row.
 
         Returns:
-            `Tensor` of shape `(B, U)`.
+            `Tensor` of shape `(B, U)`; anything where there is padding.
         """
         for conv, norm in ((self.conv1, self.ln1), (self.conv2, self.ln2)):
+            if padding is not None:
+                hidden_states = hidden_states.masked_fill(padding[:, :, None], 0.0)
             hidden_states = F.relu(conv(hidden_states.transpose(1, 2))).transpose(1, 2)
             hidden_states = self.dropout(norm(hidden_states))
         return self.proj(hidden_states).squeeze(-1)

@@ -21,6 +21,7 @@ from .commands import (
     quantize,
     quickstart,
     train,
+    train_vocoder,
     units,
 )
 from .console import print_error
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any] | typer.Typer]] = {
     "distill": (_MAKE, distill.run),
     "quantize": (_MAKE, quantize.run),
     "pretrain": (_MAKE, pretrain.run),
+    "train-vocoder": (_MAKE, train_vocoder.run),
     "convert": (_MAKE, convert.app),
 }
 

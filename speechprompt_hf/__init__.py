@@ -44,6 +44,8 @@ _MODULE_OF = {
     "UnitSequence": "core.units",
     "UnitTokenizer": "processors.tokenization_units",
     "UnitVocabulary": "core.vocabulary",
+    "UnitVocos": "modeling.modeling_unit_vocos",
+    "UnitVocosConfig": "modeling.configuration_unit_vocos",
     "VerbalizerHead": "modeling.verbalizers",
 }
 

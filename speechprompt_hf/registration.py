@@ -12,7 +12,9 @@ from .modeling.configuration_speechprompt import SpeechPromptConfig
 from .modeling.configuration_unit_causal_lm import UnitCausalLMConfig
 from .modeling.configuration_unit_hifigan import UnitHifiGanConfig
 from .modeling.configuration_unit_mbart import UnitMBartConfig
+from .modeling.configuration_unit_vocos import UnitVocosConfig
 from .modeling.modeling_unit_hifigan import UnitHifiGan
+from .modeling.modeling_unit_vocos import UnitVocos
 from .processors.auto import register as register_processors
 
 __all__ = ["register_auto_classes"]
@@ -30,5 +32,7 @@ def register_auto_classes() -> None:
     # Vocoders travel with no base, so they are not among the models whose code does.
     AutoConfig.register(UnitHifiGanConfig.model_type, UnitHifiGanConfig, exist_ok=True)
     AutoModel.register(UnitHifiGanConfig, UnitHifiGan, exist_ok=True)
+    AutoConfig.register(UnitVocosConfig.model_type, UnitVocosConfig, exist_ok=True)
+    AutoModel.register(UnitVocosConfig, UnitVocos, exist_ok=True)
     register_processors([*before, *own])
     register_pipelines()

@@ -23,6 +23,7 @@ LAYERS = {
     "convert": 3,
     "decoding": 3,
     "synthesis": 4,
+    "vocoding": 4,
     "evaluation": 4,
     "training": 4,
     "serving": 4,

@@ -1,0 +1,1 @@
+"""Training of unit vocoders: aligned speech, discriminators, losses, the loop."""

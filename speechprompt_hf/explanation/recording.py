@@ -164,7 +164,7 @@ def unit_times(
     # A mark of prosody lasts for no frame: it stands where the unit before it ends.
     has_frames = sequence.durations > 0
     ends = np.where(last >= 0, centres[last] + half, 0.0)
-    starts = np.where(has_frames, centres[np.maximum(last - sequence.durations + 1, 0)] - half, ends)
+    starts = np.where(has_frames, centres[np.maximum(last - np.maximum(sequence.durations, 1) + 1, 0)] - half, ends)
     return np.clip(starts, 0, num_samples) / rate, np.clip(ends, 0, num_samples) / rate
 
 

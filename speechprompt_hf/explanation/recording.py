@@ -66,7 +66,7 @@ def explain_recording(
         recording: a path, bytes, `{"array", "sampling_rate"}`, or an array of shape `(S,)`, float32, at the
             processor's rate.
         label (`str`, *optional*): the label to explain; the most probable one by default.
-        method (`str`, defaults to `"shapley"`): one of `METHODS`, see `unit_saliency`.
+        method (`str`, defaults to `"leave-one-out"`): one of `METHODS`, see `unit_saliency`.
         seed (`int`, defaults to 0): of the methods that draw.
 
     Returns:

@@ -16,9 +16,9 @@ from .scoring import UnitScorer, log_odds
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "check_method", "unit_saliency"]
 
-Method = Literal["shapley", "leave-one-out", "occlusion", "integrated-gradients"]
+Method = Literal["leave-one-out", "shapley", "occlusion", "integrated-gradients"]
 METHODS: tuple[str, ...] = get_args(Method)
-DEFAULT_METHOD: Method = "shapley"
+DEFAULT_METHOD: Method = "leave-one-out"
 
 # Removal is tried for at most so many parts of an utterance; neighbours of longer ones are removed together.
 _MOST_PARTS = 96
@@ -42,10 +42,10 @@ def unit_saliency(
 ) -> NDArray[np.float32]:
     """How much each unit speaks for a class, in log-odds of the class.
 
+    - `"leave-one-out"`: how much they fall when the unit alone is taken out.
     - `"shapley"`: the unit's share in what all units together say for the class: how much the log-odds fall when it is
       taken out, on average over 25 random orders in which the units are taken out one after the other. The values
       sum up to the log-odds of the utterance minus those of one without units.
-    - `"leave-one-out"`: how much they fall when the unit alone is taken out.
     - `"occlusion"`: how much they fall when three neighbours are taken out, on average over the windows that the unit
       is in.
     - `"integrated-gradients"`: the gradient by the unit's embedding, integrated from none to all of all embeddings.
@@ -57,7 +57,7 @@ def unit_saliency(
     Args:
         scorer (`UnitScorer`): the model and the utterance of T units.
         class_index (`int`): the class.
-        method (`str`, defaults to `"shapley"`): one of `METHODS`.
+        method (`str`, defaults to `"leave-one-out"`): one of `METHODS`.
         seed (`int`, defaults to 0): of the orders.
 
     Returns:

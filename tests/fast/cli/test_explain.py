@@ -35,10 +35,9 @@ def test_labels_are_explained_without_a_recording(speechprompt, adapter_folder, 
 def test_a_recording_is_explained(speechprompt, adapter_folder, recordings, tmp_path):
     file = recordings / "low" / "0.wav"
     grid = tmp_path / "one.TextGrid"
-    grid.write_text(
-        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n0.6\n<exists>\n1\n"IntervalTier"\n"phones"\n0\n0.6\n'
-        '1\n0\n0.6\n"hum"\n'
-    )
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "0", "0.6", "<exists>", "1"]
+    lines += ['"IntervalTier"', '"phones"', "0", "0.6", "1", "0", "0.6", '"hum"']
+    grid.write_text("\n".join(lines) + "\n")
     answer = speechprompt("explain", adapter_folder, file, "--alignment", grid, "--output", tmp_path / "one.png")
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()

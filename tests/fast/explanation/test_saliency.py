@@ -109,7 +109,7 @@ def test_draws_are_those_of_the_seed_and_leave_the_global_generator_alone(unit_m
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(ConfigurationError, match="there is no method 'magic'.*shapley"):
+    with pytest.raises(ConfigurationError, match=r"there is no method 'magic'.*shapley"):
         unit_saliency(UnitScorer(AdditiveModel(SCORES), UNITS), 0, "magic")
 
 

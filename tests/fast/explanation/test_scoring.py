@@ -4,7 +4,6 @@ import torch
 from speechprompt_hf.core.errors import UnitError
 from speechprompt_hf.explanation import UnitScorer
 from speechprompt_hf.explanation.scoring import all_log_odds, log_odds
-
 from tests.fixtures.made_up_classifiers import AdditiveModel
 
 UNITS = [5, 9, 12, 7, 3, 8, 5]

@@ -77,8 +77,9 @@ def run(
     one unit alone, and by the weights of the verbalizer where they belong to units.
 
     With a recording: the probability of every label, and a line a unit: when it was heard, and how much it speaks for
-    the label (above 0) or against it. --output draws that under the waveform. For adapters that were trained on
-    labels; needs speechprompt-hf[explain].
+    the label (above 0) or against it. --output draws that under the waveform. This needs the extra explain.
+
+    For adapters that were trained on labels, not on texts.
     """
     _check_options(given_options(context), file, ctc_model, transcript, alignment, tier)
     with working():

@@ -82,7 +82,9 @@ def num_removed(num_units: int, fraction: float) -> int:
     return 0 if fraction <= 0 or num_units == 0 else min(num_units, max(1, math.floor(fraction * num_units + 0.5)))
 
 
-def kept_along(order: Sequence[int], fractions: Sequence[float], *, insert: bool = False) -> Tensor:
+def kept_along(
+    order: Sequence[int] | NDArray[np.integer], fractions: Sequence[float], *, insert: bool = False
+) -> Tensor:
     """What is left of an utterance along an order of its units.
 
     Args:

@@ -169,8 +169,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="adapters, units and finished cells are kept here")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--case", choices=sorted(CASES), action="append", help="all by default")
-    parser.add_argument("--validation-rows", type=int, default=60, help="at most so many, drawn at random")
-    parser.add_argument("--test-rows", type=int, default=500, help="at most so many, drawn at random")
+    parser.add_argument("--validation-rows", type=int, default=40, help="at most so many, drawn at random")
+    parser.add_argument("--test-rows", type=int, default=200, help="at most so many, drawn at random")
     parser.add_argument("--random-orders", type=int, default=10, help="of test recordings; of validation ones 3")
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from speechprompt_hf.explanation import LabelExplanation, Phone, RecordingExplanation
 
 _OF_RECORDINGS = ("method", "alignment", "tier", "ctc_model", "transcript", "seed")
-_EVIDENCE = {
+_EVIDENCE: dict[Literal["heard", "weights", "mean_weights"], str] = {
     "heard": "heard alone instead of nothing, in log-odds of the label",
     "weights": "weight of the verbalizer for the unit that the language model expects next",
     "mean_weights": "weight of the verbalizer for the unit's mean probability over the utterance",
@@ -106,7 +106,7 @@ def run(
             phones = _phones(waveform, rate, alignment, tier, ctc_model, transcript)
             result = _recording_as_json(of_recording, file, phones)
             figure = None if output is None else draw_explanation(of_recording, waveform, rate, phones)
-        if output is not None:
+        if figure is not None and output is not None:
             save_figure(figure, output)
             note(f"drawn in {output}")
     if as_json:

@@ -25,6 +25,7 @@ LAYERS = {
     "synthesis": 4,
     "vocoding": 4,
     "evaluation": 4,
+    "explanation": 4,
     "training": 4,
     "serving": 4,
     "backbones": 5,

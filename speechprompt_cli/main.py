@@ -20,6 +20,7 @@ from .commands import (
     push,
     quantize,
     quickstart,
+    serve,
     train,
     units,
 )
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any] | typer.Typer]] = {
     "train": (_USE, train.run),
     "evaluate": (_USE, evaluate.run),
     "predict": (_USE, predict.run),
+    "serve": (_USE, serve.run),
     "units": (_USE, units.run),
     "bench": (_USE, bench.run),
     "push": (_SHARE, push.run),

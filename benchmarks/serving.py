@@ -48,7 +48,8 @@ def offline_worker(root: Path) -> None:
         start, start_processor = time.perf_counter(), time.process_time()
         answers = server.predict(questions)
         seconds = (time.perf_counter() - start, time.process_time() - start_processor)
-        print(json.dumps({"seconds": seconds, "labels": [(one.label, one.probability) for one in answers]}), flush=True)
+        labels = [(one.label, one.probability) for one in answers]
+        print(json.dumps({"seconds": seconds, "labels": labels}), flush=True)
 
 
 class Offline:
@@ -59,12 +60,14 @@ class Offline:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def predict(self, questions: list[tuple[int, str]]) -> dict[str, Any]:
+        """Seconds of the clock and of the processor, and labels with probabilities."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(questions) + "\n")
         self._process.stdin.flush()
         return dict(json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -257,8 +260,8 @@ def report(results: dict[str, Any], arguments: argparse.Namespace) -> str:
         f"| good requests that were lost, of {run['requests'] - run['bad']} | {run['good_not_answered']} | 0 |",
         f"| resident memory, last quarter to second quarter | {run['memory_growth']} | at most {BARS['memory']} |",
         "",
-        f"The long run took {run['seconds']} s ({run['rate']} requests a second). Resident memory of the server, means "
-        f"of its quarters: {', '.join(map(str, run['memory_mb_by_quarter']))} MB; highest {run['memory_highest_mb']} "
+        f"The long run took {run['seconds']} s ({run['rate']} requests a second). Resident memory of the server, "
+        f"means of its quarters: {', '.join(map(str, run['memory_mb_by_quarter']))} MB; highest {run['memory_highest_mb']} "
         "MB.",
         "",
         "| kind of bad request | statuses |",
@@ -272,8 +275,8 @@ def report(results: dict[str, Any], arguments: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=256)
-    parser.add_argument("--single", type=int, default=64, help="files that are sent one at a time")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--single", type=int, default=48, help="files that are sent one at a time")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "serving")
     parser.add_argument("--offline-worker", type=Path, help=argparse.SUPPRESS)

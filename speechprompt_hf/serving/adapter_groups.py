@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from ..core.errors import AdapterError, UnitError
 from ..data.collators import UnitCollator
-from ..data.lengths import max_utterance_tokens
+from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..evaluation.saying import say
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
+from .partition import partition_by_length
 
 __all__ = ["AdapterGroup", "ClassScores", "Classifiers", "SharedBase", "TextSayers", "UnitRow"]
+
+# What a pass of the embedded default costs on a CPU beside its rows, in tokens; larger bases cost more a token.
+_OVERHEAD_TOKENS = 32.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class Classifiers:
 
     @torch.no_grad()
     def answer(self, rows: Sequence[UnitRow]) -> list[Any]:
-        """Scores of mixed tasks in one forward pass.
+        """Scores of mixed tasks in one forward pass, or a few where lengths differ much.
 
         Args:
             rows (`Sequence[UnitRow]`): at least one.
@@ -161,16 +165,18 @@ class Classifiers:
             `list[ClassScores | UnitError]`: one a row.
         """
         assert self._model is not None and self._collator is not None
-        answers, fitting = _checked(self._collator, rows)
-        if fitting:
-            model = self._model
-            tensors = self._collator([{"input_ids": rows[number].input_ids} for number in fitting])
+        model, collator = self._model, self._collator
+        answers, fitting = _checked(collator.max_positions, rows)
+        overhead = _OVERHEAD_TOKENS if model.device.type == "cpu" else float("inf")
+        for part in partition_by_length([len(rows[number].input_ids) for number in fitting], overhead):
+            chosen = [fitting[index] for index in part]
+            tensors = collator([{"input_ids": rows[number].input_ids} for number in chosen])
             output = model(
                 **{key: tensor.to(model.device) for key, tensor in tensors.items()},
-                adapter_names=[rows[number].name for number in fitting],
+                adapter_names=[rows[number].name for number in chosen],
             )
             scores = output.logits.double().cpu().numpy()
-            for number, labels, logits in zip(fitting, output.class_names, scores, strict=True):
+            for number, labels, logits in zip(chosen, output.class_names, scores, strict=True):
                 answers[number] = ClassScores(labels, logits[: len(labels)])
         return answers
 
@@ -217,7 +223,7 @@ class TextSayers:
         """
         model = self._models[rows[0].name]
         collator = UnitCollator(model.vocabulary, max_utterance_tokens(model.lm, model.config.max_output_tokens))
-        answers, fitting = _checked(collator, rows)
+        answers, fitting = _checked(collator.max_positions, rows)
         if fitting:
             tensors = collator([{"input_ids": rows[number].input_ids} for number in fitting])
             given: dict[str, Any] = {key: tensor.to(model.device) for key, tensor in tensors.items()}
@@ -227,12 +233,11 @@ class TextSayers:
         return answers
 
 
-def _checked(collator: UnitCollator, rows: Sequence[UnitRow]) -> tuple[list[Any], list[int]]:
+def _checked(max_tokens: int | None, rows: Sequence[UnitRow]) -> tuple[list[Any], list[int]]:
     """Errors of rows that the base cannot read, and the numbers of the others."""
     answers: list[Any] = [None] * len(rows)
     for number, row in enumerate(rows):
-        try:
-            collator([{"input_ids": row.input_ids, "item": "the recording"}])
-        except UnitError as error:
-            answers[number] = error
+        too_long = why_too_long(len(row.input_ids) - 2, max_tokens)
+        if too_long:
+            answers[number] = UnitError(f"the recording has {too_long}", hint=TOO_LONG_HINT)
     return answers, [number for number, answer in enumerate(answers) if answer is None]

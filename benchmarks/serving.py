@@ -261,8 +261,8 @@ def report(results: dict[str, Any], arguments: argparse.Namespace) -> str:
         f"| resident memory, last quarter to second quarter | {run['memory_growth']} | at most {BARS['memory']} |",
         "",
         f"The long run took {run['seconds']} s ({run['rate']} requests a second). Resident memory of the server, "
-        f"means of its quarters: {', '.join(map(str, run['memory_mb_by_quarter']))} MB; highest {run['memory_highest_mb']} "
-        "MB.",
+        f"means of its quarters: {', '.join(map(str, run['memory_mb_by_quarter']))} MB; highest "
+        f"{run['memory_highest_mb']} MB.",
         "",
         "| kind of bad request | statuses |",
         "|---|---|",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..core.errors import AdapterError, UnitError
@@ -154,7 +153,6 @@ class Classifiers:
         assert self._model is not None
         return list(self._model.adapter_config(name).class_names)
 
-    @torch.no_grad()
     def answer(self, rows: Sequence[UnitRow]) -> list[Any]:
         """Scores of mixed tasks in one forward pass, or a few where lengths differ much.
 

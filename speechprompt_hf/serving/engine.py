@@ -204,6 +204,7 @@ class ServingEngine:
         task = self._models[question.name].task
         return (task,) if task == Classifiers.task else (task, question.name, question.num_beams)
 
+    @torch.inference_mode()
     def answer(self, group: Hashable, questions: Sequence[Question]) -> list[Any]:
         """Answers of one batch.
 

@@ -82,7 +82,7 @@ def run(
         from pathlib import Path
 
         from speechprompt_hf.core.extras import require
-        from speechprompt_hf.serving import BatchSettings, ServingEngine, ServingLimits
+        from speechprompt_hf.serving import BatchSettings, EngineProcess, ServingLimits
         from speechprompt_hf.serving.limits import AdapterPermissions
         from speechprompt_hf.serving.run import open_socket, serve, url_of
         from speechprompt_hf.serving.service import SpeechPromptService
@@ -101,7 +101,7 @@ def run(
         permissions = AdapterPermissions(tuple(map(Path, folders or [])), tuple(repositories or []))
         listener = open_socket(host, port)
         note(f"opening {len(chosen)} adapter(s)")
-        engine = ServingEngine.from_adapters(chosen, device=device_or_best(device))
+        engine = EngineProcess(chosen, device=device_or_best(device))
         service = SpeechPromptService(engine, limits=limits, batches=batches, permissions=permissions)
         url = url_of(listener)
         served = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from .batching import BatchSettings, DynamicBatcher
 from .engine import ServedModel, ServingEngine
+from .engine_process import EngineProcess
 from .limits import ServingLimits
 from .mixed_tasks import SpeechPromptServer, TaskPrediction
 
 __all__ = [
     "BatchSettings",
     "DynamicBatcher",
+    "EngineProcess",
     "ServedModel",
     "ServingEngine",
     "ServingLimits",

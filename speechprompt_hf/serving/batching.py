@@ -238,6 +238,9 @@ class DynamicBatcher:
                 future.set_result(job())
             except Exception as error:
                 future.set_exception(error)
+            except BaseException:
+                future.set_exception(BusyError("the service is shutting down"))
+                raise
         return True
 
     def _wait_for_more(self) -> None:
@@ -276,6 +279,10 @@ class DynamicBatcher:
             self._answer_rows(rows[:middle])
             self._answer_rows(rows[middle:])
             return
+        except BaseException:
+            for row in rows:
+                row.future.set_exception(BusyError("the service is shutting down"))
+            raise
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, Exception):
                 row.future.set_exception(answer)

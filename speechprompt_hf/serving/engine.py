@@ -19,7 +19,7 @@ from ..modeling.auto import SpeechPromptModel
 from .adapter_groups import AdapterGroup, Classifiers, SharedBase, TextSayers, UnitRow
 from .partition import partition_by_length
 
-__all__ = ["Question", "ServedModel", "ServingEngine", "check_name", "name_of"]
+__all__ = ["Question", "ServedModel", "ServingEngine", "check_name", "group_of", "name_of"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What a pass of the embedded default's encoder costs on a CPU beside its rows, in seconds of sound.
@@ -87,6 +87,18 @@ def name_of(adapter: str | os.PathLike[str]) -> str:
     return name
 
 
+def group_of(model: ServedModel, question: Question) -> Hashable:
+    """Which questions may share a batch.
+
+    Args:
+        model (`ServedModel`): that the question is for.
+        question (`Question`): about a recording.
+    """
+    if model.task == Classifiers.task:
+        return (model.task,)
+    return (model.task, model.name, question.num_beams)
+
+
 class ServingEngine:
     """Answers batches of recordings by adapters over one base, which is in memory once.
 
@@ -133,13 +145,18 @@ class ServingEngine:
         return dict(self._models)
 
     @property
-    def processor(self) -> Any:
-        """What makes units of recordings.
+    def feature_extractor(self) -> Any:
+        """What recordings are decoded for.
 
         Raises:
             ConfigurationError: no adapter was loaded yet.
         """
-        return self._shared.processor
+        return self._shared.processor.feature_extractor
+
+    @property
+    def is_alive(self) -> bool:
+        """Always true: it ends with whoever owns it."""
+        return True
 
     @property
     def _shared(self) -> SharedBase:
@@ -182,6 +199,9 @@ class ServingEngine:
         self._models[name] = ServedModel(name, group.task, None if labels is None else tuple(labels))
         return self._models[name]
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     def unload(self, name: str) -> None:
         """Forget an adapter; the base stays in memory.
 
@@ -201,8 +221,7 @@ class ServingEngine:
         Args:
             question (`Question`): about a recording.
         """
-        task = self._models[question.name].task
-        return (task,) if task == Classifiers.task else (task, question.name, question.num_beams)
+        return group_of(self._models[question.name], question)
 
     @torch.inference_mode()
     def answer(self, group: Hashable, questions: Sequence[Question]) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,7 +17,6 @@ __all__ = ["open_socket", "serve", "url_of", "uvicorn_server"]
 # Beside those that are answered: a client that waits for its next question.
 _IDLE_CONNECTIONS = 1024
 _BACKLOG = 2048
-_SWITCH_SECONDS = 0.0005
 _MAX_HEADER_BYTES = 65_536
 
 
@@ -112,10 +110,6 @@ def serve(
         admin_token (`str`, *optional*): see `create_application`.
         on_start (`Callable[[], None]`, *optional*): called once it answers.
     """
-    interval = sys.getswitchinterval()
-    # The model's thread asks for Python's lock after every operation; with the usual 5 ms it waits for the event loop
-    # that long each time.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     # Before on_start says that it answers: uvicorn listens after it.
     listener.listen(_BACKLOG)
     try:
@@ -123,5 +117,4 @@ def serve(
         with suppress(KeyboardInterrupt):
             uvicorn_server(service, admin_token=admin_token, on_start=on_start).run(sockets=[listener])
     finally:
-        sys.setswitchinterval(interval)
         listener.close()

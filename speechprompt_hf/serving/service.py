@@ -16,6 +16,7 @@ from .answers import answer_document
 from .batching import BatchSettings, DynamicBatcher
 from .bodies import Parameters, decode_recording, read_body
 from .engine import Question, ServedModel, ServingEngine, check_name
+from .engine_process import EngineProcess
 from .limits import AdapterPermissions, ServingLimits
 from .metrics import ServingMetrics
 from .refusals import RequestRefusedError
@@ -38,7 +39,7 @@ class SpeechPromptService:
     Files are decoded by a few threads, rows are answered by the batcher's thread, and the event loop waits for both.
 
     Args:
-        engine (`ServingEngine`): with its adapters; from now on the batcher's thread alone uses it.
+        engine (`ServingEngine | EngineProcess`): with its adapters; from now on the batcher's thread alone uses it.
         limits (`ServingLimits`, *optional*): of requests.
         batches (`BatchSettings`, *optional*): the largest batch.
         permissions (`AdapterPermissions`, *optional*): which adapters may be loaded while it runs; none by default.
@@ -49,7 +50,7 @@ class SpeechPromptService:
 
     def __init__(
         self,
-        engine: ServingEngine,
+        engine: ServingEngine | EngineProcess,
         *,
         limits: ServingLimits | None = None,
         batches: BatchSettings | None = None,
@@ -67,7 +68,7 @@ class SpeechPromptService:
             on_drop=self.metrics.count_drop,
         )
         self._engine = engine
-        self._extractor = engine.processor.feature_extractor
+        self._extractor = engine.feature_extractor
         self._entries = {name: _Entry(model) for name, model in engine.models.items()}
         self._changing: set[str] = set()
         self._decoders = ThreadPoolExecutor(self.limits.decoding_threads, thread_name_prefix="speechprompt-decoder")
@@ -80,11 +81,12 @@ class SpeechPromptService:
         """Answer what was taken, then end the threads."""
         self._decoders.shutdown(cancel_futures=True)
         self.batcher.close()
+        self._engine.close()
 
     @property
     def is_healthy(self) -> bool:
         """Whether the model's thread answers."""
-        return self.batcher.is_alive
+        return self.batcher.is_alive and self._engine.is_alive
 
     @property
     def models(self) -> list[ServedModel]:

@@ -99,23 +99,24 @@ def run(
         )
         batches = BatchSettings(max_batch_size=max_batch_size, max_wait_ms=max_wait_ms)
         permissions = AdapterPermissions(tuple(map(Path, folders or [])), tuple(repositories or []))
-        listener = open_socket(host, port)
-        note(f"opening {len(chosen)} adapter(s)")
-        engine = EngineProcess(chosen, device=device_or_best(device))
-        service = SpeechPromptService(engine, limits=limits, batches=batches, permissions=permissions)
-        url = url_of(listener)
-        served = [
-            {"name": model.name, "task": model.task, "url": f"{url}/models/{model.name}"} for model in service.models
-        ]
+        with open_socket(host, port) as listener:
+            note(f"opening {len(chosen)} adapter(s)")
+            engine = EngineProcess(chosen, device=device_or_best(device))
+            service = SpeechPromptService(engine, limits=limits, batches=batches, permissions=permissions)
+            url = url_of(listener)
+            served = [
+                {"name": model.name, "task": model.task, "url": f"{url}/models/{model.name}"}
+                for model in service.models
+            ]
 
-        def announce() -> None:
-            if as_json:
-                print_json({"url": url, "models": served})
-                return
-            for model in served:
-                print_line(f"{model['name']}\t{model['task']}\t{model['url']}")
+            def announce() -> None:
+                if as_json:
+                    print_json({"url": url, "models": served})
+                    return
+                for model in served:
+                    print_line(f"{model['name']}\t{model['task']}\t{model['url']}")
 
-        serve(service, listener, admin_token=admin_token, on_start=announce)
+            serve(service, listener, admin_token=admin_token, on_start=announce)
 
 
 def _named(adapters: list[str], names: list[str]) -> dict[str, str]:

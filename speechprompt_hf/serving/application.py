@@ -86,7 +86,7 @@ class _Handlers:
 
     async def health(self, _: Any) -> Any:
         healthy = self._service.is_healthy
-        return _json({"status": "ok" if healthy else "the model's thread has ended"}, 200 if healthy else 503)
+        return _json({"status": "ok" if healthy else "the model has ended"}, 200 if healthy else 503)
 
     async def metrics(self, _: Any) -> Any:
         responses: Any = require("starlette.responses", "serve")

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 from ..core.errors import SpeechPromptError
 from .engine import Question, ServedModel, ServingEngine, group_of
@@ -29,6 +30,8 @@ class EngineProcess:
     Args:
         adapters (`Mapping[str, str | PathLike]`): name → folder or Hub id; base and processor are the first one's.
         device (`str`, *optional*): where to compute; the CPU by default.
+        start_method (`str`, *optional*): `"fork"` or `"spawn"`; by default a fork where that is safe, which a process
+            that has computed with torch or started threads should not make: name `"spawn"` there.
 
     Raises:
         ConfigurationError: there is none, a name cannot be one, or there is no such device.
@@ -36,10 +39,18 @@ class EngineProcess:
         FingerprintMismatchError: one was trained on another base or other units.
     """
 
-    def __init__(self, adapters: Mapping[str, str | os.PathLike[str]], *, device: str | None = None) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[str, str | os.PathLike[str]],
+        *,
+        device: str | None = None,
+        start_method: Literal["fork", "spawn"] | None = None,
+    ) -> None:
         # A fork has everything imported already; a device's driver does not survive one.
-        is_forked = sys.platform == "linux" and device in (None, "cpu")
-        context: Any = multiprocessing.get_context("fork" if is_forked else "spawn")
+        may_fork = sys.platform == "linux" and device in (None, "cpu")
+        method = start_method or ("fork" if may_fork else "spawn")
+        is_forked = method == "fork"
+        context: Any = multiprocessing.get_context(method)
         self._connection, other = context.Pipe()
         self._process = context.Process(
             target=_work,
@@ -51,6 +62,9 @@ class EngineProcess:
         other.close()
         try:
             self._models, self._extractor = self._receive()
+        except EngineEndedError as error:
+            self.close()
+            raise RuntimeError("the model's process ended while it opened the adapters; is memory short?") from error
         except BaseException:
             self.close()
             raise
@@ -122,23 +136,22 @@ def _work(connection: Connection, other: Connection | None, adapters: dict[str, 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if other is not None:
         other.close()
-    try:
-        engine = ServingEngine.from_adapters(adapters, device=device)
-        _send(connection, False, (engine.models, engine.feature_extractor))
-    except Exception as error:
-        _send(connection, True, error)
-        return
-    while True:
+    # The other end may be closed at any time.
+    with suppress(EOFError, BrokenPipeError):
+        engine = None
         try:
-            method, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            _send(connection, False, getattr(engine, method)(*arguments))
-        except OSError:
-            return
+            engine = ServingEngine.from_adapters(adapters, device=device)
+            first: tuple[bool, Any] = (False, (engine.models, engine.feature_extractor))
         except Exception as error:
-            _send(connection, True, error)
+            first = (True, error)
+        _send(connection, *first)
+        while engine is not None:
+            method, arguments = connection.recv()
+            try:
+                answer = (False, getattr(engine, method)(*arguments))
+            except Exception as error:
+                answer = (True, error)
+            _send(connection, *answer)
 
 
 def _send(connection: Connection, is_error: bool, value: Any) -> None:

@@ -36,7 +36,8 @@ class _Entry:
 class SpeechPromptService:
     """Answers requests for the adapters of an engine.
 
-    Files are decoded by a few threads, rows are answered by the batcher's thread, and the event loop waits for both.
+    Files are decoded by a few threads, rows are answered by the batcher's thread or, with an `EngineProcess`, by a
+    process that it waits for, and the event loop waits for both.
 
     Args:
         engine (`ServingEngine | EngineProcess`): with its adapters; from now on the batcher's thread alone uses it.
@@ -85,7 +86,7 @@ class SpeechPromptService:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the model's thread answers."""
+        """Whether the model answers."""
         return self.batcher.is_alive and self._engine.is_alive
 
     @property

@@ -87,7 +87,10 @@ def raw(url, text, wait=0.0):
         time.sleep(wait)
         received = b""
         while b"}" not in received:
-            part = connection.recv(65_536)
+            try:
+                part = connection.recv(65_536)
+            except ConnectionResetError:  # it was cut off
+                break
             if not part:
                 break
             received += part

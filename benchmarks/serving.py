@@ -87,18 +87,29 @@ def start_server(folders: dict[str, Path]) -> tuple[subprocess.Popen[str], int]:
     return server, int(json.loads(text)["url"].rpartition(":")[2])
 
 
+def processes_of(process: int) -> list[int]:
+    """A process and those that it started: HTTP in the one, the model in the other."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *map(int, children)]
+
+
 def resident_mb(process: int) -> float:
-    """Of a process, `VmRSS` of /proc."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1000
-    raise RuntimeError("no VmRSS in /proc/PID/status")
+    """Of a process and its children together, `Pss` of /proc: pages that they share are counted once."""
+    total = 0
+    for one in processes_of(process):
+        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1000
 
 
 def processor_seconds(process: int) -> float:
-    """That a process has used so far."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """That a process and its children have used so far."""
+    total = 0
+    for one in processes_of(process):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def timed(port: int, requests: list[Request], clients: int, server: int) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def _read_blocks(sound: Any, label: str, max_seconds: float) -> Waveform:
     hint = f"at most {max_seconds:g} s are read: cut it"
     if 0 < sound.frames < 2**62 and sound.frames > max_seconds * rate:
         raise AudioTooLongError(f"{label} lasts {sound.frames / rate:.1f} s", hint=hint)
-    blocks, count = [], 0
+    blocks: list[Waveform] = []
+    count = 0
     while True:
         # Not as many as the header promises: soundfile makes room for all that it is asked for.
         block = sound.read(max(1, _VALUES_AT_ONCE // sound.channels), dtype="float32", always_2d=True)

@@ -94,11 +94,11 @@ def processes_of(process: int) -> list[int]:
 
 
 def resident_mb(process: int) -> float:
-    """Of a process and its children together, `Pss` of /proc: pages that they share are counted once."""
+    """Of a process and its children together, `RssAnon` of /proc: files that other programs map are not counted."""
     total = 0
     for one in processes_of(process):
-        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(f"/proc/{one}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
                 total += int(line.split()[1])
     return total / 1000
 

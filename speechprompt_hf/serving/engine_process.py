@@ -136,6 +136,8 @@ def _work(connection: Connection, other: Connection | None, adapters: dict[str, 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if other is not None:
         other.close()
+    # oneDNN keeps what it made for each shape, 1,024 of them, and batches have ever new shapes: memory grows for hours.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     # The other end may be closed at any time.
     with suppress(EOFError, BrokenPipeError):
         engine = None

@@ -113,6 +113,7 @@ class ThreadAsProcess(threading.Thread):
 def without_processes(monkeypatch):
     context = type("Context", (), {"Process": ThreadAsProcess, "Pipe": staticmethod(module.multiprocessing.Pipe)})
     monkeypatch.setattr(module.multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1024")
     monkeypatch.setattr(module.signal, "signal", lambda number, handler: None)
 
 

@@ -136,7 +136,7 @@ def _work(connection: Connection, other: Connection | None, adapters: dict[str, 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if other is not None:
         other.close()
-    # oneDNN keeps what it made for each shape, 1,024 of them, and batches have ever new shapes: memory grows for hours.
+    # oneDNN keeps what it made for each of 1,024 shapes; batches have ever new ones, and memory would grow for long.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     # The other end may be closed at any time.
     with suppress(EOFError, BrokenPipeError):

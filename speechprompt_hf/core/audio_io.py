@@ -11,20 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import AudioDecodeError, AudioTooShortError, AudioValueError, SamplingRateError
+from .errors import AudioDecodeError, AudioTooLongError, AudioTooShortError, AudioValueError, SamplingRateError
 from .extras import require, torchaudio_is_usable
 
 __all__ = ["check_waveform", "load_waveform", "read_audio", "resample", "resample_tensor"]
 
 Waveform = NDArray[np.float32]
 
+# Rates of recordings from strangers, whose files may claim any.
+_RATES_OF_STRANGERS = (1000, 192_000)
+# Values, of all channels together, that are decoded at once where the length is limited.
+_VALUES_AT_ONCE = 2**20
 
-def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
+
+def read_audio(source: Any, *, name: str | None = None, max_seconds: float | None = None) -> tuple[Waveform, int]:
     """Read a sound file of any format that libsndfile knows: wav, flac, ogg, opus, mp3.
 
     Args:
         source (`str | PathLike | bytes | file object`): the file or its content.
         name (`str`, *optional*): how errors call the recording; defaults to the path.
+        max_seconds (`float`, *optional*): of files from strangers: what lasts longer is refused, whatever its header
+            says, after no more than that was decoded, a block at a time; and so are rates that no recording has.
 
     Returns:
         `tuple[NDArray[float32], int]`: mono samples of shape `(S,)` in [-1, 1] (channels are averaged), and the rate
@@ -32,6 +39,8 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
 
     Raises:
         AudioDecodeError: there is no such file, or it is no sound file, corrupt or truncated.
+        AudioTooLongError: it lasts longer than `max_seconds`.
+        SamplingRateError: with `max_seconds`, its rate is none between 1,000 and 192,000 Hz.
         MissingDependencyError: soundfile is not installed.
     """
     # By name: readers of this code on the Hub may lack it, and transformers refuses code that imports what is absent.
@@ -42,8 +51,11 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
             missing = _what_is_missing(stream)
             with soundfile.SoundFile(stream) as sound:
                 expected = sound.frames
-                samples = sound.read(dtype="float32", always_2d=True)
                 rate = int(sound.samplerate)
+                if max_seconds is None:
+                    samples = sound.read(dtype="float32", always_2d=True).mean(axis=1)
+                else:
+                    samples = _read_blocks(sound, label, max_seconds)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise AudioDecodeError(f"{label}: {error.strerror}", hint="give the path of a recording") from error
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
@@ -56,7 +68,29 @@ def read_audio(source: Any, *, name: str | None = None) -> tuple[Waveform, int]:
         missing = f"{len(samples)} of {expected} samples can be read"
     if missing is not None:
         raise AudioDecodeError(f"{label} is truncated: {missing}", hint="copy the file again")
-    return np.ascontiguousarray(samples.mean(axis=1)), rate
+    return np.ascontiguousarray(samples), rate
+
+
+def _read_blocks(sound: Any, label: str, max_seconds: float) -> Waveform:
+    """Mono samples of an open file whose header is not believed."""
+    rate = int(sound.samplerate)
+    lowest, highest = _RATES_OF_STRANGERS
+    if not lowest <= rate <= highest:
+        raise SamplingRateError(f"{label} has a sampling rate of {rate} Hz", hint=f"{lowest} to {highest} Hz are read")
+    hint = f"at most {max_seconds:g} s are read: cut it"
+    if 0 < sound.frames < 2**62 and sound.frames > max_seconds * rate:
+        raise AudioTooLongError(f"{label} lasts {sound.frames / rate:.1f} s", hint=hint)
+    blocks: list[Waveform] = []
+    count = 0
+    while True:
+        # Not as many as the header promises: soundfile makes room for all that it is asked for.
+        block = sound.read(max(1, _VALUES_AT_ONCE // sound.channels), dtype="float32", always_2d=True)
+        if not len(block):
+            return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        blocks.append(block.mean(axis=1))
+        count += len(block)
+        if count > max_seconds * rate:
+            raise AudioTooLongError(f"{label} lasts more than {max_seconds:g} s", hint=hint)
 
 
 def _binary_stream(source: Any) -> AbstractContextManager[Any]:
@@ -202,7 +236,12 @@ def _mono_array(values: Any, name: str) -> Waveform:
 
 
 def load_waveform(
-    item: Any, *, sampling_rate: int | None = None, target_rate: int = 16000, name: str = "the recording"
+    item: Any,
+    *,
+    sampling_rate: int | None = None,
+    target_rate: int = 16000,
+    name: str = "the recording",
+    max_seconds: float | None = None,
 ) -> Waveform:
     """One recording, in any form, as mono samples at `target_rate`.
 
@@ -213,12 +252,14 @@ def load_waveform(
         sampling_rate (`int`, *optional*): the rate of arrays in Hz; files carry their own.
         target_rate (`int`, defaults to 16000): the wanted rate in Hz.
         name (`str`): how errors call the recording.
+        max_seconds (`float`, *optional*): of files, see `read_audio`.
 
     Returns:
         `NDArray[float32]` of shape `(S,)`.
 
     Raises:
         AudioDecodeError: a file cannot be read.
+        AudioTooLongError: a file lasts longer than `max_seconds`.
         AudioValueError: samples are integers, or the shape is no recording's.
         SamplingRateError: an array came without its rate, or the rate is impossible.
     """
@@ -233,7 +274,7 @@ def load_waveform(
             raise AudioDecodeError(f"{name} has neither an array, nor bytes, nor a path")
     if isinstance(item, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(item, "read"):
         is_path = isinstance(item, str | os.PathLike)
-        waveform, rate = read_audio(item, name=os.fspath(item) if is_path else name)
+        waveform, rate = read_audio(item, name=os.fspath(item) if is_path else name, max_seconds=max_seconds)
     else:
         if sampling_rate is None:
             raise SamplingRateError(f"{name} is an array without a sampling rate", hint="pass sampling_rate=… in Hz")

@@ -6,6 +6,7 @@ __all__ = [
     "AdapterError",
     "AudioDecodeError",
     "AudioError",
+    "AudioTooLongError",
     "AudioTooShortError",
     "AudioValueError",
     "ConfigurationError",
@@ -58,6 +59,10 @@ class AudioError(SpeechPromptError, ValueError):
 
 class AudioDecodeError(AudioError):
     """The bytes are no sound file that can be read: corrupt, truncated or of an unknown format."""
+
+
+class AudioTooLongError(AudioError):
+    """The recording lasts longer than was allowed; no more of it was read."""
 
 
 class AudioTooShortError(AudioError):

@@ -34,8 +34,8 @@ LAYERS = {
     "speechprompt_cli": 6,
     "__main__": 7,
 }
-# training and evaluation meet: a training run ends with a report.
-NEIGHBOURS = {("training", "evaluation")}
+# training and evaluation meet: a training run ends with a report. A service says texts as `predict` does.
+NEIGHBOURS = {("training", "evaluation"), ("serving", "evaluation")}
 SOURCES = sorted(
     path
     for folder in ("modeling", "processors", PACKAGE, "speechprompt_cli")

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import torch
 
-from .core.audio_io import check_waveform, load_waveform
-from .core.devices import usable_device
-from .core.errors import AdapterError, ConfigurationError, SpeechPromptError, UnitError
-from .data.collators import UnitCollator
-from .modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
+from ..core.audio_io import check_waveform, load_waveform
+from ..core.devices import usable_device
+from ..core.errors import AdapterError, ConfigurationError, SpeechPromptError, UnitError
+from ..data.collators import UnitCollator
+from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 
 __all__ = ["SpeechPromptServer", "TaskPrediction"]
 

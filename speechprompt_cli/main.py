@@ -12,6 +12,7 @@ import typer
 from .commands import (
     bench,
     convert,
+    demo,
     distill,
     doctor,
     evaluate,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any] | typer.Typer]] = {
     "train": (_USE, train.run),
     "evaluate": (_USE, evaluate.run),
     "predict": (_USE, predict.run),
+    "demo": (_USE, demo.run),
     "units": (_USE, units.run),
     "bench": (_USE, bench.run),
     "push": (_SHARE, push.run),

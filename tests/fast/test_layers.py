@@ -24,6 +24,7 @@ LAYERS = {
     "decoding": 3,
     "synthesis": 4,
     "evaluation": 4,
+    "explanation": 4,
     "training": 4,
     "serving": 4,
     "backbones": 5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -48,8 +50,7 @@ def run(
     """Try adapters out in the browser: record or upload, see labels or text, units and what speaks for the label.
 
     Adapters of any tasks may be shown together; those on one backbone share it in memory. Prints the page's address
-    and shows the page until Ctrl-C. Needs the extra demo: pip install "speechprompt-hf[demo]". The page loads nothing
-    from other hosts.
+    and shows the page until Ctrl-C. Needs this package's extra demo (gradio). The page loads nothing from other hosts.
     """
     with working():
         from speechprompt_hf.demo import DemoAnswers, UploadLimits, build_page, launch_page, named_adapters, open_tasks
@@ -60,15 +61,13 @@ def run(
         page = build_page(answers, title=title)
         note("making the page ready")
         answers.warm_up()
-        address = launch_page(
-            page, limits=limits, host=host, port=port, share=share, open_browser=not no_browser
-        )
+        address = launch_page(page, limits=limits, host=host, port=port, share=share, open_browser=not no_browser)
     if as_json:
         print_json({"address": address, "tasks": list(named)})
     else:
         print_line(address)
     note("Ctrl-C ends it")
-    try:
-        page.block_thread()
-    finally:
-        page.close(verbose=False)
+    # Ctrl-C is how a page ends, no failure.
+    with suppress(KeyboardInterrupt):
+        Event().wait()
+    page.close(verbose=False)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigurationError, SpeechPromptError, UnitError
+from ..core.errors import ConfigurationError, MissingDependencyError, SpeechPromptError, UnitError
 from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..decoding.streaming import stream_text
 from ..modeling.saved_generation import PLAIN_SEARCH
@@ -34,6 +34,8 @@ __all__ = ["Answer", "DemoAnswers", "LabelAnswer", "Picture", "Refusal", "TextAn
 _log = logging.getLogger(__name__)
 _UNEXPECTED = "Something failed that should not. The log of the program that shows this page says what."
 _DOTS_PER_INCH = 110
+# One pass a unit, at most 96; Shapley values take 25 times as long, which nobody waits for.
+_METHOD = "leave-one-out"
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,7 @@ class DemoAnswers:
 
     def _waveform(self, task: DemoTask, path: str | os.PathLike[str]) -> NDArray[np.float32]:
         extractor = task.model.processor.feature_extractor
-        return read_upload(
-            path, self.limits, target_rate=extractor.sampling_rate, min_samples=extractor.min_samples
-        )
+        return read_upload(path, self.limits, target_rate=extractor.sampling_rate, min_samples=extractor.min_samples)
 
 
 def _answers(task: DemoTask, waveform: NDArray[np.float32]) -> Iterator[Answer]:
@@ -191,7 +191,7 @@ def _answers(task: DemoTask, waveform: NDArray[np.float32]) -> Iterator[Answer]:
 
 
 def _picture(task: DemoTask, waveform: NDArray[np.float32]) -> Picture:
-    return _drawn_text(task, waveform) if task.says_text else _explained(task, waveform)
+    return _drawn_units(task, waveform) if task.says_text else _explained(task, waveform)
 
 
 def _model_inputs(task: DemoTask, waveform: NDArray[np.float32]) -> dict[str, Any]:
@@ -223,7 +223,11 @@ def _texts(model: Any, inputs: dict[str, Any]) -> Iterator[TextAnswer]:
 def _explained(task: DemoTask, waveform: NDArray[np.float32]) -> Picture:
     from ..explanation import draw_explanation, explain_recording
 
-    explanation = explain_recording(task.model, waveform)
+    try:
+        explanation = explain_recording(task.model, waveform, method=_METHOD)
+    except MissingDependencyError as error:
+        _log.warning("%s", error)
+        return _drawn_units(task, waveform)
     rate = task.model.processor.feature_extractor.sampling_rate
     figure = draw_explanation(explanation, waveform, rate)
     return Picture(_png(figure), _in_words(explanation))
@@ -243,13 +247,14 @@ def _in_words(explanation: Any) -> str:
     return f"{spoken}; those that speak most for {explanation.label!r}: {spans}."
 
 
-def _drawn_text(task: DemoTask, waveform: NDArray[np.float32]) -> Picture:
+def _drawn_units(task: DemoTask, waveform: NDArray[np.float32]) -> Picture:
+    from ..explanation.recording import unit_times
+
     processor = task.model.processor
     rate = processor.feature_extractor.sampling_rate
     (sequence,) = processor.encode_units([waveform], sampling_rate=rate)
-    seconds = processor.unit_encoder.hop_samples / rate
-    ends = np.cumsum(sequence.durations) * seconds
-    figure = draw_units(sequence.units, ends - sequence.durations * seconds, ends, waveform, rate)
+    starts, ends = unit_times(sequence, len(waveform), processor)
+    figure = draw_units(sequence.units, starts, ends, waveform, rate)
     return Picture(_png(figure), f"The recording as a waveform, its {len(sequence.units)} units below.")
 
 

@@ -1,7 +1,7 @@
 """The page: a recording and a task go in, an answer comes out at once, and a picture of it a moment later.
 
-Nothing is asked of other hosts: fonts are the system's, gradio's telemetry is off, its footer and its record of runs in
-the browser are left out.
+Nothing is asked of other hosts: fonts are the system's, gradio's telemetry is off, its footer and its record of runs
+in the browser are left out.
 """
 
 from __future__ import annotations
@@ -49,15 +49,8 @@ def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
     gradio = _gradio()
     names = list(answers.tasks)
     limits = answers.limits
-    with gradio.Blocks(
-        title=title, analytics_enabled=False, delete_cache=(_CLEANING_INTERVAL, _UPLOAD_AGE)
-    ) as page:
-        gradio.HTML(
-            f"<h1>{html.escape(title)}</h1><p>Record something or upload a file of up to {limits.max_seconds:g} seconds "
-            f"and {limits.max_bytes / 1e6:g} MB (wav, flac, ogg, opus, mp3). It is answered by the program that shows "
-            f"this page, which deletes it within {(_UPLOAD_AGE + _CLEANING_INTERVAL) // 60} minutes.</p>",
-            elem_id="about",
-        )
+    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEANING_INTERVAL, _UPLOAD_AGE)) as page:
+        gradio.HTML(_about(title, limits), elem_id="about")
         picker = gradio.Radio if len(names) <= _MOST_RADIO_BUTTONS else gradio.Dropdown
         task = picker(choices=names, value=names[0], label="Task", visible=len(names) > 1, elem_id="task")
         recording = gradio.Audio(
@@ -183,6 +176,15 @@ def _gradio() -> Any:
     # Read when gradio is imported: its version check and its reports of launches.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     return require("gradio", _EXTRA)
+
+
+def _about(title: str, limits: UploadLimits) -> str:
+    minutes = (_UPLOAD_AGE + _CLEANING_INTERVAL) // 60
+    return (
+        f"<h1>{html.escape(title)}</h1><p>Record something or upload a file of up to {limits.max_seconds:g} seconds and "
+        f"{limits.max_bytes / 1e6:g} MB (wav, flac, ogg, opus, mp3). It goes to the program that shows this page, and "
+        f"to nobody else, and is deleted within {minutes} minutes.</p>"
+    )
 
 
 def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str], Iterator[tuple[Any, ...]]]:

@@ -31,6 +31,7 @@ _LONGEST_QUEUE = 32
 # Uploads are deleted once they are this old, in seconds.
 _CLEANING_INTERVAL, _UPLOAD_AGE = 300, 1800
 _EXTRA = "demo"
+_Asked = dict[str, tuple[str | None, str]]
 
 
 def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
@@ -68,17 +69,21 @@ def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
         examples = [[str(path), each.name] for each in answers.tasks.values() for path in each.examples]
         if examples:
             gradio.Examples(examples, inputs=[recording, task], label="Recordings to try", cache_examples=False)
-        gradio.on(
+        # What the visitor has asked for last; one object a visitor, which both events see change.
+        asked = gradio.State({})
+        answering = gradio.on(
             [recording.change, task.change],
             _answering(gradio, answers),
-            inputs=[recording, task],
+            inputs=[recording, task, asked],
             outputs=[message, label, text, picture],
             api_name="answer",
             show_progress="minimal",
             show_progress_on=[label, text],
-        ).then(
-            _drawing(answers),
-            inputs=[recording, task],
+        )
+        # An event of its own: the label does not wait for the picture, and other visitors' labels do not either.
+        answering.then(
+            _drawing(gradio, answers),
+            inputs=[recording, task, asked],
             outputs=picture,
             api_name="picture",
             show_progress="minimal",
@@ -181,13 +186,13 @@ def _gradio() -> Any:
 def _about(title: str, limits: UploadLimits) -> str:
     minutes = (_UPLOAD_AGE + _CLEANING_INTERVAL) // 60
     return (
-        f"<h1>{html.escape(title)}</h1><p>Record something or upload a file of up to {limits.max_seconds:g} seconds and "
-        f"{limits.max_bytes / 1e6:g} MB (wav, flac, ogg, opus, mp3). It goes to the program that shows this page, and "
-        f"to nobody else, and is deleted within {minutes} minutes.</p>"
+        f"<h1>{html.escape(title)}</h1><p>Record something or upload a file of up to {limits.max_seconds:g} seconds "
+        f"and {limits.max_bytes / 1e6:g} MB (wav, flac, ogg, opus, mp3). It goes to the program that shows this page, "
+        f"and to nobody else, and is deleted within {minutes} minutes.</p>"
     )
 
 
-def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str], Iterator[tuple[Any, ...]]]:
+def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str, _Asked], Iterator[tuple[Any, ...]]]:
     hidden = {"visible": False, "value": None}
 
     def shown(answer: Answer | None) -> tuple[Any, ...]:
@@ -201,8 +206,9 @@ def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str],
             text = {"visible": True, "value": answer.text}
         return refusal, gradio.update(**label), gradio.update(**text), ""
 
-    def answer(recording: str | None, task: str) -> Iterator[tuple[Any, ...]]:
+    def answer(recording: str | None, task: str, asked: _Asked) -> Iterator[tuple[Any, ...]]:
         """Say what a recording is taken for."""
+        asked["last"] = (recording, task)
         if recording is None:
             yield shown(None)
             return
@@ -212,12 +218,15 @@ def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str],
     return answer
 
 
-def _drawing(answers: DemoAnswers) -> Callable[[str | None, str], str]:
-    def picture(recording: str | None, task: str) -> str:
+def _drawing(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str, _Asked], Any]:
+    def picture(recording: str | None, task: str, asked: _Asked) -> Any:
         """Draw a recording, its units and what speaks for its label."""
         if recording is None:
             return ""
         drawn = answers.picture(task, recording)
+        if asked.get("last") not in (None, (recording, task)):
+            # Something else was asked for in the meantime: this would stand below another answer.
+            return gradio.skip()
         # Why a recording cannot be used stands there already.
         return _image(drawn) if isinstance(drawn, Picture) else ""
 

@@ -34,6 +34,7 @@ __all__ = ["Answer", "DemoAnswers", "LabelAnswer", "Picture", "Refusal", "TextAn
 _log = logging.getLogger(__name__)
 _UNEXPECTED = "Something failed that should not. The log of the program that shows this page says what."
 _DOTS_PER_INCH = 110
+_WARM_UP_SAMPLES = 4_800
 # One pass a unit, at most 96; Shapley values take 25 times as long, which nobody waits for.
 _METHOD = "leave-one-out"
 
@@ -119,11 +120,11 @@ class DemoAnswers:
         self.limits = limits or UploadLimits()
 
     def warm_up(self) -> None:
-        """Answer a second of noise with every task, and draw it, so that no visitor waits for what is read at first.
+        """Answer a moment of noise with every task, and draw it, so that no visitor waits for what is read at first.
 
         Whatever fails here is logged, and said to the visitor for whom it fails again.
         """
-        noise = np.random.default_rng(0).normal(scale=0.1, size=16_000).astype(np.float32)
+        noise = np.random.default_rng(0).normal(scale=0.1, size=_WARM_UP_SAMPLES).astype(np.float32)
         for task in self.tasks.values():
             try:
                 for _ in _answers(task, noise):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -121,6 +122,7 @@ def launch_page(
     gradio = _gradio()
     if share and constants.HF_HUB_OFFLINE:
         raise ConfigurationError("a public address needs the network", hint="unset HF_HUB_OFFLINE, or leave share out")
+    _check_address(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", port)
     fonts = ["system-ui", "sans-serif"]
     try:
         _, local_url, share_url = page.launch(
@@ -142,10 +144,8 @@ def launch_page(
             mcp_server=False,
         )
     except OSError as error:
-        raise ConfigurationError(
-            f"the page cannot be shown on {host or 'this computer'}, port {port or 'any from 7860'}: {error}",
-            hint="name another port, and a host that is this computer's",
-        ) from error
+        # No port of gradio's range is free, or GRADIO_SERVER_PORT is taken.
+        raise ConfigurationError(f"the page cannot be shown: {error}", hint="name a free port") from error
     if share and not share_url:
         page.close()
         raise ConfigurationError("no public address was given", hint="check the network, or leave share out")
@@ -175,6 +175,20 @@ def run_page(
     page = build_page(answers, title=title)
     print(f"page: {launch_page(page, limits=answers.limits)}", file=sys.stderr, flush=True)  # noqa: T201
     page.block_thread()
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Refuse at once what gradio would try a hundred ports for, five seconds each."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(
+            f"the page cannot be shown on {host}, port {port or 'any'}: {error}",
+            hint="name a free port, and a host that is this computer's",
+        ) from error
 
 
 def _gradio() -> Any:

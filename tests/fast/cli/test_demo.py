@@ -67,7 +67,9 @@ def shown(monkeypatch):
 
 
 def test_the_address_is_the_result_and_ctrl_c_ends_it(speechprompt, adapter_folder, shown):
-    answer = speechprompt("demo", adapter_folder, "--no-browser", "--port", 8123, "--max-seconds", 3, "--max-megabytes", 2)
+    answer = speechprompt(
+        "demo", adapter_folder, "--no-browser", "--port", 8123, "--max-seconds", 3, "--max-megabytes", 2
+    )
     assert (answer.code, answer.out) == (0, "http://127.0.0.1:7860/\n")
     assert (shown["port"], shown["open_browser"], shown["share"]) == (8123, False, False)
     assert (shown["limits"].max_seconds, shown["limits"].max_bytes) == (3, 2_000_000)
@@ -76,7 +78,9 @@ def test_the_address_is_the_result_and_ctrl_c_ends_it(speechprompt, adapter_fold
 
 
 def test_names_and_title_reach_the_page(speechprompt, adapter_folder, shown):
-    answer = speechprompt("demo", "--name", f"my words={adapter_folder}", "--title", "T", "--host", "0.0.0.0", "--json")
+    answer = speechprompt(
+        "demo", "--name", f"my words={adapter_folder}", "--title", "T", "--host", "0.0.0.0", "--json"
+    )
     assert answer.code == 0
     assert json.loads(answer.out) == {"address": "http://127.0.0.1:7860/", "tasks": ["my words"]}
     assert (shown["title"], shown["host"], shown["open_browser"]) == ("T", "0.0.0.0", True)

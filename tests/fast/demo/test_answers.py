@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def test_texts_grow_and_end_as_predict_says_them(answers, tasks, recording):
     assert all(isinstance(piece, TextAnswer) for piece in pieces)
     assert [piece.is_whole for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     assert pieces[-1].text == expected.text
-    for shorter, longer in zip(pieces, pieces[1:], strict=False):
+    for shorter, longer in pairwise(pieces):
         assert longer.text.startswith(shorter.text)
 
 

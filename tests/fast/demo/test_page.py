@@ -157,9 +157,9 @@ def test_a_taken_port_and_a_strange_host_are_refused(answers):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"cannot be shown on 127.0.0.1, port {port}"):
+        with pytest.raises(ConfigurationError, match=rf"cannot be shown on 127\.0\.0\.1, port {port}"):
             launch_page(build_page(answers), port=port)
-    with pytest.raises(ConfigurationError, match="cannot be shown on 192.0.2.1"):
+    with pytest.raises(ConfigurationError, match=r"cannot be shown on 192\.0\.2\.1"):
         launch_page(build_page(answers), host="192.0.2.1")
     with pytest.raises(ConfigurationError, match="cannot be shown on no such host"):
         launch_page(build_page(answers), host="no such host")

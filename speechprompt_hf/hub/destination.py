@@ -180,12 +180,12 @@ class Destination:
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         api, repo_id, branch = self.api, self.repo_id, self.branch
         kind: dict[str, Any] = {"repo_type": self.repo_type}
-        made_for = {"space_sdk": "gradio"} if self.repo_type == "space" else {}
+        space_sdk = "gradio" if self.repo_type == "space" else None
         with talking_to_the_hub(repo_id, "push to"):
-            patiently(lambda: api.create_repo(repo_id, exist_ok=True, private=private, **kind, **made_for))
+            patiently(lambda: api.create_repo(repo_id, exist_ok=True, private=private, space_sdk=space_sdk, **kind))
             if branch not in (None, "main"):
                 patiently(lambda: api.create_branch(repo_id, branch=str(branch), exist_ok=True, **kind))
-            before = patiently(lambda: api.repo_info(repo_id, revision=branch, **kind))
+            before: Any = patiently(lambda: api.repo_info(repo_id, revision=branch, **kind))
             present = [sibling.rfilename for sibling in before.siblings or []]
             parent = None if create_pr else self.head or before.sha
             uploader = _Uploader(api)

@@ -18,7 +18,7 @@ from tests.fixtures.sequences import saying_model
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    # Every page of gradio leaves an event loop open, and its queue counts visitors by what pandas 3.1 calls deprecated.
+    # Every page of gradio leaves an event loop open; its queue counts visitors by what pandas 3.1 calls deprecated.
     pytest.mark.filterwarnings(
         "ignore:unclosed:ResourceWarning",
         "ignore::pytest.PytestUnraisableExceptionWarning",

@@ -78,6 +78,7 @@ def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
             inputs=[recording, task, asked],
             outputs=[message, label, text, picture],
             api_name="answer",
+            trigger_mode="always_last",
             show_progress="minimal",
             show_progress_on=[label, text],
         )
@@ -87,6 +88,8 @@ def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
             inputs=[recording, task, asked],
             outputs=picture,
             api_name="picture",
+            # By default none is asked for while an earlier one is being drawn.
+            trigger_mode="multiple",
             show_progress="minimal",
         )
     page.queue(max_size=_LONGEST_QUEUE)

@@ -23,6 +23,7 @@ pytestmark = [
         "ignore:unclosed:ResourceWarning",
         "ignore::pytest.PytestUnraisableExceptionWarning",
         "ignore:'future.no_silent_downcasting'",
+        "ignore:The copy keyword is deprecated",
     ),
 ]
 ROOT = Path(__file__).resolve().parent.parent.parent

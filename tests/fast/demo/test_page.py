@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed:ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore:'future.no_silent_downcasting'",
+    "ignore:The copy keyword is deprecated",
 )
 
 

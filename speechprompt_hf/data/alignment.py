@@ -1,4 +1,4 @@
-"""Forced alignment of a known sequence of tokens with frames, by torchaudio."""
+"""Forced alignment of known tokens with frames: by torchaudio where it loads, else by an equal search."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..core.errors import ConfigurationError
-from ..core.extras import require
+from ..core.extras import require, torchaudio_is_usable
 
 __all__ = ["Span", "align"]
 
@@ -40,10 +43,8 @@ def align(log_probabilities: Any, targets: Sequence[int], blank: int = 0) -> lis
         `list[Span]`: one a target, in order.
 
     Raises:
-        MissingDependencyError: torchaudio is absent or broken.
         ConfigurationError: a target is blank or no column, or there are fewer frames than the targets need.
     """
-    functional = require("torchaudio.functional", "torchaudio")
     import torch
 
     emissions = torch.as_tensor(log_probabilities).detach().float()
@@ -65,7 +66,40 @@ def align(log_probabilities: Any, targets: Sequence[int], blank: int = 0) -> lis
         raise ConfigurationError(
             f"{len(tokens)} targets need {needed} frames, there are {num_frames}", hint="leave the recording out"
         )
+    if not torchaudio_is_usable():
+        # torchaudio loads only beside the torch build that it was made for.
+        return _spans(emissions.double().cpu().numpy(), tokens, blank)
+    functional = require("torchaudio.functional", "torchaudio")
     places = torch.tensor([tokens], dtype=torch.int32, device=emissions.device)
     path, scores = functional.forced_align(emissions[None], places, blank=blank)
     spans = functional.merge_tokens(path[0], scores[0].exp(), blank=blank)
     return [Span(int(span.token), int(span.start), int(span.end), float(span.score)) for span in spans]
+
+
+def _spans(emissions: NDArray[np.float64], tokens: Sequence[int], blank: int) -> list[Span]:
+    """Spans of the best path through blank, token, blank, token, …, blank, of emissions `(T, C)`."""
+    states = np.full(2 * len(tokens) + 1, blank)
+    states[1::2] = tokens
+    # The blank between two different tokens may be left out.
+    skips = np.zeros(len(states), dtype=bool)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    best = np.full(len(states), -np.inf)
+    best[:2] = emissions[0, states[:2]]
+    steps = np.zeros((len(emissions), len(states)), dtype=np.int8)
+    for frame in range(1, len(emissions)):
+        one = np.concatenate([[-np.inf], best[:-1]])
+        two = np.where(skips, np.concatenate([[-np.inf, -np.inf], best[:-2]]), -np.inf)
+        choices = np.stack([best, one, two])
+        steps[frame] = choices.argmax(0)
+        best = choices.max(0) + emissions[frame, states]
+    state = len(states) - 2 + int(best[-1] > best[-2])
+    path = np.zeros(len(emissions), dtype=np.int64)
+    for frame in range(len(emissions) - 1, -1, -1):
+        path[frame] = state
+        state -= int(steps[frame, state])
+    result = []
+    for number, token in enumerate(tokens):
+        frames = np.flatnonzero(path == 2 * number + 1)
+        score = float(np.exp(emissions[frames, token]).mean())
+        result.append(Span(token, int(frames[0]), int(frames[-1]) + 1, score))
+    return result

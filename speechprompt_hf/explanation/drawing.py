@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.files import atomic_path
+from .labels import LabelExplanation
 from .recording import RecordingExplanation
 
 if TYPE_CHECKING:
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
     from .phones import Phone
 
-__all__ = ["draw_explanation", "save_figure"]
+__all__ = ["draw_explanation", "draw_labels", "save_figure"]
 
 # The waveform is drawn as the lowest and highest sample of so many slices.
 _SLICES = 2000
 # Numbers of units are readable up to so many of them an inch.
 _UNITS_AN_INCH = 5.0
+_LABELS_DRAWN, _UNITS_DRAWN = 40, 60
 
 
 def draw_explanation(
@@ -60,6 +62,47 @@ def draw_explanation(
     return figure
 
 
+def draw_labels(explanation: LabelExplanation) -> Figure:
+    """Draw which units speak for each label: a row a label, a column a unit that is among some label's strongest.
+
+    Args:
+        explanation (`LabelExplanation`): of an adapter; the first 40 labels are drawn.
+
+    Returns:
+        `matplotlib.figure.Figure`: with no tie to pyplot; a panel for what is heard and for each kind of weights.
+    """
+    titles = {
+        "heard": "heard alone instead of nothing, log-odds",
+        "weights": "weight of the verbalizer, unit expected next",
+        "mean_weights": "weight of the verbalizer, mean probability of the unit",
+    }
+    panels = {name: values for name in titles if (values := getattr(explanation, name)) is not None}
+    labels = explanation.labels[:_LABELS_DRAWN]
+    figure = _new_figure(14, len(panels) * (1.0 + 0.24 * len(labels)))
+    for axes, (name, values) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
+        shown = values[: len(labels)]
+        columns = _strongest_columns(shown)
+        largest = float(np.abs(shown).max(initial=0)) or 1.0
+        image = axes.imshow(shown[:, columns], cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+        axes.set_xticks(range(len(columns)), [str(unit) for unit in explanation.units[columns]], fontsize=7)
+        axes.set_yticks(range(len(labels)), [label[:30] for label in labels], parse_math=False)
+        axes.set_title(titles[name], fontsize=10)
+        figure.colorbar(image, ax=axes, pad=0.01)
+    return figure
+
+
+def _strongest_columns(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Columns that are among the strongest of some row, rising, at most `_UNITS_DRAWN`."""
+    order = np.argsort(-values, axis=1, kind="stable")
+    chosen: set[int] = set()
+    for rank in range(values.shape[1]):
+        more = chosen | set(order[:, rank].tolist())
+        if chosen and len(more) > _UNITS_DRAWN:
+            break
+        chosen = more
+    return np.array(sorted(chosen)[:_UNITS_DRAWN], dtype=np.int64)
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, whole or not at all; equal figures give equal files."""
     with atomic_path(os.fspath(path)) as temporary:
@@ -84,9 +127,7 @@ def _colors(saliency: NDArray[np.float32]) -> Any:
 
 
 def _draw_waveform(axes: Any, waveform: NDArray[Any], rate: int, explanation: RecordingExplanation) -> None:
-    for start, end, color in zip(
-        explanation.starts, explanation.ends, _colors(explanation.saliency), strict=True
-    ):
+    for start, end, color in zip(explanation.starts, explanation.ends, _colors(explanation.saliency), strict=True):
         axes.axvspan(start, end, color=color, alpha=0.8, linewidth=0)
     borders = np.linspace(0, len(waveform), min(_SLICES, len(waveform)) + 1).astype(int)
     low = np.minimum.reduceat(waveform, borders[:-1])
@@ -123,7 +164,7 @@ def _draw_saliency(axes: Any, explanation: RecordingExplanation, width: float, s
     )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.margins(y=0.18)
-    axes.set_ylabel(f"for {explanation.label}\n({explanation.method})", parse_math=False)
+    axes.set_ylabel(f"for {explanation.label}, log-odds\n({explanation.method})", parse_math=False)
     room = max(seconds, 1e-3) / width / _UNITS_AN_INCH
     written_until = -np.inf
     for unit, start, end, value in zip(

@@ -66,7 +66,7 @@ def explain_recording(
         recording: a path, bytes, `{"array", "sampling_rate"}`, or an array of shape `(S,)`, float32, at the
             processor's rate.
         label (`str`, *optional*): the label to explain; the most probable one by default.
-        method (`str`, defaults to `"shapley"`): one of `METHODS`, see `unit_saliency`.
+        method (`str`, defaults to `"leave-one-out"`): one of `METHODS`, see `unit_saliency`.
         seed (`int`, defaults to 0): of the methods that draw.
 
     Returns:
@@ -164,7 +164,7 @@ def unit_times(
     # A mark of prosody lasts for no frame: it stands where the unit before it ends.
     has_frames = sequence.durations > 0
     ends = np.where(last >= 0, centres[last] + half, 0.0)
-    starts = np.where(has_frames, centres[np.maximum(last - sequence.durations + 1, 0)] - half, ends)
+    starts = np.where(has_frames, centres[np.maximum(last - np.maximum(sequence.durations, 1) + 1, 0)] - half, ends)
     return np.clip(starts, 0, num_samples) / rate, np.clip(ends, 0, num_samples) / rate
 
 

@@ -16,9 +16,9 @@ from .scoring import UnitScorer, log_odds
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "check_method", "unit_saliency"]
 
-Method = Literal["shapley", "leave-one-out", "occlusion", "integrated-gradients"]
+Method = Literal["leave-one-out", "shapley", "occlusion", "integrated-gradients"]
 METHODS: tuple[str, ...] = get_args(Method)
-DEFAULT_METHOD: Method = "shapley"
+DEFAULT_METHOD: Method = "leave-one-out"
 
 # Removal is tried for at most so many parts of an utterance; neighbours of longer ones are removed together.
 _MOST_PARTS = 96
@@ -42,10 +42,10 @@ def unit_saliency(
 ) -> NDArray[np.float32]:
     """How much each unit speaks for a class, in log-odds of the class.
 
+    - `"leave-one-out"`: how much they fall when the unit alone is taken out.
     - `"shapley"`: the unit's share in what all units together say for the class: how much the log-odds fall when it is
       taken out, on average over 25 random orders in which the units are taken out one after the other. The values
       sum up to the log-odds of the utterance minus those of one without units.
-    - `"leave-one-out"`: how much they fall when the unit alone is taken out.
     - `"occlusion"`: how much they fall when three neighbours are taken out, on average over the windows that the unit
       is in.
     - `"integrated-gradients"`: the gradient by the unit's embedding, integrated from none to all of all embeddings.
@@ -57,7 +57,7 @@ def unit_saliency(
     Args:
         scorer (`UnitScorer`): the model and the utterance of T units.
         class_index (`int`): the class.
-        method (`str`, defaults to `"shapley"`): one of `METHODS`.
+        method (`str`, defaults to `"leave-one-out"`): one of `METHODS`.
         seed (`int`, defaults to 0): of the orders.
 
     Returns:
@@ -86,28 +86,45 @@ def unit_saliency(
     def of_embeddings(presence: Tensor) -> Tensor:
         return log_odds(scorer.faded_logits(presence), class_index)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if method == "integrated-gradients":
-            values = captum.IntegratedGradients(of_embeddings).attribute(
-                present, n_steps=_STEPS, internal_batch_size=rows
-            )[0]
-        else:
-            parts = _removal(captum, of_parts, method, rows)(torch.ones(1, num_parts))[0]
-            values = parts[part_of_unit] / part_of_unit.bincount()[part_of_unit]
+    if method == "integrated-gradients":
+        gradients = captum.IntegratedGradients(of_embeddings)
+        values = gradients.attribute(present, n_steps=_STEPS, internal_batch_size=rows)[0]
+    else:
+        parts = _by_removal(captum, of_parts, torch.ones(1, num_parts), method, seed)
+        values = parts[part_of_unit] / part_of_unit.bincount()[part_of_unit]
     return values.detach().float().numpy()
 
 
-def _removal(
-    captum: Any, score: Callable[[Tensor], Tensor], method: str, rows: int
-) -> Callable[[Tensor], Tensor]:
-    """What one of the methods that take parts out says of a row of parts."""
+def _by_removal(captum: Any, score: Callable[[Tensor], Tensor], parts: Tensor, method: str, seed: int) -> Tensor:
+    """What one of the methods that take parts out says of a row of parts `(1, P)`.
+
+    What is to be scored does not depend on scores. So captum is asked twice: first for all it wants to know, which is
+    scored in few large batches instead of one batch an order, then for its answer.
+    """
+    asked: list[Tensor] = []
+
+    def note(presence: Tensor) -> Tensor:
+        asked.append(presence.clone())
+        return presence.new_zeros(len(presence))
+
+    _attribute(captum, note, parts, method, seed)
+    answers = iter(score(torch.cat(asked)).split([len(presence) for presence in asked]))
+    return _attribute(captum, lambda _: next(answers), parts, method, seed)
+
+
+def _attribute(captum: Any, score: Callable[[Tensor], Tensor], parts: Tensor, method: str, seed: int) -> Tensor:
     if method == "leave-one-out":
-        return lambda parts: captum.FeatureAblation(score).attribute(parts, perturbations_per_eval=rows)
-    if method == "occlusion":
-        return lambda parts: captum.Occlusion(score).attribute(
-            parts, sliding_window_shapes=(min(_WINDOW, parts.shape[1]),), perturbations_per_eval=rows
+        values = captum.FeatureAblation(score).attribute(parts, perturbations_per_eval=parts.shape[1])
+    elif method == "occlusion":
+        window = (min(_WINDOW, parts.shape[1]),)
+        values = captum.Occlusion(score).attribute(
+            parts, sliding_window_shapes=window, perturbations_per_eval=parts.shape[1]
         )
-    return lambda parts: captum.ShapleyValueSampling(score).attribute(
-        parts, n_samples=_ORDERS, perturbations_per_eval=rows
-    )
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            values = captum.ShapleyValueSampling(score).attribute(
+                parts, n_samples=_ORDERS, perturbations_per_eval=parts.shape[1]
+            )
+    found: Tensor = values[0]
+    return found

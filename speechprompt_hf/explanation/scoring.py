@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.vocabulary import EOS_TOKEN_ID, SEPARATOR_TOKEN_ID, SPECIAL_TOKENS
 
-__all__ = ["UnitScorer", "log_odds"]
+__all__ = ["UnitScorer", "all_log_odds", "log_odds"]
 
 # Tokens that pass the language model at once.
 _TOKENS_AT_ONCE = 8192
@@ -29,6 +29,20 @@ def log_odds(logits: Tensor, class_index: int) -> Tensor:
     """
     others = torch.cat([logits[..., :class_index], logits[..., class_index + 1 :]], dim=-1)
     return logits[..., class_index] - others.logsumexp(-1)
+
+
+def all_log_odds(logits: Tensor) -> Tensor:
+    """The log-odds of every class, at most 36.
+
+    Args:
+        logits (`Tensor` of shape `(…, M)`, float64): class scores.
+
+    Returns:
+        `Tensor` of shape `(…, M)`.
+    """
+    log_probabilities = logits.log_softmax(-1)
+    # Where one class has all of the probability, rounding leaves the others none.
+    return log_probabilities - (-torch.expm1(log_probabilities.clamp(max=-1e-16))).log()
 
 
 class UnitScorer:

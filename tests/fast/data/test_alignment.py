@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt_hf.core.errors import ConfigurationError, MissingDependencyError
+from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.core.extras import torchaudio_is_usable
 from speechprompt_hf.data.alignment import align
 
-needs_torchaudio = pytest.mark.skipif(not torchaudio_is_usable(), reason="torchaudio is not installed here")
+ENGINES = [
+    pytest.param(
+        True, marks=pytest.mark.skipif(not torchaudio_is_usable(), reason="torchaudio is not installed here")
+    ),
+    False,
+]
+
+
+@pytest.fixture(params=ENGINES, ids=["torchaudio", "own"])
+def engine(request, monkeypatch):
+    monkeypatch.setattr("speechprompt_hf.data.alignment.torchaudio_is_usable", lambda: request.param)
 
 
 def slow_alignment(scores, targets, blank):
@@ -38,7 +48,7 @@ def slow_alignment(scores, targets, blank):
     return spans
 
 
-@needs_torchaudio
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("seed", range(8))
 def test_spans_equal_those_of_a_slow_search(seed):
     generator = np.random.default_rng(seed)
@@ -51,7 +61,7 @@ def test_spans_equal_those_of_a_slow_search(seed):
         assert span.score == pytest.approx(expected[3], abs=1e-5)
 
 
-@needs_torchaudio
+@pytest.mark.usefixtures("engine")
 def test_impossible_alignments_are_refused():
     scores = torch.zeros(3, 4).log_softmax(-1)
     with pytest.raises(ConfigurationError, match="need 5 frames, there are 3"):
@@ -63,9 +73,9 @@ def test_impossible_alignments_are_refused():
     assert align(scores, []) == []
 
 
-def test_without_torchaudio_the_extra_is_named(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
-    with pytest.raises(MissingDependencyError, match=r"speechprompt-hf\[torchaudio\]"):
-        align(torch.zeros(3, 2), [1])
+@pytest.mark.usefixtures("engine")
+def test_a_path_through_impossible_frames_and_repeats():
+    # Two equal tokens need the blank between them, and as many frames as there are leave no choice.
+    scores = torch.full((3, 3), -30.0)
+    scores[0, 2] = scores[1, 0] = scores[2, 2] = 0.0
+    assert [tuple(span[:3]) for span in align(scores, [2, 2])] == [(2, 0, 1), (2, 2, 3)]

@@ -92,8 +92,10 @@ def run(
             from speechprompt_hf.demo.opening import named_adapters
             from speechprompt_hf.demo.space import push_space
 
-            texts = {key: value for key, value in (("title", title), ("package", package)) if value is not None}
-            done = push_space(named_adapters([str(adapter)], name or ()), repository, **texts, **options)
+            options["package"] = package
+            if title is not None:
+                options["title"] = title
+            done = push_space(named_adapters([str(adapter)], name or ()), repository, **options)
         else:
             from speechprompt_hf.hub.push import push_adapter
 

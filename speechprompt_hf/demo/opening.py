@@ -106,7 +106,7 @@ def open_tasks(
     if not adapters:
         raise ConfigurationError("no adapter was given", hint="give a folder or Hub id for each task's name")
     place = usable_device(device)
-    bases: dict[str, Any] = {}
+    bases: dict[str | None, Any] = {}
     encoders: dict[str, Any] = {}
     tasks = {}
     for name, given in adapters.items():

@@ -210,11 +210,12 @@ def _about(title: str, limits: UploadLimits) -> str:
 
 
 def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str, _Asked], Iterator[tuple[Any, ...]]]:
-    hidden = {"visible": False, "value": None}
+    hidden: dict[str, Any] = {"visible": False, "value": None}
 
     def shown(answer: Answer | None) -> tuple[Any, ...]:
         """Updates of message, label and text; the picture of an earlier answer goes."""
-        refusal, label, text = "", hidden, {**hidden, "value": ""}
+        refusal = ""
+        label, text = hidden, {**hidden, "value": ""}
         if isinstance(answer, Refusal):
             refusal = _sentence(answer)
         elif isinstance(answer, LabelAnswer):

@@ -177,7 +177,7 @@ def push_space(
             f"{repo_id} has an app.py of its own, which a push would overwrite",
             hint="give the page a Space of its own",
         )
-    with temporary_stage(Path(next(map(os.fspath, adapters.values()), ""))) as stage:
+    with temporary_stage(Path(next(iter(adapters.values()), ""))) as stage:
         target.take_over_card(stage)
         write_space(
             adapters,

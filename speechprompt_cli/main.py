@@ -12,6 +12,7 @@ import typer
 from .commands import (
     bench,
     convert,
+    demo,
     distill,
     doctor,
     evaluate,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any] | typer.Typer]] = {
     "train": (_USE, train.run),
     "evaluate": (_USE, evaluate.run),
     "predict": (_USE, predict.run),
+    "demo": (_USE, demo.run),
     "explain": (_USE, explain.run),
     "serve": (_USE, serve.run),
     "units": (_USE, units.run),

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from ..console import note, print_json, print_line, working
-from ..options import JsonOption
+from ..options import JsonOption, given_options
+
+_OF_SPACES = ("name", "title", "package")
 
 RepositoryArgument = Annotated[
     str, typer.Argument(help="Where to: organisation/name on the Hub.", metavar="REPOSITORY", show_default=False)
@@ -20,7 +22,10 @@ RequestOption = Annotated[bool, typer.Option("--create-pr", help="Open a pull re
 
 
 def run(
-    adapter: Annotated[Path, typer.Argument(help="The folder that train wrote.", show_default=False)],
+    context: typer.Context,
+    adapter: Annotated[
+        Path, typer.Argument(help="The folder that train wrote; with --space also a Hub id.", show_default=False)
+    ],
     repository: RepositoryArgument,
     base: Annotated[
         str | None,
@@ -45,6 +50,22 @@ def run(
     message: MessageOption = None,
     branch: BranchOption = None,
     create_pr: RequestOption = False,
+    space: Annotated[
+        bool, typer.Option("--space", help="Push the page of speechprompt demo, as a Space, instead of the adapter.")
+    ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="With --space, NAME=DIR: a further adapter.", show_default=False),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="With --space: the page's heading.", show_default=False)] = None,
+    package: Annotated[
+        str | None,
+        typer.Option(
+            help="With --space: how pip shall be told of this package, in requirements.txt; by default this version "
+            "with its extra demo.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Share an adapter on the Hub: a small repository that everything opens.
@@ -52,24 +73,43 @@ def run(
     Uploads the adapter, the verbalizer, the processor's settings and a card with the results, as one commit. The
     backbone is not uploaded but named, by repository and commit: publish it first with push-base. Log in with
     hf auth login.
-    """
-    with working():
-        from speechprompt_hf.hub.push import push_adapter
 
-        done = push_adapter(
-            adapter,
-            repository,
-            base=base,
-            base_revision=base_revision,
-            license=license,
-            dataset=dataset,
-            language=language,
-            private=private or None,
-            message=message,
-            branch=branch,
-            create_pr=create_pr,
-        )
+    With --space it is a page on which anybody tries the adapter out: app.py, requirements.txt, the adapter itself, and
+    recordings of its folder examples, if it has one.
+    """
+    options: dict[str, Any] = {
+        "base": base,
+        "base_revision": base_revision,
+        "license": license,
+        "private": private or None,
+        "message": message,
+        "branch": branch,
+        "create_pr": create_pr,
+    }
+    with working():
+        _check_options(given_options(context), space)
+        if space:
+            from speechprompt_hf.demo.opening import named_adapters
+            from speechprompt_hf.demo.space import push_space
+
+            options["package"] = package
+            if title is not None:
+                options["title"] = title
+            done = push_space(named_adapters([str(adapter)], name or ()), repository, **options)
+        else:
+            from speechprompt_hf.hub.push import push_adapter
+
+            done = push_adapter(adapter, repository, dataset=dataset, language=language, **options)
     _print(done, as_json)
+
+
+def _check_options(given: list[str], space: bool) -> None:
+    from speechprompt_hf.core.errors import ConfigurationError
+
+    wrong = [option for option in (("dataset", "language") if space else _OF_SPACES) if option in given]
+    if wrong:
+        what = "is no option of a Space" if space else "is an option of Spaces alone"
+        raise ConfigurationError(f"--{wrong[0]} {what}", hint="leave out --space" if space else "add --space")
 
 
 def run_base(

@@ -51,12 +51,14 @@ class Destination:
         branch (`str`, *optional*): `main` by default.
         head (`str`, *optional*): the commit that the push builds on: the branch's, for a new branch that of `main`,
             `None` for a new repository.
+        repo_type (`str`, defaults to `"model"`): or `"space"`.
     """
 
     api: HfApi
     repo_id: str
     branch: str | None
     head: str | None
+    repo_type: str = "model"
 
     @classmethod
     def find(cls, api: HfApi, repo_id: str, *, branch: str | None, model_type: str) -> Destination:
@@ -72,9 +74,7 @@ class Destination:
             ConfigurationError: no such id is possible.
             HubError: the repository holds a model of another type, or the Hub cannot be reached.
         """
-        if not is_hub_id(repo_id):
-            raise ConfigurationError(f"{repo_id!r} is no repository id", hint="give organisation/name")
-        found = cls(api, repo_id, branch, _head(api, repo_id, branch))
+        found = cls._at(api, repo_id, branch, "model")
         config = found.file("config.json")
         present = read_json(config).get("model_type") if config is not None else None
         if present not in (None, model_type):
@@ -83,6 +83,27 @@ class Destination:
                 hint="give the adapter, or the base, a repository of its own",
             )
         return found
+
+    @classmethod
+    def find_space(cls, api: HfApi, repo_id: str, *, branch: str | None) -> Destination:
+        """Look at a Space, which need not be there.
+
+        Args:
+            api (`HfApi`): with endpoint and token.
+            repo_id (`str`): `organisation/name`.
+            branch (`str`, *optional*): `main` by default.
+
+        Raises:
+            ConfigurationError: no such id is possible.
+            HubError: the Hub cannot be reached.
+        """
+        return cls._at(api, repo_id, branch, "space")
+
+    @classmethod
+    def _at(cls, api: HfApi, repo_id: str, branch: str | None, repo_type: str) -> Destination:
+        if not is_hub_id(repo_id):
+            raise ConfigurationError(f"{repo_id!r} is no repository id", hint="give organisation/name")
+        return cls(api, repo_id, branch, _head(api, repo_id, branch, repo_type), repo_type)
 
     def check_login(self) -> None:
         """Make sure that somebody is logged in who may write there, as far as the Hub says it beforehand.
@@ -93,7 +114,7 @@ class Destination:
         with talking_to_the_hub(self.repo_id, "push to"):
             account = patiently(self.api.whoami)
             if self.head is not None:
-                patiently(lambda: self.api.auth_check(self.repo_id, write=True))
+                patiently(lambda: self.api.auth_check(self.repo_id, repo_type=self.repo_type, write=True))
         token = (account.get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise HubError(
@@ -108,7 +129,12 @@ class Destination:
         try:
             with talking_to_the_hub(self.repo_id, "read"):
                 downloaded = hf_hub_download(
-                    self.repo_id, path, revision=self.head, token=self.api.token, endpoint=self.api.endpoint
+                    self.repo_id,
+                    path,
+                    repo_type=self.repo_type,
+                    revision=self.head,
+                    token=self.api.token,
+                    endpoint=self.api.endpoint,
                 )
                 return Path(downloaded)
         except HubError as error:
@@ -153,11 +179,13 @@ class Destination:
         """
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         api, repo_id, branch = self.api, self.repo_id, self.branch
+        kind: dict[str, Any] = {"repo_type": self.repo_type}
+        space_sdk = "gradio" if self.repo_type == "space" else None
         with talking_to_the_hub(repo_id, "push to"):
-            patiently(lambda: api.create_repo(repo_id, exist_ok=True, private=private))
+            patiently(lambda: api.create_repo(repo_id, exist_ok=True, private=private, space_sdk=space_sdk, **kind))
             if branch not in (None, "main"):
-                patiently(lambda: api.create_branch(repo_id, branch=str(branch), exist_ok=True))
-            before = patiently(lambda: api.model_info(repo_id, revision=branch))
+                patiently(lambda: api.create_branch(repo_id, branch=str(branch), exist_ok=True, **kind))
+            before: Any = patiently(lambda: api.repo_info(repo_id, revision=branch, **kind))
             present = [sibling.rfilename for sibling in before.siblings or []]
             parent = None if create_pr else self.head or before.sha
             uploader = _Uploader(api)
@@ -165,6 +193,7 @@ class Destination:
             done = patiently(
                 lambda: uploader.upload_folder(
                     repo_id=repo_id,
+                    repo_type=self.repo_type,
                     folder_path=folder,
                     commit_message=message,
                     revision=branch,
@@ -211,12 +240,13 @@ class _Uploader(HfApi):
         return super().repo_info(*args, **options)
 
 
-def _head(api: HfApi, repo_id: str, branch: str | None) -> str | None:
+def _head(api: HfApi, repo_id: str, branch: str | None, repo_type: str) -> str | None:
     """The commit of a branch that is there, else of `main`, else `None`."""
     for revision in (branch, None):
         try:
             with talking_to_the_hub(repo_id, "read"):
-                return str(patiently(lambda: api.model_info(repo_id, revision=revision)).sha)  # noqa: B023
+                found = patiently(lambda: api.repo_info(repo_id, revision=revision, repo_type=repo_type))  # noqa: B023
+                return str(found.sha)
         except HubError as error:
             if not isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError):
                 raise

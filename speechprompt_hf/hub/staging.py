@@ -115,14 +115,14 @@ def temporary_stage(source: Path) -> Iterator[Path]:
         ) from error
 
 
-def stage_adapter(folder: Path, target: Path, *, base_id: str, base_commit: str) -> None:
+def stage_adapter(folder: Path, target: Path, *, base_id: str, base_commit: str | None) -> None:
     """Copy an adapter's public files, and let them name the base by id and commit.
 
     Args:
         folder (`Path`): of the adapter.
         target (`Path`): an empty folder.
-        base_id (`str`): the base on the Hub.
-        base_commit (`str`): its commit.
+        base_id (`str`): the base on the Hub, or the name of an embedded one.
+        base_commit (`str`, *optional*): its commit; an embedded base has none.
 
     Raises:
         AdapterError: a file is missing.

@@ -30,6 +30,7 @@ LAYERS = {
     "serving": 4,
     "backbones": 5,
     "bench": 5,
+    "demo": 5,
     "registration": 5,
     "speechprompt_cli": 6,
     "__main__": 7,

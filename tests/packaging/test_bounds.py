@@ -18,7 +18,7 @@ def requirements(project_root):
     setup = ConfigParser(interpolation=None)
     setup.read(project_root / "setup.cfg", encoding="utf-8")
     lines = setup["options"]["install_requires"].split("\n")
-    for extra in ("quickstart", "test", "notebooks"):
+    for extra in ("quickstart", "test", "demo", "browser", "notebooks"):
         lines += setup["options.extras_require"][extra].split("\n")
     found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     return {canonical(each.name): each.specifier for each in found}

@@ -1,0 +1,149 @@
+"""Adapters of any kind, opened side by side: those of one base share it in memory, those of one encoder share that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.devices import usable_device
+from ..core.errors import AdapterError, ConfigurationError
+from ..modeling.adapter_reading import read_config
+from ..modeling.auto import SpeechPromptModel
+
+__all__ = ["EXAMPLES_FOLDER", "DemoTask", "examples_of", "named_adapters", "open_tasks"]
+
+EXAMPLES_FOLDER = "examples"
+"""Folder of an adapter whose recordings a page offers to try."""
+
+_EXAMPLE_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+_MAX_EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class DemoTask:
+    """One adapter of a page.
+
+    Attributes:
+        name (`str`): what the page calls it.
+        model (`SpeechPromptForAudioClassification | SpeechPromptForSequenceGeneration`): in evaluation mode, with a
+            processor. Models of one base share it, so none of them is to be trained.
+        examples (`tuple[Path, ...]`): recordings to try, of the adapter's folder `examples`.
+    """
+
+    name: str
+    model: Any
+    examples: tuple[Path, ...] = ()
+
+    @property
+    def says_text(self) -> bool:
+        """Whether the answer is a text, not a label."""
+        return bool(self.model.says_sequences)
+
+
+def named_adapters(folders: Iterable[str], named: Iterable[str] = ()) -> dict[str, str]:
+    """Names of adapters, in the order in which they were given.
+
+    Args:
+        folders (`Iterable[str]`): folders or Hub ids; each is called by the last part of its path.
+        named (`Iterable[str]`): `NAME=DIR`.
+
+    Returns:
+        `dict[str, str]`: name → folder or Hub id.
+
+    Raises:
+        ConfigurationError: there is none, a name occurs twice, or a text has not the form `NAME=DIR`.
+
+    Example:
+        `named_adapters(["runs/words"], ["moods=runs/emodb"])` is `{"words": "runs/words", "moods": "runs/emodb"}`.
+    """
+    pairs = [(_name_of(folder), folder) for folder in folders]
+    for text in named:
+        name, sign, folder = text.partition("=")
+        if not sign or not name.strip() or not folder.strip():
+            raise ConfigurationError(f"{text!r} is no name with a folder", hint="--name NAME=DIR")
+        pairs.append((name.strip(), folder.strip()))
+    if not pairs:
+        raise ConfigurationError("no adapter was given", hint="give the folder that speechprompt train wrote")
+    found: dict[str, str] = {}
+    for name, folder in pairs:
+        if name in found:
+            raise ConfigurationError(
+                f"{found[name]} and {folder} would both be called {name!r}", hint=f"--name OTHER={folder}"
+            )
+        found[name] = folder
+    return found
+
+
+def _name_of(folder: str) -> str:
+    name = Path(folder).name
+    # Of "." and "..", the folder's own name.
+    return name if name.strip(".") else Path(folder).resolve().name or folder
+
+
+def open_tasks(
+    adapters: Mapping[str, str | os.PathLike[str]], *, device: str | torch.device | None = None, **hub: Any
+) -> dict[str, DemoTask]:
+    """Open adapters, labels and texts mixed; each base and each encoder of units is read once.
+
+    Args:
+        adapters (`Mapping[str, str | PathLike]`): name → folder or Hub id.
+        device (`str | torch.device`, *optional*): where to compute; a GPU where there is one.
+        hub: `token`, `cache_dir`, `local_files_only` for adapters on the Hub.
+
+    Returns:
+        `dict[str, DemoTask]`: in the same order.
+
+    Raises:
+        AdapterError: an adapter cannot be read, or has no processor.
+        ConfigurationError: there is none, or there is no such device.
+        FingerprintMismatchError: a base or an encoder is not the one that an adapter was trained on.
+    """
+    if not adapters:
+        raise ConfigurationError("no adapter was given", hint="give a folder or Hub id for each task's name")
+    place = usable_device(device)
+    bases: dict[str | None, Any] = {}
+    encoders: dict[str, Any] = {}
+    tasks = {}
+    for name, given in adapters.items():
+        folder = os.fspath(given)
+        config = read_config(folder, **hub)
+        identity = (config.base_fingerprint or {}).get("weights")
+        # A fine-tuned adapter is a base of its own.
+        shares = identity is not None and config.method != "finetune"
+        model = SpeechPromptModel.from_pretrained(folder, base=bases.get(identity) if shares else None, **hub)
+        model = model.to(place).eval().requires_grad_(False)
+        if shares:
+            bases.setdefault(identity, model.lm)
+        _share_encoder(folder, model, encoders)
+        tasks[name] = DemoTask(name, model, examples_of(Path(folder)))
+    return tasks
+
+
+def _share_encoder(folder: str, model: Any, encoders: dict[str, Any]) -> None:
+    processor = model.processor
+    if processor is None:
+        raise AdapterError(
+            f"{folder} has no processor that makes units of recordings",
+            hint="save the adapter again on a base that has a processor",
+        )
+    encoder = processor.unit_encoder
+    processor.unit_encoder = encoders.setdefault(encoder.fingerprint["digest"], encoder)
+    processor.to(model.device)
+
+
+def examples_of(folder: Path) -> tuple[Path, ...]:
+    """The first six recordings in an adapter's folder `examples`, by name; none where it has no such folder.
+
+    Args:
+        folder (`Path`): of the adapter.
+    """
+    found = folder / EXAMPLES_FOLDER
+    if not found.is_dir():
+        return ()
+    files = sorted(path for path in found.iterdir() if path.suffix.lower() in _EXAMPLE_SUFFIXES and path.is_file())
+    return tuple(files[:_MAX_EXAMPLES])

@@ -1,4 +1,4 @@
-"""Speech after speech: a prompted unit language model says units of a target vocabulary, a vocoder makes them sound."""
+"""Speech after speech: a prompted unit language model says target units, and a vocoder makes them sound."""
 
 from __future__ import annotations
 
@@ -161,13 +161,15 @@ class SpeechPromptForSpeechGeneration(SpeechPromptForSequenceGeneration):
 
         Raises:
             AdapterError: it is no vocoder.
-            ConfigurationError: it says another number of units.
+            ConfigurationError: it says another number of units, or frames of another length.
             FingerprintMismatchError: it says the units of another encoder or k-means.
         """
+        target = self.config.target_units or {}
         check_vocoder(
             vocoder,
             self.num_target_units,
-            (self.config.target_units or {}).get("fingerprint"),
+            target.get("fingerprint"),
+            target.get("frame_rate"),
             f"the target vocabulary of {self.config._name_or_path or 'the model'}",
         )
         self._vocoder = [vocoder]
@@ -193,9 +195,8 @@ class SpeechPromptForSpeechGeneration(SpeechPromptForSequenceGeneration):
         """
         said = self.generate(*args, **kwargs)
         tokens = said if isinstance(said, Tensor) else said.sequences
-        return [
-            torch.tensor(tokens_to_units(row), dtype=torch.long, device=tokens.device) for row in tokens[:, 1:].tolist()
-        ]
+        rows = map(tokens_to_units, tokens[:, 1:].tolist())
+        return [torch.tensor(row, dtype=torch.long, device=tokens.device) for row in rows]
 
     def speak(
         self,

@@ -102,18 +102,21 @@ def _claimed_model(config: Any, name: str) -> Any:
         ) from error
 
 
-def check_vocoder(vocoder: Any, num_units: int, fingerprint: Mapping[str, Any] | None, of: str) -> None:
+def check_vocoder(
+    vocoder: Any, num_units: int, fingerprint: Mapping[str, Any] | None, frame_rate: float | None, of: str
+) -> None:
     """Refuse a vocoder of other units.
 
     Args:
         vocoder (`PreTrainedModel`): of units.
         num_units (`int`): units K that it shall say.
         fingerprint (`Mapping`, *optional*): their identity; compared where the vocoder names one, too.
+        frame_rate (`float`, *optional*): frames of them in a second; compared where it is known.
         of (`str`): whose units these are, for the message.
 
     Raises:
         AdapterError: it is no vocoder.
-        ConfigurationError: it says another number of units.
+        ConfigurationError: it says another number of units, or frames of another length.
         FingerprintMismatchError: it says the units of another encoder or k-means.
     """
     if not is_vocoder(vocoder):
@@ -123,6 +126,13 @@ def check_vocoder(vocoder: Any, num_units: int, fingerprint: Mapping[str, Any] |
     if vocoder.config.vocab_size != num_units:
         raise ConfigurationError(
             f"the vocoder says {vocoder.config.vocab_size} units, {of} has {num_units}",
+            hint="use a vocoder that was trained on the same units",
+        )
+    rate = getattr(vocoder, "frame_rate", None)
+    # Rounding of hops to whole samples is no other rate.
+    if frame_rate and rate and not 0.99 < rate / frame_rate < 1.01:
+        raise ConfigurationError(
+            f"the vocoder says {rate:g} frames a second, {of} has {frame_rate:g}",
             hint="use a vocoder that was trained on the same units",
         )
     known = getattr(vocoder.config, "fingerprint", None)

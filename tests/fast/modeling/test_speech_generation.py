@@ -292,6 +292,10 @@ def test_vocoders_of_other_units_are_refused(saved):
     with pytest.raises(FingerprintMismatchError, match="the vocoder says units bbbbbbbbbbbbbbbb, those of"):
         model.attach_vocoder(vocoder)
     vocoder.config.fingerprint = {"digest": "a" * 64}
+    model.config.target_units["frame_rate"] = 50.0
+    with pytest.raises(ConfigurationError, match=r"the vocoder says 1600 frames a second, .* has 50"):
+        model.attach_vocoder(vocoder)
+    model.config.target_units["frame_rate"] = 1600.4
     assert model.attach_vocoder(vocoder).vocoder is vocoder
 
 

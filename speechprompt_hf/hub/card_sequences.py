@@ -30,6 +30,7 @@ _TITLES = {
     "wer": "word error rate",
     "cer": "character error rate",
     "per": "phone error rate",
+    "uer": "unit error rate",
     "bleu": "BLEU",
     "chrf": "chrF",
     "slot_f1": "slot F1",

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from ..core.errors import ConfigurationError
+from ..core.extras import require
 from ..core.vocabulary import EOS_TOKEN_ID, SPECIAL_TOKENS, UNK_TOKEN_ID
 from .configuration_speechprompt import MAX_OUTPUT_VOCAB_SIZE
 
@@ -93,13 +93,14 @@ def unit_output_tokenizer(num_units: int) -> PreTrainedTokenizerFast:
         ConfigurationError: there are too few or too many units.
     """
     check_target_units({"num_units": num_units})
+    # By name: this code travels to readers, and transformers refuses code that imports what they may lack.
+    library = require("tokenizers")
     words = [*SPECIAL_TOKENS, *map(str, range(num_units))]
-    tokenizer = Tokenizer(
-        models.WordLevel({word: token for token, word in enumerate(words)}, unk_token=SPECIAL_TOKENS[UNK_TOKEN_ID])
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokens = {word: token for token, word in enumerate(words)}
+    tokenizer = library.Tokenizer(library.models.WordLevel(tokens, unk_token=SPECIAL_TOKENS[UNK_TOKEN_ID]))
+    tokenizer.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer.post_processor = processors.TemplateProcessing(
+    tokenizer.post_processor = library.processors.TemplateProcessing(
         single=f"$A {SPECIAL_TOKENS[EOS_TOKEN_ID]}",
         special_tokens=[(SPECIAL_TOKENS[EOS_TOKEN_ID], EOS_TOKEN_ID)],
     )

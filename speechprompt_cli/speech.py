@@ -18,7 +18,9 @@ __all__ = [
     "TargetBaseOption",
     "TargetColumnOption",
     "VocoderNameOption",
+    "answers_with_speech",
     "check_speech_options",
+    "measure_speech",
     "train_speech_task",
 ]
 
@@ -81,18 +83,19 @@ _FOR_SPEECH = ("source_column", "target_column", "target_base", "vocoder", "prom
 _OF_TEXTS = ("text_column", "tokens", "normalization")
 
 
-def check_speech_options(given: Sequence[str], *, is_speech: bool, of: str) -> None:
+def check_speech_options(given: Sequence[str], *, is_speech: bool, of: str, further: Sequence[str] = ()) -> None:
     """Refuse options of speech for other tasks, and those of texts for speech.
 
     Args:
         given (`Sequence[str]`): parameters of the options that stood on the command line.
         is_speech (`bool`): whether the answer is speech.
         of (`str`): what answers.
+        further (`Sequence[str]`): more parameters that only texts have.
 
     Raises:
         typer.BadParameter: an option has nothing to do with this kind of task.
     """
-    wrong = [name for name in (_OF_TEXTS if is_speech else _FOR_SPEECH) if name in given]
+    wrong = [name for name in ((*_OF_TEXTS, *further) if is_speech else _FOR_SPEECH) if name in given]
     if wrong:
         what = "speech: this option is for texts" if is_speech else "no speech: this option is for speech"
         raise typer.BadParameter(f"the answer of {of} is {what}", param_hint=f"--{wrong[0].replace('_', '-')}")
@@ -131,3 +134,32 @@ def train_speech_task(dataset: str, output: Path, options: Mapping[str, Any], gi
         num_copies=options["copies"],
         resume=options["resume"],
     )
+
+
+def answers_with_speech(adapter: str) -> bool:
+    """Whether an adapter says units of speech."""
+    from speechprompt_hf.modeling.adapter_files import pinned
+    from speechprompt_hf.modeling.adapter_reading import read_config
+
+    return bool(read_config(adapter, **pinned(adapter, {})).generates_speech)
+
+
+def measure_speech(
+    adapter: str, dataset: str, beams: int, given: Sequence[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A report of an adapter that answers with speech.
+
+    Args:
+        adapter (`str`): folder or Hub id.
+        dataset (`str`): of `--dataset`.
+        beams (`int`): of `--beams`.
+        given (`Sequence[str]`): parameters of the options that stood on the command line.
+        options (`Mapping`): further arguments of `evaluate_speech`.
+
+    Raises:
+        typer.BadParameter: an option of texts was given.
+    """
+    from speechprompt_hf.evaluation import evaluate_speech
+
+    check_speech_options(given, is_speech=True, of=adapter, further=("task",))
+    return evaluate_speech(adapter, dataset, num_beams=beams, **options)

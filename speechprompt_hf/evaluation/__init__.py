@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         text_scores,
         validate_sequence_report,
     )
+    from .speech_adapter import evaluate_speech
     from .unit_quality import AbxResult, PhoneAgreement, abx_error, phone_agreement
 
 _HOME = {
@@ -51,6 +52,7 @@ _HOME = {
     "say_rows": "saying",
     "say": "saying",
     "evaluate_sequences": "sequence_adapter",
+    "evaluate_speech": "speech_adapter",
     "Said": "saying",
     "SEQUENCE_REPORT_SCHEMA": "sequence_report",
     "SEQUENCE_METRICS": "sequence_metrics",
@@ -112,6 +114,7 @@ __all__ = [
     "equal_error_rate",
     "evaluate_adapter",
     "evaluate_sequences",
+    "evaluate_speech",
     "hidden_state_baseline",
     "majority_baseline",
     "phone_agreement",

@@ -11,6 +11,11 @@ from tests.fixtures.tiny_models import PEFT_WARNING
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
 
+def unwrapped(text):
+    """What a box around an error says, as one line."""
+    return " ".join(word for word in text.split() if word != "│")
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = save_speaking_folders(tmp_path_factory.mktemp("work"))
@@ -60,3 +65,38 @@ def test_wrong_usage(speechprompt, work, tmp_path):
     assert answer.code == 2 and "speechprompt train" in answer.err
     answer = speechprompt("generate", work / "adapter", file, "--output", tmp_path / "o", "--beams", 3)
     assert answer.code == 2 and "num_beams is 3 where units are drawn" in answer.err
+
+
+def test_from_recordings_to_speech(speechprompt, work, tmp_path):
+    data = tmp_path / "data"
+    write_noises(data / "any", 14)
+    options = ("--dataset", data, "--base", work / "base", "--output", tmp_path / "adapter", "--epochs", 1)
+    task = ("--task", "speech_continuation", "--num-virtual-tokens", 2, "--vocoder", work / "vocoder")
+    trained = speechprompt("train", *options, *task, "--prompt-seconds", 0.1)
+    assert trained.code == 0, trained.err
+    assert "unit error rate" in trained.out and f"speechprompt generate {tmp_path / 'adapter'}" in trained.out
+    measured = speechprompt("evaluate", tmp_path / "adapter", "--dataset", data, "--json")
+    assert measured.code == 0, measured.err
+    report = json.loads((tmp_path / "adapter" / "report.json").read_text())
+    assert measured.json["value"] == report["value"]
+    assert measured.json["num_rows"]["test"] == report["num_rows"]["test"]
+    assert measured.json["speech"]["prompt_seconds"] == 0.1
+    wrong = speechprompt("evaluate", tmp_path / "adapter", "--dataset", data, "--task", "speech_recognition")
+    assert wrong.code == 2 and "is speech: this option is for texts" in unwrapped(wrong.err)
+    files = sorted((work / "noises").glob("*.wav"))
+    made = speechprompt("generate", tmp_path / "adapter", *files, "--output", tmp_path / "out", "--json")
+    assert made.code == 0 and len(made.json["generations"]) == 2
+    said = speechprompt("predict", tmp_path / "adapter", files[0])
+    assert said.code == 0 and all(unit.isdecimal() for unit in said.out.rpartition("\t")[2].split())
+
+
+def test_options_of_another_kind_of_task(speechprompt, work, tmp_path):
+    def refused(*options):
+        answer = speechprompt("train", "--dataset", tmp_path, "--output", tmp_path / "o", *options)
+        assert answer.code == 2 and answer.out == ""
+        return unwrapped(answer.err)
+
+    assert "this option is for speech" in refused("--prompt-seconds", 2)
+    assert "this option is for speech" in refused("--task", "speech_recognition", "--vocoder", "x")
+    assert "this option is for texts" in refused("--task", "unit_correction", "--tokens", "words")
+    assert "this option is for labels" in refused("--task", "unit_correction", "--readout", "pooled")

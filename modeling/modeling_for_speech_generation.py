@@ -62,7 +62,7 @@ class SpeechPromptForSpeechGeneration(SpeechPromptForSequenceGeneration):
         self._vocoder: list[Any] = []
 
     @classmethod
-    def from_base(  # type: ignore[override]
+    def from_base(
         cls,
         base: str | os.PathLike[str] | UnitLanguageModel,
         tokenizer: PreTrainedTokenizerFast | None = None,

@@ -64,8 +64,10 @@ def evaluate_speech(
         ConfigurationError: nothing says what the task is, recordings and an adapter without a processor, or
             recordings of a translation to units that the adapter's processor does not make.
     """
-    is_open = isinstance(adapter, SpeechPromptForSpeechGeneration)
-    model = adapter if is_open else SpeechPromptForSpeechGeneration.from_pretrained(adapter)
+    if isinstance(adapter, SpeechPromptForSpeechGeneration):
+        model = adapter
+    else:
+        model = SpeechPromptForSpeechGeneration.from_pretrained(adapter)
     trained_on = training_report(model)
     task = task or _task_of(trained_on)
     name = os.fspath(source)

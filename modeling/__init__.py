@@ -11,6 +11,7 @@ from .configuration_unit_causal_lm import UnitCausalLMConfig
 from .configuration_unit_mbart import UnitMBartConfig
 from .modeling_for_audio_classification import SpeechPromptForAudioClassification
 from .modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
+from .modeling_for_speech_generation import SpeechPromptForSpeechGeneration
 from .modeling_gslm import GSLMForCausalLM, GSLMModel
 from .modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
 from .modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
@@ -29,6 +30,7 @@ __all__ = [
     "SpeechPromptConfig",
     "SpeechPromptForAudioClassification",
     "SpeechPromptForSequenceGeneration",
+    "SpeechPromptForSpeechGeneration",
     "UnitCausalLMConfig",
     "UnitCausalLMForCausalLM",
     "UnitCausalLMModel",

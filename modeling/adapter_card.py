@@ -18,6 +18,11 @@ __all__ = ["card_record", "content_digest", "escape_markdown", "mark_section", "
 
 _TRAINER_COMMENT = "<!-- This model card has been generated automatically according to the information the Trainer"
 _LONGEST = 80
+_PIPELINES = {
+    "classification": "audio-classification",
+    "sequences": "automatic-speech-recognition",
+    "speech": "audio-to-audio",
+}
 
 _SUMMARY = """# Speech prompt adapter
 
@@ -106,7 +111,7 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
             return
     metadata: dict[str, Any] = {
         "library_name": "peft" if config.method == "prompt" else "transformers",
-        "pipeline_tag": "automatic-speech-recognition" if config.generates_sequences else "audio-classification",
+        "pipeline_tag": _PIPELINES[config.purpose],
         "tags": ["speechprompt", "unit language model", config.method],
     }
     base = config.base_model_name_or_path
@@ -139,10 +144,17 @@ def write_card(folder: Path, config: SpeechPromptConfig, num_trained_parameters:
 
 
 def _class_name(config: SpeechPromptConfig) -> str:
-    return "SpeechPromptForSequenceGeneration" if config.generates_sequences else "SpeechPromptForAudioClassification"
+    return {
+        "classification": "SpeechPromptForAudioClassification",
+        "sequences": "SpeechPromptForSequenceGeneration",
+        "speech": "SpeechPromptForSpeechGeneration",
+    }[config.purpose]
 
 
 def _what_it_says(config: SpeechPromptConfig) -> str:
+    if config.generates_speech:
+        units = (config.target_units or {}).get("num_units")
+        return f"It answers with speech ({config.speech_task}), in {units:,} units, which a vocoder makes sound."
     if config.generates_sequences:
         return f"It says texts, of an output vocabulary of {config.output_vocab_size:,} tokens."
     shown = [escape_markdown(name) for name in config.class_names[:100]]

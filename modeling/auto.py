@@ -25,6 +25,7 @@ from .configuration_unit_causal_lm import UnitCausalLMConfig
 from .configuration_unit_mbart import UnitMBartConfig
 from .modeling_for_audio_classification import SpeechPromptForAudioClassification
 from .modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
+from .modeling_for_speech_generation import SpeechPromptForSpeechGeneration
 from .modeling_gslm import GSLMForCausalLM, GSLMModel
 from .modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
 from .modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
@@ -41,6 +42,16 @@ __all__ = [
     "UnitMBartForSpeechSeq2Seq",
     "register_auto_classes",
 ]
+
+
+_CLASS_OF_PURPOSE: dict[str, Any] = {
+    each.purpose: each
+    for each in (
+        SpeechPromptForAudioClassification,
+        SpeechPromptForSequenceGeneration,
+        SpeechPromptForSpeechGeneration,
+    )
+}
 
 
 class SpeechPromptModel(SpeechPromptForAudioClassification):
@@ -65,8 +76,7 @@ class SpeechPromptModel(SpeechPromptForAudioClassification):
         hub = {
             key: value for key, value in {**kwargs, **adapter_kwargs}.items() if key in HUB_KEYS and value is not None
         }
-        says_sequences = read_config(name, **pinned(name, hub)).generates_sequences
-        opens = SpeechPromptForSequenceGeneration if says_sequences else SpeechPromptForAudioClassification
+        opens = _CLASS_OF_PURPOSE[read_config(name, **pinned(name, hub)).purpose]
         return opens.from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
 

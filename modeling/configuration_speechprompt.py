@@ -16,11 +16,12 @@ __all__ = [
     "MAX_OUTPUT_VOCAB_SIZE",
     "MAX_VERBALIZER_HIDDEN_SIZE",
     "ROWS_INITS",
+    "SPEECH_TASKS",
     "SpeechPromptConfig",
     "check_verbalizer_size",
 ]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of an adapter's files; it rises when an older package would read them wrongly."""
 
 MAX_VERBALIZER_HIDDEN_SIZE = 65_536
@@ -31,6 +32,11 @@ MAX_OUTPUT_VOCAB_SIZE = 65_536
 
 ROWS_INITS = ("frequent_units", "class_means")
 """Values of `prompt_init` that look at the training rows."""
+
+SPEECH_TASKS = ("continuation", "correction", "translation")
+"""What an answer of speech is to a recording: what follows it, the same undamaged, or the same in other units."""
+
+_SPEECH_FIELDS = ("target_units", "speech_task", "vocoder_name_or_path", "vocoder_revision")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("prompt", "finetune", "probe"),
@@ -68,7 +74,7 @@ def check_verbalizer_size(size: int, verbalizer: str) -> None:
 
 
 class SpeechPromptConfig(PreTrainedConfig):
-    """Configuration of `SpeechPromptForAudioClassification` and `SpeechPromptForSequenceGeneration`.
+    """Configuration of `SpeechPromptForAudioClassification` and of the models that generate sequences and speech.
 
     Args:
         method (`str`, defaults to `"prompt"`): `"prompt"` trains a prompt on a frozen base; `"finetune"` trains the
@@ -116,6 +122,12 @@ class SpeechPromptConfig(PreTrainedConfig):
         output_vocab_size (`int`, *optional*): tokens K of the output vocabulary of a model that generates sequences,
             `<s>`, `<pad>`, `</s>` and `<unk>` first; `None` for a classifier.
         max_output_tokens (`int`, defaults to 256): the most tokens that are generated, if the call says nothing else.
+        target_units (`dict`, *optional*): of a model that answers with speech: `num_units`, the units that it says,
+            `fingerprint`, their identity or `None`, and `frame_rate`, frames a second or `None`.
+        speech_task (`str`, *optional*): of such a model: `"continuation"`, `"correction"` or `"translation"`.
+        vocoder_name_or_path (`str`, *optional*): of such a model: folder or Hub id of the vocoder that its units are
+            for; it is never opened without being asked for.
+        vocoder_revision (`str`, *optional*): its revision on the Hub.
         seed (`int`, defaults to 0): seed of all initialisations.
         vocab_size, hidden_size (`int`): sizes V and D of the base.
         num_units (`int`, *optional*): units among these V tokens, where there are other tokens than units and the four
@@ -128,8 +140,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         trained_with (`dict`, *optional*): package → version that the adapter was made with.
         file_sha256 (`dict`, *optional*): name → SHA-256 of the tensor files and of `output_tokenizer.json` beside the
             configuration, by which damage on the way is seen.
-        format_version (`int`, defaults to 1): of the adapter's files: 3 if it generates sequences, 2 with a verbalizer
-            of two layers, else 1; newer ones than this package knows are refused.
+        format_version (`int`, defaults to 1): of the adapter's files: 4 if it answers with speech, 3 if it generates
+            other sequences, 2 with a verbalizer of two layers, else 1; newer ones than this package knows are refused.
 
     Raises:
         ConfigurationError: an option has a value that does not exist, or options contradict each other.
@@ -159,6 +171,10 @@ class SpeechPromptConfig(PreTrainedConfig):
     normalize_pooled: bool = True
     output_vocab_size: int | None = None
     max_output_tokens: int = 256
+    target_units: dict[str, Any] | None = None
+    speech_task: str | None = None
+    vocoder_name_or_path: str | None = None
+    vocoder_revision: str | None = None
     seed: int = 0
     vocab_size: int = 104
     hidden_size: int = 1024
@@ -179,7 +195,7 @@ class SpeechPromptConfig(PreTrainedConfig):
         if self.verbalizer_hidden_size:
             self.format_version = max(self.format_version, 2)
         if self.generates_sequences:
-            self.format_version = max(self.format_version, 3)
+            self.format_version = max(self.format_version, 4 if self.generates_speech else 3)
             # Utterances are read, then sequences are said: transformers' generate calls that an encoder-decoder.
             self.is_encoder_decoder = True
             self.bos_token_id, self.pad_token_id, self.eos_token_id = SEPARATOR_TOKEN_ID, PAD_TOKEN_ID, EOS_TOKEN_ID
@@ -195,6 +211,7 @@ class SpeechPromptConfig(PreTrainedConfig):
         values = super().to_dict()
         left_out = {"num_units"} if values.get("num_units") is None else set()
         left_out |= set() if self.generates_sequences else {"output_vocab_size", "max_output_tokens"}
+        left_out |= set() if self.generates_speech else set(_SPEECH_FIELDS)
         return {key: value for key, value in values.items() if key not in left_out}
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Self:
@@ -209,6 +226,18 @@ class SpeechPromptConfig(PreTrainedConfig):
     def generates_sequences(self) -> bool:
         """Whether the model says sequences of an output vocabulary, and is no classifier."""
         return self.output_vocab_size is not None
+
+    @property
+    def generates_speech(self) -> bool:
+        """Whether the sequences that the model says are units of speech."""
+        return self.target_units is not None
+
+    @property
+    def purpose(self) -> str:
+        """`"classification"`, `"sequences"` or `"speech"`."""
+        if self.generates_speech:
+            return "speech"
+        return "sequences" if self.generates_sequences else "classification"
 
     @property
     def num_classes(self) -> int:
@@ -265,6 +294,7 @@ class SpeechPromptConfig(PreTrainedConfig):
             )
         self._validate_label_sequences()
         self._validate_output()
+        self._validate_speech()
 
     def _validate_output(self) -> None:
         if not self.generates_sequences:
@@ -288,6 +318,30 @@ class SpeechPromptConfig(PreTrainedConfig):
                 )
         if self.method == "probe":
             raise ConfigurationError("the method 'probe' generates no sequences", hint="'prompt' or 'finetune'")
+
+    def _validate_speech(self) -> None:
+        if not self.generates_speech:
+            given = [name for name in _SPEECH_FIELDS if getattr(self, name) is not None]
+            if given:
+                raise ConfigurationError(
+                    f"{given[0]} is {getattr(self, given[0])!r} in a model without target_units",
+                    hint="only a model that answers with speech has it: target_units=…",
+                )
+            return
+        num_units = self.target_units.get("num_units") if isinstance(self.target_units, dict) else None
+        size = None if type(num_units) is not int else num_units + len(SPECIAL_TOKENS)
+        if size is None or self.output_vocab_size != size:
+            raise ConfigurationError(
+                f"output_vocab_size is {self.output_vocab_size!r} with {num_units!r} target units",
+                hint=f"{len(SPECIAL_TOKENS)} special tokens and the units",
+            )
+        if self.speech_task not in SPEECH_TASKS:
+            raise ConfigurationError(
+                f"speech_task is {self.speech_task!r}", hint=f"one of {', '.join(map(repr, SPEECH_TASKS))}"
+            )
+        for name in ("vocoder_name_or_path", "vocoder_revision"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r:.60}", hint="a text, or None")
 
     def _validate_verbalizer(self) -> None:
         if self.feedback_temperature <= 0:

@@ -59,6 +59,7 @@ class SpeechPromptForSequenceGeneration(SequenceGeneration, SpeechPromptPreTrain
     """
 
     says_sequences = True
+    purpose = "sequences"
     verbalizer: SequenceVerbalizer
 
     def __init__(

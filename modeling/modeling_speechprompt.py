@@ -53,6 +53,12 @@ from .verbalizer_kinds import verbalizer_class
 
 __all__ = ["SpeechPromptPreTrainedModel"]
 
+# Purpose → what an adapter of it does, and the class that opens it.
+_PURPOSES = {
+    "classification": ("is a classifier", "SpeechPromptForAudioClassification"),
+    "sequences": ("says sequences", "SpeechPromptForSequenceGeneration"),
+    "speech": ("answers with speech", "SpeechPromptForSpeechGeneration"),
+}
 _SHAPING_PACKAGES = ("speechprompt-hf", "transformers", "peft", "torch")
 
 
@@ -81,6 +87,8 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
     _supports_sdpa = True
     says_sequences: ClassVar[bool] = False
     """Whether adapters of this class have an output vocabulary."""
+    purpose: ClassVar[str] = "classification"
+    """`purpose` of the configurations of the adapters that this class opens."""
 
     def __init__(
         self,
@@ -298,13 +306,12 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
 
     @classmethod
     def _check_purpose(cls, config: SpeechPromptConfig, name: str) -> None:
-        """Refuse an adapter of the other purpose, whose files would be called damaged."""
-        if config.generates_sequences != cls.says_sequences:
-            kinds = ("is a classifier", "says sequences")
-            classes = ("SpeechPromptForAudioClassification", "SpeechPromptForSequenceGeneration")
+        """Refuse an adapter of another purpose, whose files would be called damaged."""
+        if config.purpose != cls.purpose:
+            what, opens = _PURPOSES[config.purpose]
             raise AdapterError(
-                f"{name} {kinds[config.generates_sequences]}, and {cls.__name__} opens none of these",
-                hint=f"open it with {classes[config.generates_sequences]} or AutoModel",
+                f"{name} {what}, and {cls.__name__} opens none of these",
+                hint=f"open it with {opens} or AutoModel",
             )
 
     @classmethod

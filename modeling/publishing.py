@@ -76,7 +76,14 @@ class PublishedModel(PreTrainedModel):
         """
         check_base_is_public(self.config, "what save_pretrained writes")
         self.config.base_revision = loaded_commit(self.config)
-        return super().push_to_hub(repo_id, **options)  # type: ignore[arg-type]
+        named = self.config.vocoder_name_or_path, self.config.vocoder_revision
+        try:
+            if named[0] is not None and (looks_like_a_path(named[0]) or os.path.isdir(named[0])):
+                # A folder of this machine: nobody else could open it, nor is it theirs to know.
+                self.config.vocoder_name_or_path = self.config.vocoder_revision = None
+            return super().push_to_hub(repo_id, **options)  # type: ignore[arg-type]
+        finally:
+            self.config.vocoder_name_or_path, self.config.vocoder_revision = named
 
     def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **options: Any) -> Any:
         readme = Path(working_dir) / "README.md"

@@ -102,6 +102,20 @@ class SequenceVerbalizer(nn.Module):
         if self.embedding is not None:
             self.embedding.copy_(embedding.weight[self.unit_token_of_row].float() * embedding.scale)
 
+    @torch.no_grad()
+    def begin_as_same_units(self, unit_tokens: Tensor, embedding: UnitEmbedding) -> None:
+        """Let what is said begin as what the language model itself would say: its units are the output vocabulary.
+
+        Args:
+            unit_tokens (`LongTensor` of shape `(K - 4,)`): the language model's token of each unit.
+            embedding (`UnitEmbedding`): the language model's scaled unit embedding.
+        """
+        self.unit_token_of_row[_NUM_SPECIAL - NUM_NEVER_SAID :] = unit_tokens.to(self.unit_token_of_row.device)
+        if self.weight is not None:
+            self.weight.zero_()
+            self.weight.scatter_(1, self.unit_token_of_row[:, None], 1.0)
+        self.begin_as_units(embedding)
+
     def row_scores(self, logits: Tensor) -> Tensor:
         """Scores of all rows.
 

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.activations import ACT2FN
 
-from ..core.errors import AdapterError
+from ..core.errors import AdapterError, ConfigurationError
 from .configuration_speechprompt import FORMAT_VERSION, MAX_OUTPUT_VOCAB_SIZE, MAX_VERBALIZER_HIDDEN_SIZE
+from .target_units import check_target_units
 
 __all__ = [
     "check_base_header",
@@ -60,6 +61,8 @@ _MAX_POSITION_ELEMENTS = 2**27
 _MAX_CLASSES_OF_SEQUENCES = 5_000
 # Nodes of the tree over label sequences; what sees what is a square of them.
 _MAX_TREE_NODES = 10_000
+# Letters of a folder or a Hub id.
+_MAX_NAME = 4_096
 _DTYPES = (None, "float32", "float16", "bfloat16")
 _ATTENTIONS = (None, "sdpa", "eager")
 _NUMBERS = (
@@ -128,6 +131,7 @@ def check_config_values(values: Mapping[str, Any], name: str) -> None:
     if labels is not None:
         _check_labels(labels, name)
     _check_sequences(values.get("label_sequences"), name)
+    _check_speech(values, name)
 
 
 def check_header(path: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]], name: str) -> None:
@@ -305,6 +309,23 @@ def _check_sequences(sequences: Any, name: str) -> None:
             f"label_sequences in config.json of {name} is {shortened(sequences)}",
             hint=f"at most {_MAX_CLASSES_OF_SEQUENCES} rows of label-token ids",
         )
+
+
+def _check_speech(values: Mapping[str, Any], name: str) -> None:
+    """Target units, and the name of a vocoder; whether they go together is the configuration's to say."""
+    if values.get("target_units") is not None:
+        try:
+            check_target_units(values["target_units"])
+        except ConfigurationError as error:
+            raise AdapterError(
+                f"config.json of {name}: {Exception.__str__(error)}", hint=error.hint or "save it again"
+            ) from error
+    for key in ("speech_task", "vocoder_name_or_path", "vocoder_revision"):
+        value = values.get(key)
+        if value is not None and (not isinstance(value, str) or len(value) > _MAX_NAME):
+            raise AdapterError(
+                f"{key} in config.json of {name} is {shortened(value)}", hint=f"a text of up to {_MAX_NAME} letters"
+            )
 
 
 def shortened(value: Any) -> str:

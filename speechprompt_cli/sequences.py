@@ -13,6 +13,7 @@ from .console import print_line
 __all__ = [
     "SEQUENCE_TASK_NAMES",
     "check_options",
+    "given_settings",
     "measure_texts",
     "print_sequence_report",
     "says_sequences",
@@ -42,6 +43,7 @@ _NAMES = {
     "wer": "word error rate",
     "cer": "character error rate",
     "per": "phone error rate",
+    "uer": "unit error rate",
     "bleu": "BLEU",
     "chrf": "chrF",
     "slot_f1": "F1 of slots",
@@ -119,10 +121,8 @@ def train_text_task(
     from speechprompt_hf.tasks import sequence_task_by_name
     from speechprompt_hf.training import SequenceTrainingSettings, run_sequence_experiment
 
-    settings = {_SETTINGS.get(name, name): options[name] for name in _SHARED if name in given}
+    settings = given_settings(options, given)
     method = options["method"]
-    if options["learning_rate"] is not None:
-        settings["finetune_learning_rate" if method == "finetune" else "learning_rate"] = options["learning_rate"]
     changes = {name: options[name] for name in ("tokens", "normalization", "max_tokens") if options[name] is not None}
     return run_sequence_experiment(
         dataset,
@@ -137,6 +137,20 @@ def train_text_task(
         num_copies=options["copies"],
         resume=options["resume"],
     )
+
+
+def given_settings(options: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Fields of `SequenceTrainingSettings` that stood on the command line.
+
+    Args:
+        options (`Mapping`): all parameters of `speechprompt train`.
+        given (`Sequence[str]`): those that stood on the command line.
+    """
+    settings = {_SETTINGS.get(name, name): options[name] for name in _SHARED if name in given}
+    if options["learning_rate"] is not None:
+        finetunes = options["method"] == "finetune"
+        settings["finetune_learning_rate" if finetunes else "learning_rate"] = options["learning_rate"]
+    return settings
 
 
 def text_columns(given: str | None) -> list[str] | None:

@@ -30,6 +30,7 @@ _MODULE_OF = {
     "SpeechPromptError": "core.errors",
     "SpeechPromptForAudioClassification": "modeling.modeling_for_audio_classification",
     "SpeechPromptForSequenceGeneration": "modeling.modeling_for_sequence_generation",
+    "SpeechPromptForSpeechGeneration": "modeling.modeling_for_speech_generation",
     "SpeechPromptServer": "serving",
     "SpeechUnitFeatureExtractor": "processors.feature_extraction_speech_units",
     "SpeechUnitProcessor": "processors.processing_speech_units",

@@ -21,6 +21,7 @@ from ..options import (
 )
 from ..reports import print_report
 from ..sequences import check_options, measure_texts, print_sequence_report, says_sequences
+from ..speech import answers_with_speech, measure_speech
 
 
 def run(
@@ -51,7 +52,8 @@ def run(
     Prints accuracy with its 95 % interval (over speakers, where they are known), macro-F1, the accuracy of always
     saying the most frequent label of the training (of the measured rows, where the adapter's report does not tell it),
     and how many rows were left out for which reason. Of adapters that were trained on texts it prints the task's
-    metrics with their intervals instead, beside those of the most frequent text.
+    metrics with their intervals instead, beside those of the most frequent text; of adapters that answer with speech
+    the error rate of the units that they say by search.
     """
     given = given_options(context)
     with working():
@@ -60,7 +62,9 @@ def run(
         is_text = says_sequences(adapter)
         check_options(given, is_text=is_text, of="this adapter", also_for_texts=["task"])
         options: dict[str, Any] = {"split": part, "speaker_column": speaker_column, "seed": seed}
-        if is_text:
+        if is_text and answers_with_speech(adapter):
+            report = measure_speech(adapter, dataset, beams, given, options)
+        elif is_text:
             report = measure_texts(adapter, dataset, task, text_column, beams, options)
         else:
             from speechprompt_hf.evaluation import evaluate_adapter

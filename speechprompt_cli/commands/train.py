@@ -24,6 +24,17 @@ from ..options import (
 )
 from ..reports import print_report
 from ..sequences import SEQUENCE_TASK_NAMES, check_options, print_sequence_report, train_text_task
+from ..speech import (
+    SPEECH_TASK_NAMES,
+    DamageRateOption,
+    PromptSecondsOption,
+    SourceColumnOption,
+    TargetBaseOption,
+    TargetColumnOption,
+    VocoderNameOption,
+    check_speech_options,
+    train_speech_task,
+)
 
 
 def run(
@@ -39,11 +50,15 @@ def run(
             "phone_recognition",
             "slot_filling",
             "speech_translation",
+            "speech_continuation",
+            "unit_correction",
+            "unit_inpainting",
+            "speech_translation_to_speech",
         ]
         | None,
         typer.Option(
-            help="A ready-made task; without it the labels of the data are the task. The last four have texts instead "
-            "of labels.",
+            help="A ready-made task; without it the labels of the data are the task. Recognition, slots and "
+            "speech_translation have texts instead of labels; the last four need no labels and answer with speech.",
             show_default=False,
         ),
     ] = None,
@@ -142,6 +157,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    source_column: SourceColumnOption = None,
+    target_column: TargetColumnOption = None,
+    target_base: TargetBaseOption = None,
+    vocoder: VocoderNameOption = None,
+    prompt_seconds: PromptSecondsOption = None,
+    damage_rate: DamageRateOption = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Calculate in bfloat16.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run into this output was.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the adapter that the output holds.")] = False,
@@ -158,10 +179,15 @@ def run(
 
     Tasks of texts (recognition, slots, translation) need metadata.csv, metadata.jsonl or Parquet with the texts. For
     them it prints error rates, BLEU or F1 of slots instead, beside those of the most frequent text, and draws nothing.
+
+    Tasks of speech need recordings alone, or two columns of them for a translation. They print the error rate of
+    units.
     """
     given = given_options(context)
-    is_text = task in SEQUENCE_TASK_NAMES
+    is_speech = task in SPEECH_TASK_NAMES
+    is_text = task in SEQUENCE_TASK_NAMES or is_speech
     check_options(given, is_text=is_text, of=task or "this task")
+    check_speech_options(given, is_speech=is_speech, of=task or "this task")
     options: dict[str, Any] = {
         "prompt": prompt,
         "num_virtual_tokens": num_virtual_tokens,
@@ -211,14 +237,20 @@ def run(
 
 def _train_text_task(context: typer.Context, dataset: str, output: Path, given: list[str], *, as_json: bool) -> None:
     with working():
-        experiment = train_text_task(dataset, output, context.params, given)
+        train_it = train_speech_task if context.params["task"] in SPEECH_TASK_NAMES else train_text_task
+        experiment = train_it(dataset, output, context.params, given)
     if not experiment.result.is_first_process:
         return
     if as_json:
         print_json(experiment.report)
         return
     print_sequence_report(experiment.report, listed=f"{output / 'report.json'} lists them")
-    _print_next(output, experiment.result.model.processor is not None, "adapter, report.json")
+    hears = experiment.result.model.processor is not None
+    if context.params["task"] in SPEECH_TASK_NAMES and hears:
+        print_line(f"saved in {output} (adapter, report.json)")
+        print_line(f"next: speechprompt generate {output} RECORDING.wav --vocoder VOCODER --output SPEECH")
+        return
+    _print_next(output, hears, "adapter, report.json")
 
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UnitError
+from .errors import ConfigurationError, UnitError
 
-__all__ = ["UnitSequence", "expand_runs", "merge_runs"]
+__all__ = ["UnitSequence", "check_tempo", "expand_runs", "merge_runs", "scaled_durations"]
 
 IntegerArray = NDArray[np.int64]
 
@@ -78,6 +78,48 @@ def expand_runs(
     if duration_array.size and duration_array.min() < 1:
         raise UnitError(f"duration {duration_array.min()} is below one frame", hint="durations count frames from 1")
     return np.repeat(unit_array, duration_array)
+
+
+def scaled_durations(durations: Sequence[int] | NDArray[np.integer], tempo: float) -> IntegerArray:
+    """Durations of the same units at another tempo.
+
+    Ends of units are rounded, not their lengths, so that rounding does not add up: of T frames `round(T / tempo)` are
+    left, or more where units would last no frame.
+
+    Args:
+        durations (`Sequence[int]` of length U): frames a unit, each at least 1.
+        tempo (`float`): 2.0 is twice as fast, 0.5 half as fast.
+
+    Returns:
+        `NDArray[int64]` of shape `(U,)`: frames a unit, at least 1.
+
+    Raises:
+        UnitError: a duration is below 1.
+        ConfigurationError: the tempo is not from 0.1 to 10.
+
+    Example:
+        `scaled_durations([2, 4, 6], 2.0)` is `[1, 2, 3]`.
+    """
+    check_tempo(tempo)
+    frames = _as_integer_vector(durations, "durations")
+    if frames.size and frames.min() < 1:
+        raise UnitError(f"duration {frames.min()} is below one frame", hint="durations count frames from 1")
+    # Half a frame more is rounded up, whatever is even.
+    ends = np.floor(np.cumsum(frames) / tempo + 0.5).astype(np.int64)
+    # The least ends that are ends of units of a frame or more: each at least one behind the one before.
+    order = np.arange(1, frames.size + 1)
+    ends = np.maximum.accumulate(np.maximum(ends - order, 0)) + order
+    return np.diff(ends, prepend=0)
+
+
+def check_tempo(tempo: float) -> None:
+    """Refuse what is no tempo.
+
+    Raises:
+        ConfigurationError: it is not from 0.1 to 10.
+    """
+    if not 0.1 <= tempo <= 10:
+        raise ConfigurationError(f"tempo is {tempo}", hint="a factor from 0.1 to 10; 2.0 is twice as fast")
 
 
 @dataclass(frozen=True, eq=False)

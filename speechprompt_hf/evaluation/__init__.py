@@ -17,8 +17,10 @@ if TYPE_CHECKING:
         tfidf_baseline,
     )
     from .confusion import save_confusion_matrix
+    from .continuation_metrics import Diversity, asr_bleu, auto_bleu, diversity, self_bleu
     from .intervals import Interval, accuracy_interval, statistics_interval
     from .metrics import Accuracy, EqualErrorRate, MacroF1, equal_error_rate
+    from .perplexity import UnitPerplexity, unit_perplexity
     from .prediction import class_probabilities, predict_files, predict_units
     from .report import REPORT_SCHEMA, build_report, classification_scores, validate_report, write_report
     from .saying import Said, say, say_rows
@@ -30,9 +32,17 @@ if TYPE_CHECKING:
         text_scores,
         validate_sequence_report,
     )
+    from .speech_adapter import evaluate_speech
     from .unit_quality import AbxResult, PhoneAgreement, abx_error, phone_agreement
 
 _HOME = {
+    "Diversity": "continuation_metrics",
+    "UnitPerplexity": "perplexity",
+    "asr_bleu": "continuation_metrics",
+    "auto_bleu": "continuation_metrics",
+    "diversity": "continuation_metrics",
+    "self_bleu": "continuation_metrics",
+    "unit_perplexity": "perplexity",
     "validate_sequence_report": "sequence_report",
     "text_scores": "sequence_report",
     "build_sequence_report": "sequence_report",
@@ -42,6 +52,7 @@ _HOME = {
     "say_rows": "saying",
     "say": "saying",
     "evaluate_sequences": "sequence_adapter",
+    "evaluate_speech": "speech_adapter",
     "Said": "saying",
     "SEQUENCE_REPORT_SCHEMA": "sequence_report",
     "SEQUENCE_METRICS": "sequence_metrics",
@@ -82,22 +93,28 @@ __all__ = [
     "AbxResult",
     "Accuracy",
     "BaselineResult",
+    "Diversity",
     "EqualErrorRate",
     "Interval",
     "MacroF1",
     "PhoneAgreement",
     "Said",
+    "UnitPerplexity",
     "abx_error",
     "accuracy_interval",
+    "asr_bleu",
+    "auto_bleu",
     "build_report",
     "build_sequence_report",
     "class_probabilities",
     "classification_scores",
     "constant_baseline",
+    "diversity",
     "encoder_mean_baseline",
     "equal_error_rate",
     "evaluate_adapter",
     "evaluate_sequences",
+    "evaluate_speech",
     "hidden_state_baseline",
     "majority_baseline",
     "phone_agreement",
@@ -106,11 +123,13 @@ __all__ = [
     "save_confusion_matrix",
     "say",
     "say_rows",
+    "self_bleu",
     "sequence_score",
     "sequence_scores",
     "statistics_interval",
     "text_scores",
     "tfidf_baseline",
+    "unit_perplexity",
     "validate_report",
     "validate_sequence_report",
     "write_report",

@@ -22,7 +22,7 @@ from .saying import say_rows
 from .sequence_report import build_sequence_report, constant_text_baseline, most_frequent_text, text_scores
 from .training_record import carved_part, notes_on_known_rows, reading_options, training_report
 
-__all__ = ["evaluate_sequences", "task_of_adapter"]
+__all__ = ["evaluate_sequences", "known_baseline", "task_of_adapter"]
 
 
 def task_of_adapter(adapter: SpeechPromptForSequenceGeneration) -> SequenceTask | None:
@@ -124,7 +124,7 @@ def evaluate_sequences(
     return build_sequence_report(
         task=task,
         scores=text_scores(task, rows, answers, seed=seed),
-        baselines={"most_frequent": _baseline(task, rows, trained_on)},
+        baselines={"most_frequent": known_baseline(task, rows, trained_on)},
         method=model.config.method,
         trained_parameters=model.num_trained_parameters(),
         seconds=0.0,
@@ -139,7 +139,14 @@ def evaluate_sequences(
     )
 
 
-def _baseline(task: SequenceTask, rows: Dataset, trained_on: dict[str, Any] | None) -> dict[str, Any]:
+def known_baseline(task: SequenceTask, rows: Dataset, trained_on: dict[str, Any] | None) -> dict[str, Any]:
+    """What always saying the most frequent text is worth: of the training rows, where a report tells it.
+
+    Args:
+        task (`SequenceTask`): how it is measured.
+        rows (`Dataset`): the measured rows.
+        trained_on (`dict`, *optional*): from `training_report`.
+    """
     found: Any = trained_on
     for key in ("baselines", "most_frequent", "text"):
         found = found.get(key) if isinstance(found, dict) else None

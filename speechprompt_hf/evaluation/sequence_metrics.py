@@ -208,6 +208,7 @@ SEQUENCE_METRICS: Mapping[str, SequenceMetric] = MappingProxyType(
             SequenceMetric("wer", _word_errors, _rate),
             SequenceMetric("cer", _character_errors, _rate),
             SequenceMetric("per", _word_errors, _rate),
+            SequenceMetric("uer", _word_errors, _rate),
             SequenceMetric("slot_f1", _slot_f1, _rate),
             SequenceMetric("slot_value_cer", _slot_value_errors, _rate),
             # Without a tokenizer's warning for texts that end with a blank before the full stop.
@@ -216,4 +217,5 @@ SEQUENCE_METRICS: Mapping[str, SequenceMetric] = MappingProxyType(
         )
     }
 )
-"""By name. `per` is `wer` of phones with blanks between them; `slot_f1` and `slot_value_cer` are SUPERB's."""
+"""By name. `per` and `uer` are `wer` of phones and of units with blanks between them; `slot_f1` and `slot_value_cer`
+are SUPERB's."""

@@ -11,11 +11,11 @@ from ..core.embedded import EMBEDDED_BASES
 from ..modeling.adapter_card import escape_markdown
 from .card_facts import AdapterFacts
 from .card_sequences import (
-    SEQUENCE_TASK,
     sequence_evaluations,
     sequence_limits,
     sequence_results,
     sequence_summary,
+    sequence_task,
 )
 from .card_snippets import use_section
 from .card_text import code, hub_link, percent, public_name, table, without_paths
@@ -43,7 +43,7 @@ def adapter_metadata(facts: AdapterFacts) -> dict[str, Any]:
     data = ModelCardData(
         library_name="peft" if facts.method == "prompt" else "transformers",
         base_model=facts.base_id,
-        pipeline_tag=SEQUENCE_TASK if facts.says_sequences else "audio-classification",
+        pipeline_tag=sequence_task(facts)[0] if facts.says_sequences else "audio-classification",
         tags=["speechprompt", "unit language model", *kinds.get(facts.method, [facts.method])],
         license=facts.license,
         language=facts.language,
@@ -90,6 +90,8 @@ def adapter_sections(facts: AdapterFacts, *, heading: int = 1) -> dict[str, str]
             rate_hz=facts.rate_hz,
             has_remote_code="auto_map" in facts.config,
             says_sequences=facts.says_sequences,
+            answers_with_speech=facts.answers_with_speech,
+            vocoder=facts.vocoder,
         ),
         "results": sequence_results(facts) if facts.says_sequences else _results(facts),
         "labels": "" if facts.says_sequences else _labels(facts),
@@ -275,7 +277,7 @@ def _limits(facts: AdapterFacts) -> str:
         "Accuracy holds for recordings and speakers like those of the test part.",
     ]
     if facts.says_sequences:
-        points = sequence_limits()
+        points = sequence_limits(facts)
     points += [without_paths(str(warning), facts.private) for warning in facts.report.get("warnings", [])]
     skips = Counter(str(skip.get("error")) for skip in facts.report.get("skips", []))
     if skips:

@@ -62,6 +62,17 @@ class AdapterFacts:
         return self.config.get("output_vocab_size") is not None
 
     @property
+    def answers_with_speech(self) -> bool:
+        """Whether what it says are units of speech."""
+        return self.config.get("target_units") is not None
+
+    @property
+    def vocoder(self) -> str | None:
+        """The public name of the vocoder of its units, where it names one."""
+        name = self.config.get("vocoder_name_or_path")
+        return name if isinstance(name, str) and is_hub_id(name) and not Path(name).exists() else None
+
+    @property
     def labels(self) -> list[str]:
         """Names of the classes, by class index."""
         names = self.config.get("id2label") or {}

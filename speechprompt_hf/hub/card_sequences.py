@@ -14,22 +14,20 @@ from .card_facts import AdapterFacts
 from .card_text import percent, table
 
 __all__ = [
-    "SEQUENCE_TASK",
     "SequenceScore",
     "sequence_evaluations",
     "sequence_limits",
     "sequence_results",
     "sequence_scores",
     "sequence_summary",
+    "sequence_task",
 ]
-
-SEQUENCE_TASK = "automatic-speech-recognition"
-"""The Hub's name of what such adapters do."""
 
 _TITLES = {
     "wer": "word error rate",
     "cer": "character error rate",
     "per": "phone error rate",
+    "uer": "unit error rate",
     "bleu": "BLEU",
     "chrf": "chrF",
     "slot_f1": "slot F1",
@@ -70,12 +68,19 @@ def sequence_scores(report: Mapping[str, Any]) -> dict[str, SequenceScore]:
     return {name: score for name, score in scores.items() if score is not None}
 
 
+def sequence_task(facts: AdapterFacts) -> tuple[str, str]:
+    """The Hub's id and name of what such an adapter does."""
+    if facts.answers_with_speech:
+        return "audio-to-audio", "Audio-to-Audio"
+    return "automatic-speech-recognition", "Automatic Speech Recognition"
+
+
 def sequence_evaluations(facts: AdapterFacts) -> list[EvalResult]:
     """The same for the metadata."""
     return [
         EvalResult(
-            task_type=SEQUENCE_TASK,
-            task_name="Automatic Speech Recognition",
+            task_type=sequence_task(facts)[0],
+            task_name=sequence_task(facts)[1],
             dataset_type=facts.data_name,
             dataset_name=facts.data_name,
             dataset_split="test",
@@ -102,7 +107,7 @@ def sequence_summary(facts: AdapterFacts, heading: int) -> str:
     lines = [
         f"{'#' * heading} {escape_markdown(facts.name)}",
         "",
-        f"Says a text for a recording, token by token, of an output vocabulary of {size:,} tokens.{named} A speech "
+        f"{_what_it_does(facts, size)}{named} A speech "
         f"encoder and k-means turn the recording into units. {reader}, and a verbalizer says the tokens{count}. "
         "Trained with speechprompt-hf, after [SpeechPrompt](https://arxiv.org/abs/2408.13040).",
     ]
@@ -144,8 +149,28 @@ def sequence_results(facts: AdapterFacts) -> str:
     return text + (f" Said with {beams} beams." if isinstance(beams, int) and beams > 1 else "")
 
 
-def sequence_limits() -> list[str]:
-    """What a reader should know of any such adapter."""
+def _what_it_does(facts: AdapterFacts, size: int) -> str:
+    if not facts.answers_with_speech:
+        return f"Says a text for a recording, token by token, of an output vocabulary of {size:,} tokens."
+    does = {"continuation": "Goes on with", "correction": "Corrects", "translation": "Translates"}
+    start = does.get(str(facts.config.get("speech_task")), "Answers")
+    units = _mapping(facts.config.get("target_units")).get("num_units", "?")
+    return f"{start} a recording, in {escape_markdown(units)} units of speech, which a vocoder makes sound."
+
+
+def sequence_limits(facts: AdapterFacts) -> list[str]:
+    """What a reader should know of any such adapter.
+
+    Args:
+        facts (`AdapterFacts`): what is known.
+    """
+    if facts.answers_with_speech:
+        return [
+            "Units tell what is said, hardly who says it or how: voice, pitch and pace of the recording are not kept "
+            "where it answers.",
+            "It needs a vocoder of its units, and says no more than they tell.",
+            "Scores hold for recordings and speakers like those of the test part.",
+        ]
     return [
         "It says something of every recording, silence included, and knows no token but those of its vocabulary.",
         "Scores hold for recordings and speakers like those of the test part.",

@@ -59,6 +59,32 @@ wave = numpy.zeros({rate}, dtype="float32")  # your recording: mono, {rate} samp
 inputs = processor([wave], sampling_rate={rate}, return_tensors="pt")
 print(model.output_tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"""
 
+_PACKAGE_SPEECH = """from speechprompt_hf import SpeechPromptForSpeechGeneration
+from speechprompt_hf.generation import generate_files
+from speechprompt_hf.modeling.unit_speech import load_vocoder
+
+model = SpeechPromptForSpeechGeneration.from_pretrained({name}).attach_vocoder(load_vocoder({vocoder}))
+for speech in generate_files(model, ["RECORDING.wav"], "SPEECH"):
+    print(speech.file, speech.lines)"""
+
+_PACKAGE_UNITS_SPEECH = """from transformers import AutoTokenizer
+
+from speechprompt_hf import SpeechPromptForSpeechGeneration
+
+model = SpeechPromptForSpeechGeneration.from_pretrained({name})
+tokenizer = AutoTokenizer.from_pretrained({name})
+inputs = tokenizer([[3, 7, 19], [5, 1]], padding=True, return_tensors="pt")  # the units of two recordings
+print(model.generate_units(**inputs))"""
+
+_REMOTE_SPEECH = """import numpy
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained({name}, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained({name}, trust_remote_code=True)
+wave = numpy.zeros({rate}, dtype="float32")  # your recording: mono, {rate} samples a second
+inputs = processor([wave], sampling_rate={rate}, return_tensors="pt")
+print(model.generate_units(**inputs))  # the vocoder needs the package"""
+
 
 def use_section(
     name: str,
@@ -68,6 +94,8 @@ def use_section(
     rate_hz: int,
     has_remote_code: bool,
     says_sequences: bool = False,
+    answers_with_speech: bool = False,
+    vocoder: str | None = None,
 ) -> str:
     """The section "How to use it": with the package, without it, and on the command line.
 
@@ -78,19 +106,26 @@ def use_section(
         rate_hz (`int`): of the processor.
         has_remote_code (`bool`): whether the adapter names code that opens it.
         says_sequences (`bool`, defaults to `False`): whether it says texts, and is no classifier.
+        answers_with_speech (`bool`, defaults to `False`): whether these are units of speech.
+        vocoder (`str`, *optional*): public name of their vocoder.
     """
+    speaks = vocoder or "VOCODER"
     package, remote = (_PACKAGE_TEXTS, _REMOTE_TEXTS) if says_sequences else (_PACKAGE, _REMOTE)
     units = _PACKAGE_UNITS_TEXTS if says_sequences else _PACKAGE_UNITS
+    command = f"speechprompt predict {_shell(name)} RECORDING.wav"
+    if answers_with_speech:
+        package, remote, units = _PACKAGE_SPEECH, _REMOTE_SPEECH, _PACKAGE_UNITS_SPEECH
+        command = f"speechprompt generate {_shell(name)} RECORDING.wav --vocoder {_shell(speaks)} --output SPEECH"
     quoted = json.dumps(name, ensure_ascii=False)
     install = "With the package speechprompt-hf:"
     if not has_processor:
         note = "This adapter was saved without a processor: it takes units, not recordings."
         python = _python(units.format(name=quoted))
-        command = f"```bash\nspeechprompt predict {_shell(name)} UNITS.parquet\n```"
+        of_units = f"```bash\nspeechprompt predict {_shell(name)} UNITS.parquet\n```"
         line = "On the command line, for a table with a column `units`:"
-        return "\n\n".join(["## How to use it", f"{note} {install}", python, line, command])
-    parts = ["## How to use it", install, _python(package.format(name=quoted))]
-    parts += ["On the command line:", f"```bash\nspeechprompt predict {_shell(name)} RECORDING.wav\n```"]
+        return "\n\n".join(["## How to use it", f"{note} {install}", python, line, of_units])
+    parts = ["## How to use it", install, _python(package.format(name=quoted, vocoder=json.dumps(speaks)))]
+    parts += ["On the command line:", f"```bash\n{command}\n```"]
     if base_id or has_remote_code:
         where = "" if has_remote_code else ", where the base's repository holds the code"
         if base_id in EMBEDDED_BASES and not has_remote_code:

@@ -29,6 +29,7 @@ from ..modeling.configuration_unit_causal_lm import UnitCausalLMConfig
 from ..modeling.configuration_unit_mbart import UnitMBartConfig
 from ..modeling.modeling_for_audio_classification import SpeechPromptForAudioClassification
 from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
+from ..modeling.modeling_for_speech_generation import SpeechPromptForSpeechGeneration
 from ..modeling.modeling_gslm import GSLMForCausalLM, GSLMModel
 from ..modeling.modeling_unit_causal_lm import UnitCausalLMForCausalLM, UnitCausalLMModel
 from ..modeling.modeling_unit_mbart import UnitMBartForConditionalGeneration, UnitMBartModel
@@ -48,6 +49,7 @@ __all__ = [
     "SpeechPromptForCausalLM",
     "SpeechPromptForSeq2SeqLM",
     "SpeechPromptForSequenceGeneration",
+    "SpeechPromptForSpeechGeneration",
     "SpeechPromptModel",
     "SpeechUnitFeatureExtractor",
     "SpeechUnitProcessor",
@@ -111,6 +113,7 @@ if not __name__.startswith("speechprompt_hf."):
         SpeechPromptModel,
         SpeechPromptForAudioClassification,
         SpeechPromptForSequenceGeneration,
+        SpeechPromptForSpeechGeneration,
         SpeechPromptForCausalLM,
         SpeechPromptForSeq2SeqLM,
         SpeechUnitFeatureExtractor,

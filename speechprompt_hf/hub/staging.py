@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.errors import AdapterError, ConfigurationError, HubError, SpeechPromptError
 from ..core.files import read_json, write_json
-from ..core.locations import is_disk_full
+from ..core.locations import is_disk_full, looks_like_a_path
 from ..core.vocabulary import UnitVocabulary
 from ..modeling.adapter_files import GENERATION, OUTPUT_TOKENIZER
 from ..modeling.base_loading import load_base
@@ -135,6 +135,10 @@ def stage_adapter(folder: Path, target: Path, *, base_id: str, base_commit: str 
         needed.append(OUTPUT_TOKENIZER)
     _copy(folder, target, is_adapter_file, needed, "an adapter that can be shared")
     _rewrite(target / "config.json", {"base_model_name_or_path": base_id, "base_revision": base_commit})
+    vocoder = values.get("vocoder_name_or_path")
+    if vocoder is not None and (looks_like_a_path(vocoder) or Path(vocoder).is_dir()):
+        # A folder of this machine: nobody else could open it, nor is it theirs to know.
+        _rewrite(target / "config.json", {"vocoder_name_or_path": None, "vocoder_revision": None})
     _rewrite(target / "adapter_config.json", {"base_model_name_or_path": base_id, "revision": base_commit})
     if (target / "processor_config.json").is_file():
         processor = read_json(target / "processor_config.json")

@@ -27,6 +27,7 @@ METRIC_DIRECTIONS: Mapping[str, Literal["lower", "higher"]] = MappingProxyType(
         "wer": "lower",
         "cer": "lower",
         "per": "lower",
+        "uer": "lower",
         "slot_value_cer": "lower",
         "bleu": "higher",
         "chrf": "higher",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .sequence_settings import SequenceTrainingSettings
     from .sequence_trainer import SequenceTrainer
     from .settings import TrainingSettings
+    from .speech_experiment import run_speech_experiment
     from .trainer import PromptTrainer
 
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "TrainingResult": "run",
     "TrainingSettings": "settings",
     "run_experiment": "experiment",
+    "run_speech_experiment": "speech_experiment",
     "train": "run",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "TrainingSettings",
     "run_experiment",
     "run_sequence_experiment",
+    "run_speech_experiment",
     "train",
     "train_sequences",
 ]

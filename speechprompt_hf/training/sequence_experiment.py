@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
 
 from ..core.embedded import DEFAULT_BASE, UNIT_MBART_BASE
 from ..data.extraction import SkippedItem
@@ -26,6 +27,7 @@ from ..evaluation.sequence_report import (
 )
 from ..hub.card import write_model_card
 from ..modeling.base_loading import load_base
+from ..modeling.modeling_for_sequence_generation import SpeechPromptForSequenceGeneration
 from ..modeling.prompt_deep import chosen_layers
 from ..tasks import SequenceTask
 from .experiment_parts import REPORT_FILE, OldReportRemoval, base_processor, data_record, prepared_splits
@@ -69,6 +71,12 @@ def run_sequence_experiment(
     revision: str | None = None,
     resume: bool = False,
     progress: bool = True,
+    source_name: str | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    model_class: type[SpeechPromptForSequenceGeneration] = SpeechPromptForSequenceGeneration,
+    model_options: Mapping[str, Any] | None = None,
+    further: Mapping[str, Any] | None = None,
+    skips: Sequence[SkippedItem] = (),
 ) -> SequenceExperiment:
     """Train a model that says sequences, measure it on held-out rows beside a baseline, and save all.
 
@@ -91,6 +99,13 @@ def run_sequence_experiment(
         revision (`str`, *optional*): revision of a Hub data set.
         resume (`bool`, defaults to `False`): go on from the last checkpoint.
         progress (`bool`, defaults to `True`): bars on stderr.
+        source_name (`str`, *optional*): what the report calls `Splits`.
+        tokenizer (`PreTrainedTokenizerFast`, *optional*): of the output vocabulary; made from the training texts by
+            default.
+        model_class (`type`, defaults to `SpeechPromptForSequenceGeneration`): see `train_sequences`.
+        model_options (`Mapping`, *optional*): see `train_sequences`.
+        further (`Mapping`, *optional*): keys that are put into the report, too.
+        skips (`Sequence[SkippedItem]`): rows of `Splits` that were left out before.
 
     Returns:
         `SequenceExperiment`.
@@ -122,10 +137,11 @@ def run_sequence_experiment(
     lm = load_base(base)
     if method == "prompt":
         chosen_layers(settings.prompt_layers, lm)
-    skips: list[SkippedItem] = []
-    tokenizer = task_tokenizer(task, list(recorded.train["label"]))
-    recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, skips)
-    if skips and task.tokens != "subwords":
+    all_skips, text_skips = list(skips), list[SkippedItem]()
+    given_tokenizer = tokenizer
+    tokenizer = given_tokenizer or task_tokenizer(task, list(recorded.train["label"]))
+    recorded = _with_short_texts(recorded, tokenizer, task.max_tokens, text_skips)
+    if given_tokenizer is None and text_skips and task.tokens != "subwords":
         # Nothing would teach tokens that only left out texts have. Other subwords would have other lengths.
         tokenizer = task_tokenizer(task, list(recorded.train["label"]))
     longest = longest_answer(task, tokenizer, recorded)
@@ -140,7 +156,7 @@ def run_sequence_experiment(
         seed=seed,
         progress=progress,
     )
-    skips += unit_skips
+    all_skips += [*text_skips, *unit_skips]
     result = train_sequences(
         task,
         splits,
@@ -155,6 +171,8 @@ def run_sequence_experiment(
         resume=resume,
         progress=progress,
         callbacks=[OldReportRemoval(Path(output_dir))],
+        model_class=model_class,
+        model_options=model_options,
     )
     if not result.is_first_process:
         return SequenceExperiment({}, result, task, splits)
@@ -172,7 +190,9 @@ def run_sequence_experiment(
         seed=seed,
         num_beams=settings.num_beams,
         base=result.model.config.base_model_name_or_path,
-        data=data_record(splits, "given rows" if isinstance(source, Splits) else os.fspath(source), limits),
+        data=data_record(
+            splits, source_name or ("given rows" if isinstance(source, Splits) else os.fspath(source)), limits
+        ),
         num_rows={part: len(rows) for part, rows in splits.items()},
         units=result.model.config.unit_fingerprint,
         training={
@@ -183,9 +203,10 @@ def run_sequence_experiment(
             "num_copies": num_copies,
             "history": result.history,
         },
-        skips=skips,
+        skips=all_skips,
         warnings=[*splits.notes, *_why_it_learnt_little(task, scores, baseline)],
     )
+    report.update(further or {})
     write_trained_rows(folder / TRAINED_ROWS_FILE, splits)
     write_sequence_report(folder / REPORT_FILE, report)
     write_model_card(folder, report=report)

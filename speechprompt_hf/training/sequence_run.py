@@ -106,6 +106,7 @@ def train_sequences(
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
+    model_class: type[SpeechPromptForSequenceGeneration] = SpeechPromptForSequenceGeneration,
     model_options: Mapping[str, Any] | None = None,
     **trainer_arguments: Any,
 ) -> SequenceTrainingResult:
@@ -131,8 +132,8 @@ def train_sequences(
             the start where there is none.
         progress (`bool`, defaults to `True`): a bar on stderr.
         callbacks (`Sequence[TrainerCallback]`): further callbacks of the trainer.
-        model_options (`Mapping`, *optional*): further arguments of `SpeechPromptForSequenceGeneration.from_base`; they
-            win over the settings.
+        model_class (`type`, defaults to `SpeechPromptForSequenceGeneration`): that class, or one that adds to it.
+        model_options (`Mapping`, *optional*): further arguments of its `from_base`; they win over the settings.
         trainer_arguments: further arguments of `TrainingArguments`.
 
     Returns:
@@ -156,7 +157,7 @@ def train_sequences(
     parts = {"train": splits.train, "validation": _by_length(splits.validation)}
     tables = {name: said_units(rows, tokenizer, vocabulary) for name, rows in parts.items()}
     _check_texts(task, parts, tables)
-    model = SpeechPromptForSequenceGeneration.from_base(
+    model = model_class.from_base(
         lm,
         tokenizer,
         vocabulary=vocabulary,

@@ -22,6 +22,7 @@ LAYERS = {
     "hub": 3,
     "convert": 3,
     "decoding": 3,
+    "generation": 4,
     "synthesis": 4,
     "vocoding": 4,
     "evaluation": 4,

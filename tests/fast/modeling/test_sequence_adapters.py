@@ -291,7 +291,7 @@ def test_a_model_without_a_tokenizer_is_not_saved(tmp_path):
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"max_output_tokens": 10**9}, "max_output_tokens"),
         ({"max_output_tokens": "9"}, "max_output_tokens"),
-        ({"format_version": 4}, "format version 4"),
+        ({"format_version": 5}, "format version 5"),
     ],
     ids=str,
 )

@@ -91,8 +91,9 @@ def self_bleu(texts: Sequence[str], *, max_order: int = 2) -> list[float]:
     metric = BLEU(max_ngram_order=max_order, tokenize="none", smooth_method="none", effective_order=False, force=True)
     values = []
     for number, text in enumerate(texts):
-        others = [*texts[:number], *texts[number + 1 :]]
-        precisions = metric.sentence_score(text, others).precisions if text.split() else [0.0]
+        others = [[other] for other in (*texts[:number], *texts[number + 1 :])]
+        # A test set of one text: for a sentence sacrebleu advises orders that fit its length, each time anew.
+        precisions = metric.corpus_score([text], others).precisions if text.split() else [0.0]
         values.append(prod(precisions) ** (1 / len(precisions)))
     return values
 

@@ -184,7 +184,8 @@ class ServingEngine:
             raise AdapterError(f"there is an adapter {name!r} already", hint="take another name")
         folder, opened = os.fspath(adapter), None
         group = self._groups[TextSayers.task if read_config(folder).generates_sequences else Classifiers.task]
-        if self._base is None:
+        base = self._base
+        if base is None:
             opened = SpeechPromptModel.from_pretrained(folder)
             if opened.processor is None:
                 raise AdapterError(
@@ -192,7 +193,7 @@ class ServingEngine:
                     hint="save the adapter again on a base that has a processor",
                 )
             opened = opened if self._device is None else opened.to(self._device)
-        base = self._base or SharedBase(opened.lm, opened.processor.to(opened.device))
+            base = SharedBase(opened.lm, opened.processor.to(opened.device))
         group.add(name, folder, base, opened)
         self._base = base
         labels = group.labels(name)

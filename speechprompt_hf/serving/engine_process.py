@@ -59,6 +59,7 @@ class EngineProcess:
             daemon=True,
         )
         self._process.start()
+        self._has_ended = False
         other.close()
         try:
             self._models, self._extractor = self._receive()
@@ -82,7 +83,7 @@ class EngineProcess:
     @property
     def is_alive(self) -> bool:
         """Whether the process is there."""
-        return bool(self._process.is_alive())
+        return not self._has_ended and bool(self._process.is_alive())
 
     def load(self, name: str, adapter: str | os.PathLike[str]) -> ServedModel:
         """Open an adapter over the base; arguments and errors as in `ServingEngine.load`."""
@@ -116,17 +117,22 @@ class EngineProcess:
         try:
             self._connection.send((method, arguments))
         except OSError:
-            raise EngineEndedError("the model's process has ended") from None
+            raise self._ended() from None
         return self._receive()
 
     def _receive(self) -> Any:
         try:
             is_error, value = self._connection.recv()
         except (EOFError, OSError):
-            raise EngineEndedError("the model's process has ended") from None
+            raise self._ended() from None
         if is_error:
             raise value
         return value
+
+    def _ended(self) -> EngineEndedError:
+        # Known from its closed connection, perhaps before the system says so.
+        self._has_ended = True
+        return EngineEndedError("the model's process has ended")
 
 
 def _work(connection: Connection, other: Connection | None, adapters: dict[str, Any], device: str | None) -> None:

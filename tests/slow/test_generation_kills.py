@@ -17,7 +17,7 @@ from tests.fixtures.speech_generation import save_speaking_folders, write_noises
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-NUM_KILLS, NUM_FILES = rounds(3, 20), 400
+NUM_KILLS, NUM_FILES = rounds(2, 20), rounds(100, 400)
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,9 @@ def named_adapters(folders: Iterable[str], named: Iterable[str] = ()) -> dict[st
     for text in named:
         name, sign, folder = text.partition("=")
         if not sign or not name.strip() or not folder.strip():
-            raise ConfigurationError(f"{text!r} is no name with a folder", hint="--name NAME=DIR")
+            raise ConfigurationError(
+                f"{text!r} is no name with a folder", hint="a name and a folder (--name NAME=DIR)"
+            )
         pairs.append((name.strip(), folder.strip()))
     if not pairs:
         raise ConfigurationError("no adapter was given", hint="give the folder that speechprompt train wrote")
@@ -73,7 +75,8 @@ def named_adapters(folders: Iterable[str], named: Iterable[str] = ()) -> dict[st
     for name, folder in pairs:
         if name in found:
             raise ConfigurationError(
-                f"{found[name]} and {folder} would both be called {name!r}", hint=f"--name OTHER={folder}"
+                f"{found[name]} and {folder} would both be called {name!r}",
+                hint=f"give one another name (--name OTHER={folder})",
             )
         found[name] = folder
     return found

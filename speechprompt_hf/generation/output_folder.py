@@ -62,7 +62,8 @@ class OutputFolder:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigurationError(
-                f"another process generates speech into {self.path}", hint="wait for it, or choose another --output"
+                f"another process generates speech into {self.path}",
+                hint="wait for it, or choose another folder (--output)",
             ) from error
         try:
             self._begin()
@@ -89,7 +90,7 @@ class OutputFolder:
                 raise ConfigurationError(
                     f"{self.path} holds speech that was made with other options: "
                     f"{_difference(known, self._made_with)}",
-                    hint="choose another --output, or replace it with --overwrite",
+                    hint="choose another folder (--output), or replace it: overwrite=True (--overwrite)",
                 )
             self._read_lines()
             if known != self._made_with:
@@ -99,7 +100,7 @@ class OutputFolder:
             if strangers:
                 raise ConfigurationError(
                     f"{self.path} holds recordings that were not generated, first {strangers[0].name}",
-                    hint="choose an empty folder for --output",
+                    hint="choose an empty folder (--output)",
                 )
         write_json(options, self._made_with)
 

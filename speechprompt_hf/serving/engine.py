@@ -83,7 +83,9 @@ def name_of(adapter: str | os.PathLike[str]) -> str:
     text = os.fspath(adapter)
     name = Path(text).resolve().name if os.path.isdir(text) else text.rstrip("/").rpartition("/")[2]
     if not _NAME.fullmatch(name):
-        raise ConfigurationError(f"the adapter {text} cannot be called {name!r}", hint=f"name it: --name NAME={text}")
+        raise ConfigurationError(
+            f"the adapter {text} cannot be called {name!r}", hint=f"give it a name (--name NAME={text})"
+        )
     return name
 
 

@@ -34,7 +34,9 @@ def open_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"there is no address {host} port {port}: {error}", hint="check --host") from error
+        raise ConfigurationError(
+            f"there is no address {host} port {port}: {error}", hint="give another host (--host)"
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -197,7 +197,7 @@ def test_only_picks_data_sets_and_methods():
     assert names(words) == names(words, "lt-words") == names(words, "*") == everything
     assert names(digits, "lt-words") == []
     assert names(digits, "lt-words", "*/tfidf") == ["tfidf"]
-    assert names(words, "lt-words/deep-*") == ["deep-random", "deep-frequency", "deep-learnable"]
+    assert names(words, "lt-words/deep-*") == ["deep-random", "deep-frequency", "deep-learnable", "deep-two-layers"]
     for text in ("lt", "lt-words/svm", "*/svm"):
         with pytest.raises(ConfigurationError, match="names nothing of the suite classification"):
             suite.selected([text])

@@ -312,7 +312,7 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
             raise AdapterError(
                 f"{name} {what}, and {cls.__name__} opens none of these",
                 hint=f"open it with {opens} or AutoModel"
-                + ("; speechprompt generate ADAPTER RECORDING... answers with it" if config.generates_speech else ""),
+                + ("; or use speechprompt generate ADAPTER RECORDING..." if config.generates_speech else ""),
             )
 
     @classmethod

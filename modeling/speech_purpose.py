@@ -8,9 +8,7 @@ from ..core.errors import AdapterError
 
 __all__ = ["SPEECH_HINT", "refuse_speech"]
 
-SPEECH_HINT = (
-    "speechprompt generate ADAPTER RECORDING... answers with speech, and so does the page of speechprompt demo"
-)
+SPEECH_HINT = "use speechprompt generate ADAPTER RECORDING..., or try it out with speechprompt demo ADAPTER"
 
 
 def refuse_speech(model: Any, instead: str, name: str | None = None) -> None:

@@ -311,7 +311,8 @@ class SpeechPromptPreTrainedModel(ModelWithProcessor):
             what, opens = _PURPOSES[config.purpose]
             raise AdapterError(
                 f"{name} {what}, and {cls.__name__} opens none of these",
-                hint=f"open it with {opens} or AutoModel",
+                hint=f"open it with {opens} or AutoModel"
+                + ("; or use speechprompt generate ADAPTER RECORDING..." if config.generates_speech else ""),
             )
 
     @classmethod

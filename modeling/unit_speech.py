@@ -17,6 +17,7 @@ from ..core.locations import check_is_there, reading
 from ..core.units import check_tempo, scaled_durations
 from .adapter_files import find_file
 from .base_files import weight_files
+from .configuration_speechprompt import SpeechPromptConfig
 from .untrusted import check_base_header, read_config_file
 
 __all__ = ["UnitSpeech", "check_vocoder", "load_vocoder", "speak_units"]
@@ -66,8 +67,8 @@ def load_vocoder(name: str | os.PathLike[str], *, revision: str | None = None, *
     values = {} if path is None else read_config_file(path)
     with reading(name, AdapterError, "the vocoder"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
-    # Before anything of the claimed sizes is made.
-    claimed = _claimed_model(config, name)
+    # Before anything of the claimed sizes is made. An adapter is made of its base, not of its configuration alone.
+    claimed: Any = None if config.model_type == SpeechPromptConfig.model_type else _claimed_model(config, name)
     if not is_vocoder(claimed):
         raise AdapterError(
             f"{name} is a model of type {values.get('model_type')!r}, which makes no sound of units",

@@ -11,6 +11,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .core.audio_io import check_waveform, load_waveform
 from .core.errors import AdapterError, AudioError, ConfigurationError
+from .modeling.speech_purpose import refuse_speech
 from .processors.feature_extraction_speech_units import SpeechUnitFeatureExtractor
 
 __all__ = [
@@ -37,7 +38,19 @@ class SpeechPromptAudioClassificationPipeline(AudioClassificationPipeline):
     transformers reads paths and bytes with the ffmpeg program and resamples with torchaudio. Pipelines whose feature
     extractor is not ours behave exactly as before. `evaluate.evaluator("audio-classification")` builds this pipeline
     too, so that it works on a column of paths.
+
+    Args:
+        model (`PreTrainedModel`): any model of the stock pipeline.
+        *args: of `AudioClassificationPipeline`.
+        **kwargs: of `AudioClassificationPipeline`.
+
+    Raises:
+        AdapterError: the model answers with speech.
     """
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        refuse_speech(model, "this pipeline answers with labels")
+        super().__init__(model, *args, **kwargs)
 
     def preprocess(self, inputs: Any) -> Any:  # type: ignore[override]
         """One recording to `input_values` and `attention_mask`.
@@ -69,12 +82,14 @@ class SpeechPromptSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         **kwargs: of `AutomaticSpeechRecognitionPipeline`; `generate_kwargs`, `batch_size`, `num_workers`.
 
     Raises:
+        AdapterError: the model answers with speech.
         ConfigurationError: an option was given that only other models have: `return_timestamps`, `chunk_length_s`, …
     """
 
     model: Any
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        refuse_speech(model, "this pipeline answers with texts")
         super().__init__(model, *args, **kwargs)
         if self._says_sequences:
             self.type = "seq2seq"

@@ -44,20 +44,31 @@ def run(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in the browser.")] = False,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longer recordings are refused.")] = 60.0,
     max_megabytes: Annotated[float, typer.Option(min=0.001, help="Larger files are refused.")] = 20.0,
+    vocoder: Annotated[
+        str | None,
+        typer.Option(
+            "--vocoder",
+            help="Of adapters that answer with speech: what makes their units sound, a folder or a Hub id. By default "
+            "the one that an adapter names, if it is on this machine: nothing is downloaded that was not asked for.",
+            show_default=False,
+        ),
+    ] = None,
+    max_answer_seconds: Annotated[float, typer.Option(min=0.1, help="Longer answers of speech are cut.")] = 30.0,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Try adapters out in the browser: record or upload, see labels or text, units and what speaks for the label.
+    """Try adapters out in the browser: record or upload, see labels or text or hear speech, with the units.
 
     Adapters of any tasks may be shown together; those on one backbone share it in memory. Prints the page's address
-    and shows the page until Ctrl-C. Needs this package's extra demo (gradio). The page loads nothing from other hosts.
+    and shows the page until Ctrl-C. Adapters that answer with speech need a vocoder. Needs this package's extra demo
+    (gradio). The page loads nothing from other hosts.
     """
     with working():
         from speechprompt_hf.demo import DemoAnswers, UploadLimits, build_page, launch_page, named_adapters, open_tasks
 
         named = named_adapters(adapters or (), name or ())
-        limits = UploadLimits(max_seconds, int(max_megabytes * 1e6))
-        answers = DemoAnswers(open_tasks(named, device=device_or_best(device)), limits)
+        limits = UploadLimits(max_seconds, int(max_megabytes * 1e6), max_answer_seconds)
+        answers = DemoAnswers(open_tasks(named, device=device_or_best(device), vocoder=vocoder), limits)
         page = build_page(answers, title=title)
         note("making the page ready")
         answers.warm_up()

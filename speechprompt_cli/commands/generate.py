@@ -131,14 +131,13 @@ def _answered(
     device: Any,
     common: dict[str, bool],
 ) -> Iterator[GeneratedSpeech]:
-    from speechprompt_hf.generation import generate_files
+    from speechprompt_hf.generation import generate_files, open_vocoder
     from speechprompt_hf.modeling.modeling_for_speech_generation import SpeechPromptForSpeechGeneration
 
     model = SpeechPromptForSpeechGeneration.from_pretrained(adapter).to(device)
     named = (model.config.vocoder_name_or_path, model.config.vocoder_revision)
-    return generate_files(
-        model.attach_vocoder(_vocoder(vocoder, *named).to(device)), files, output, settings, **common
-    )
+    opened = open_vocoder(vocoder, *named).to(device)
+    return generate_files(model.attach_vocoder(opened), files, output, settings, **common)
 
 
 def _resynthesised(
@@ -151,29 +150,11 @@ def _resynthesised(
     common: dict[str, bool],
 ) -> Iterator[GeneratedSpeech]:
     from speechprompt_hf import SpeechUnitProcessor
-    from speechprompt_hf.generation import resynthesise_files
+    from speechprompt_hf.generation import open_vocoder, resynthesise_files
 
-    opened = _vocoder(vocoder, None, None).to(device)
+    opened = open_vocoder(vocoder, of="the base").to(device)
     processor = SpeechUnitProcessor.from_pretrained(base).to(device)
     return resynthesise_files(processor, opened, files, output, settings, **common)
-
-
-def _vocoder(given: str | None, named: str | None, revision: str | None) -> Any:
-    """The vocoder that was asked for; else the one that an adapter names, if it is here."""
-    from speechprompt_hf.core.errors import AdapterError
-    from speechprompt_hf.modeling.unit_speech import load_vocoder
-
-    if given is not None:
-        return load_vocoder(given)
-    if named is None:
-        raise typer.BadParameter("no vocoder is named: give a folder or a Hub id", param_hint="--vocoder")
-    try:
-        return load_vocoder(named, revision=revision, local_files_only=True)
-    except AdapterError as error:
-        raise AdapterError(
-            f"the adapter names the vocoder {named}, which is not on this machine: {Exception.__str__(error)}",
-            hint=f"ask for it with --vocoder {named}, or name another one",
-        ) from error
 
 
 def _told(speech: GeneratedSpeech, output: Path, *, quiet: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from ..console import note, print_json, print_line, working
 from ..options import JsonOption, given_options
 
-_OF_SPACES = ("name", "title", "package")
+_OF_SPACES = ("name", "title", "package", "vocoder")
 
 RepositoryArgument = Annotated[
     str, typer.Argument(help="Where to: organisation/name on the Hub.", metavar="REPOSITORY", show_default=False)
@@ -66,6 +66,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    vocoder: Annotated[
+        str | None,
+        typer.Option(
+            "--vocoder",
+            help="With --space, of adapters that answer with speech: what makes their units sound, a folder, which is "
+            "uploaded with the page, or a Hub id. By default the one that an adapter's folder names.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Share an adapter on the Hub: a small repository that everything opens.
@@ -75,7 +84,7 @@ def run(
     hf auth login.
 
     With --space it is a page on which anybody tries the adapter out: app.py, requirements.txt, the adapter itself, and
-    recordings of its folder examples, if it has one.
+    recordings of its folder examples, if it has one. An adapter that answers with speech takes its vocoder along.
     """
     options: dict[str, Any] = {
         "base": base,
@@ -92,7 +101,7 @@ def run(
             from speechprompt_hf.demo.opening import named_adapters
             from speechprompt_hf.demo.space import push_space
 
-            options["package"] = package
+            options |= {"package": package, "vocoder": vocoder}
             if title is not None:
                 options["title"] = title
             done = push_space(named_adapters([str(adapter)], name or ()), repository, **options)

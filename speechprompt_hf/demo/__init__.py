@@ -1,6 +1,6 @@
 """A page in the browser on which adapters are tried out, and the Space that shows it on the Hub."""
 
-from .answers import Answer, DemoAnswers, LabelAnswer, Picture, Refusal, TextAnswer
+from .answers import Answer, DemoAnswers, LabelAnswer, Picture, Refusal, SpeechAnswer, TextAnswer
 from .opening import DemoTask, named_adapters, open_tasks
 from .page import build_page, launch_page, run_page
 from .space import push_space, write_space
@@ -13,6 +13,7 @@ __all__ = [
     "LabelAnswer",
     "Picture",
     "Refusal",
+    "SpeechAnswer",
     "TextAnswer",
     "UploadLimits",
     "build_page",

@@ -1,8 +1,7 @@
-"""What a page says of a recording: probabilities, a text, a picture, or one sentence why there is none of these.
+"""What a page says of a recording: probabilities, a text, speech, a picture, or one sentence why there is none.
 
-Nothing here knows of the page: an answer is a value, and every failure is one, too. A further kind of answer (a model
-that answers with speech) is a further class beside `LabelAnswer` and `TextAnswer`, made in `_answers`, and a
-component in `page.py`.
+Nothing here knows of the page: an answer is a value, and every failure is one, too. A further kind of answer is a
+further class beside `LabelAnswer`, `TextAnswer` and `SpeechAnswer`, made in `_answers`, and a component in `page.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +19,20 @@ import torch
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationError, MissingDependencyError, SpeechPromptError, UnitError
+from ..core.units import UnitSequence
+from ..data.extraction import content_hash
 from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..decoding.streaming import stream_text
 from ..modeling.saved_generation import PLAIN_SEARCH
 from .opening import DemoTask
-from .pictures import draw_units
+from .pictures import UnitsInTime, draw_speech, draw_units
+from .speech import SpeechAnswer, SpeechAnswers
 from .uploads import UploadLimits, read_upload
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Answer", "DemoAnswers", "LabelAnswer", "Picture", "Refusal", "TextAnswer"]
+__all__ = ["Answer", "DemoAnswers", "LabelAnswer", "Picture", "Refusal", "SpeechAnswer", "TextAnswer"]
 
 _log = logging.getLogger(__name__)
 _UNEXPECTED = "Something failed that should not. The log of the program that shows this page says what."
@@ -92,7 +95,16 @@ class Picture:
     description: str
 
 
-Answer = LabelAnswer | TextAnswer | Refusal
+Answer = LabelAnswer | TextAnswer | SpeechAnswer | Refusal
+
+
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """What a visitor sent: its name without folders, samples at the processor's rate, and a digest for draws."""
+
+    name: str
+    waveform: NDArray[np.float32]
+    content: str
 
 
 class DemoAnswers:
@@ -118,6 +130,7 @@ class DemoAnswers:
             raise ConfigurationError("there is no task to answer", hint="open_tasks({'words': 'adapters/words'})")
         self.tasks = dict(tasks)
         self.limits = limits or UploadLimits()
+        self._speech = SpeechAnswers(self.limits.max_answer_seconds)
 
     def warm_up(self) -> None:
         """Answer a moment of noise with every task, and draw it, so that no visitor waits for what is read at first.
@@ -127,9 +140,10 @@ class DemoAnswers:
         noise = np.random.default_rng(0).normal(scale=0.1, size=_WARM_UP_SAMPLES).astype(np.float32)
         for task in self.tasks.values():
             try:
-                for _ in _answers(task, noise):
+                recording = _Recording("noise", noise, content="")
+                for _ in self._answers(task, recording):
                     pass
-                _picture(task, noise)
+                self._picture(task, recording)
             except Exception:
                 _log.exception("the task %r cannot be warmed up", task.name)
 
@@ -141,11 +155,11 @@ class DemoAnswers:
             path (`str | PathLike`): the recording.
 
         Yields:
-            `Answer`: one, but a `TextAnswer` for every piece of a text, each with all that is known.
+            `Answer`: one; but a `TextAnswer` for every piece of a text, each with all that is known.
         """
         try:
             known = self._task(task)
-            yield from _answers(known, self._waveform(known, path))
+            yield from self._answers(known, self._recording(known, path))
         except SpeechPromptError as error:
             yield Refusal(_sentence(error))
         except Exception:
@@ -153,7 +167,7 @@ class DemoAnswers:
             yield Refusal(_UNEXPECTED)
 
     def picture(self, task: str, path: str | os.PathLike[str]) -> Picture | Refusal:
-        """The recording with its units and, of tasks with labels, how much each speaks for the answer.
+        """The recording with its units and how much each speaks for a label, or the units of an answer that is speech.
 
         Args:
             task (`str`): its name.
@@ -164,7 +178,7 @@ class DemoAnswers:
         """
         try:
             known = self._task(task)
-            return _picture(known, self._waveform(known, path))
+            return self._picture(known, self._recording(known, path))
         except SpeechPromptError as error:
             return Refusal(_sentence(error))
         except Exception:
@@ -178,21 +192,34 @@ class DemoAnswers:
             )
         return self.tasks[name]
 
-    def _waveform(self, task: DemoTask, path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    def _recording(self, task: DemoTask, path: str | os.PathLike[str]) -> _Recording:
         extractor = task.model.processor.feature_extractor
-        return read_upload(path, self.limits, target_rate=extractor.sampling_rate, min_samples=extractor.min_samples)
+        waveform = read_upload(
+            path, self.limits, target_rate=extractor.sampling_rate, min_samples=extractor.min_samples
+        )
+        # As `generate` knows it, so that both draw the same.
+        content = content_hash({"path": os.fspath(path)}) if task.says_speech else ""
+        return _Recording(Path(path).name, waveform, content)
 
+    def _answers(self, task: DemoTask, recording: _Recording) -> Iterator[Answer]:
+        if task.says_speech:
+            yield self._spoken(task, recording)
+            return
+        inputs = _model_inputs(task, recording.waveform)
+        if task.says_text:
+            yield from _texts(task.model, inputs)
+        else:
+            yield _labels(task.model, inputs)
 
-def _answers(task: DemoTask, waveform: NDArray[np.float32]) -> Iterator[Answer]:
-    inputs = _model_inputs(task, waveform)
-    if task.says_text:
-        yield from _texts(task.model, inputs)
-    else:
-        yield _labels(task.model, inputs)
+    def _picture(self, task: DemoTask, recording: _Recording) -> Picture:
+        if task.says_speech:
+            return _drawn_speech(task, self._spoken(task, recording))
+        if task.says_text:
+            return _drawn_units(task, recording.waveform)
+        return _explained(task, recording.waveform)
 
-
-def _picture(task: DemoTask, waveform: NDArray[np.float32]) -> Picture:
-    return _drawn_units(task, waveform) if task.says_text else _explained(task, waveform)
+    def _spoken(self, task: DemoTask, recording: _Recording) -> SpeechAnswer:
+        return self._speech.answer(task, recording.waveform, content=recording.content, name=recording.name)
 
 
 def _model_inputs(task: DemoTask, waveform: NDArray[np.float32]) -> dict[str, Any]:
@@ -249,14 +276,34 @@ def _in_words(explanation: Any) -> str:
 
 
 def _drawn_units(task: DemoTask, waveform: NDArray[np.float32]) -> Picture:
-    from ..explanation.recording import unit_times
-
     processor = task.model.processor
     rate = processor.feature_extractor.sampling_rate
     (sequence,) = processor.encode_units([waveform], sampling_rate=rate)
-    starts, ends = unit_times(sequence, len(waveform), processor)
-    figure = draw_units(sequence.units, starts, ends, waveform, rate)
+    figure = draw_units(_in_time(task, sequence, waveform))
     return Picture(_png(figure), f"The recording as a waveform, its {len(sequence.units)} units below.")
+
+
+def _drawn_speech(task: DemoTask, answer: SpeechAnswer) -> Picture:
+    heard = _in_time(task, answer.heard_units, answer.heard)
+    said = UnitsInTime(answer.units, answer.starts, answer.ends, answer.waveform, answer.sampling_rate)
+    figure = draw_speech(heard, said, answer.own_units)
+    seconds = len(answer.heard) / heard.sampling_rate
+    what = f"The first {seconds:.1f} s of the recording" if answer.own_units else "The recording"
+    own = f", of which the first {answer.own_units} are the recording's own" if answer.own_units else ""
+    cut = f" It is cut at {answer.seconds:.1f} s." if answer.is_cut else ""
+    return Picture(
+        _png(figure),
+        f"{what} as a waveform, its {len(heard.units)} units below; then the answer, its {len(said.units)} units "
+        f"below{own}.{cut}",
+    )
+
+
+def _in_time(task: DemoTask, sequence: UnitSequence, waveform: NDArray[np.float32]) -> UnitsInTime:
+    from ..explanation.recording import unit_times
+
+    processor = task.model.processor
+    starts, ends = unit_times(sequence, len(waveform), processor)
+    return UnitsInTime(sequence.units, starts, ends, waveform, processor.feature_extractor.sampling_rate)
 
 
 def _png(figure: Figure) -> bytes:

@@ -12,6 +12,7 @@ import torch
 
 from ..core.devices import usable_device
 from ..core.errors import AdapterError, ConfigurationError
+from ..generation.vocoders import open_vocoder
 from ..modeling.adapter_reading import read_config
 from ..modeling.auto import SpeechPromptModel
 
@@ -30,8 +31,8 @@ class DemoTask:
 
     Attributes:
         name (`str`): what the page calls it.
-        model (`SpeechPromptForAudioClassification | SpeechPromptForSequenceGeneration`): in evaluation mode, with a
-            processor. Models of one base share it, so none of them is to be trained.
+        model (`SpeechPromptPreTrainedModel`): of labels, of texts, or of speech with its vocoder; in evaluation mode,
+            with a processor. Models of one base share it, so none of them is to be trained.
         examples (`tuple[Path, ...]`): recordings to try, of the adapter's folder `examples`.
     """
 
@@ -41,8 +42,13 @@ class DemoTask:
 
     @property
     def says_text(self) -> bool:
-        """Whether the answer is a text, not a label."""
-        return bool(self.model.says_sequences)
+        """Whether the answer is a text."""
+        return bool(self.model.says_sequences) and not self.says_speech
+
+    @property
+    def says_speech(self) -> bool:
+        """Whether the answer is speech."""
+        return bool(getattr(self.model.config, "generates_speech", False))
 
 
 def named_adapters(folders: Iterable[str], named: Iterable[str] = ()) -> dict[str, str]:
@@ -89,21 +95,29 @@ def _name_of(folder: str) -> str:
 
 
 def open_tasks(
-    adapters: Mapping[str, str | os.PathLike[str]], *, device: str | torch.device | None = None, **hub: Any
+    adapters: Mapping[str, str | os.PathLike[str]],
+    *,
+    device: str | torch.device | None = None,
+    vocoder: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
+    **hub: Any,
 ) -> dict[str, DemoTask]:
-    """Open adapters, labels and texts mixed; each base and each encoder of units is read once.
+    """Open adapters, labels, texts and speech mixed; each base, encoder of units and vocoder is read once.
 
     Args:
         adapters (`Mapping[str, str | PathLike]`): name → folder or Hub id.
         device (`str | torch.device`, *optional*): where to compute; a GPU where there is one.
+        vocoder (`str | PathLike | Mapping`, *optional*): folder or Hub id of what makes the units of adapters sound
+            that answer with speech; or name → vocoder. By default the one that an adapter names, if it is on this
+            machine: nothing is downloaded that was not asked for.
         hub: `token`, `cache_dir`, `local_files_only` for adapters on the Hub.
 
     Returns:
         `dict[str, DemoTask]`: in the same order.
 
     Raises:
-        AdapterError: an adapter cannot be read, or has no processor.
-        ConfigurationError: there is none, or there is no such device.
+        AdapterError: an adapter or a vocoder cannot be read, or an adapter has no processor.
+        ConfigurationError: there is none, there is no such device, an adapter that answers with speech has no vocoder,
+            or its vocoder says other units; or a vocoder was given, and no adapter answers with speech.
         FingerprintMismatchError: a base or an encoder is not the one that an adapter was trained on.
     """
     if not adapters:
@@ -111,11 +125,14 @@ def open_tasks(
     place = usable_device(device)
     bases: dict[str | None, Any] = {}
     encoders: dict[str, Any] = {}
+    vocoders: dict[tuple[str, str | None], Any] = {}
     tasks = {}
     for name, given in adapters.items():
         folder = os.fspath(given)
         config = read_config(folder, **hub)
         identity = (config.base_fingerprint or {}).get("weights")
+        # Before anything large is read: without one there is no answer.
+        sound = _vocoder_of(name, config, vocoder, vocoders, hub) if config.generates_speech else None
         # A fine-tuned adapter is a base of its own.
         shares = identity is not None and config.method != "finetune"
         model = SpeechPromptModel.from_pretrained(folder, base=bases.get(identity) if shares else None, **hub)
@@ -123,8 +140,31 @@ def open_tasks(
         if shares:
             bases.setdefault(identity, model.lm)
         _share_encoder(folder, model, encoders)
+        if sound is not None:
+            model.attach_vocoder(sound.to(place))
         tasks[name] = DemoTask(name, model, examples_of(Path(folder)))
+    if vocoder is not None and not any(task.says_speech for task in tasks.values()):
+        raise ConfigurationError(
+            "a vocoder was given, and none of the adapters answers with speech", hint="leave out --vocoder"
+        )
     return tasks
+
+
+def _vocoder_of(
+    name: str,
+    config: Any,
+    given: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None,
+    known: dict[tuple[str, str | None], Any],
+    hub: dict[str, Any],
+) -> Any:
+    """The vocoder of one adapter; those of one name are one object."""
+    wanted = given.get(name) if isinstance(given, Mapping) else given
+    named, revision = config.vocoder_name_or_path, config.vocoder_revision
+    key = (os.fspath(wanted if wanted is not None else named or ""), revision)
+    if key not in known:
+        where = {option: hub[option] for option in ("token", "cache_dir", "local_files_only") if option in hub}
+        known[key] = open_vocoder(wanted, named, revision, of=f"the adapter {name!r}", **where)
+    return known[key]
 
 
 def _share_encoder(folder: str, model: Any, encoders: dict[str, Any]) -> None:

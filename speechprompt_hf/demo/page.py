@@ -18,7 +18,7 @@ from huggingface_hub import constants
 
 from ..core.errors import ConfigurationError
 from ..core.extras import require
-from .answers import Answer, DemoAnswers, LabelAnswer, Picture, Refusal
+from .answers import Answer, DemoAnswers, LabelAnswer, Picture, Refusal, SpeechAnswer
 from .opening import open_tasks
 from .uploads import UploadLimits
 
@@ -66,6 +66,10 @@ def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
         message = gradio.HTML(elem_id="message")
         label = gradio.Label(label="Label", num_top_classes=_SHOWN_LABELS, visible=False, elem_id="label")
         text = gradio.Textbox(label="Text", visible=False, interactive=False, lines=2, elem_id="text")
+        # No streaming and no format: the bytes are shown as they are, neither louder nor softer.
+        speech = gradio.Audio(
+            label="Answer, made by a vocoder", visible=False, interactive=False, buttons=["download"], elem_id="speech"
+        )
         picture = gradio.HTML(elem_id="picture")
         examples = [[str(path), each.name] for each in answers.tasks.values() for path in each.examples]
         if examples:
@@ -76,11 +80,11 @@ def build_page(answers: DemoAnswers, *, title: str = DEFAULT_TITLE) -> Any:
             [recording.change, task.change],
             _answering(gradio, answers),
             inputs=[recording, task, asked],
-            outputs=[message, label, text, picture],
+            outputs=[message, label, text, picture, speech],
             api_name="answer",
             trigger_mode="always_last",
             show_progress="minimal",
-            show_progress_on=[label, text],
+            show_progress_on=[label, text, speech],
         )
         # An event of its own: the label does not wait for the picture, and other visitors' labels do not either.
         answering.then(
@@ -160,6 +164,7 @@ def run_page(
     *,
     title: str = DEFAULT_TITLE,
     limits: UploadLimits | None = None,
+    vocoder: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
     **hub: Any,
 ) -> None:
     """Open adapters and show their page until the program is stopped: what a Space's `app.py` does.
@@ -168,12 +173,13 @@ def run_page(
         adapters (`Mapping[str, str | PathLike]`): name → folder or Hub id.
         title (`str`, defaults to `"Speech prompts"`): the page's heading.
         limits (`UploadLimits`, *optional*): what is taken.
+        vocoder (`str | PathLike | Mapping`, *optional*): of adapters that answer with speech, as in `open_tasks`.
         hub: of `open_tasks`.
 
     Raises:
         SpeechPromptError: an adapter cannot be opened, gradio is not installed, or the page cannot be shown.
     """
-    answers = DemoAnswers(open_tasks(adapters, **hub), limits)
+    answers = DemoAnswers(open_tasks(adapters, vocoder=vocoder, **hub), limits)
     answers.warm_up()
     page = build_page(answers, title=title)
     print(f"page: {launch_page(page, limits=answers.limits)}", file=sys.stderr, flush=True)  # noqa: T201
@@ -213,19 +219,21 @@ def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str, 
     hidden: dict[str, Any] = {"visible": False, "value": None}
 
     def shown(answer: Answer | None) -> tuple[Any, ...]:
-        """Updates of message, label and text; the picture of an earlier answer goes."""
+        """Updates of message, label, text, picture and speech; the picture of an earlier answer goes."""
         refusal = ""
-        label, text = hidden, {**hidden, "value": ""}
+        label, text, speech = hidden, {**hidden, "value": ""}, hidden
         if isinstance(answer, Refusal):
             refusal = _sentence(answer)
         elif isinstance(answer, LabelAnswer):
             label = {"visible": True, "value": answer.probabilities}
+        elif isinstance(answer, SpeechAnswer):
+            speech = {"visible": True, "value": answer.wav}
         elif answer is not None:
             text = {"visible": True, "value": answer.text}
-        return refusal, gradio.update(**label), gradio.update(**text), ""
+        return refusal, gradio.update(**label), gradio.update(**text), "", gradio.update(**speech)
 
     def answer(recording: str | None, task: str, asked: _Asked) -> Iterator[tuple[Any, ...]]:
-        """Say what a recording is taken for."""
+        """Answer a recording: with a label, a text, or speech."""
         asked["last"] = (recording, task)
         if recording is None:
             yield shown(None)
@@ -238,7 +246,7 @@ def _answering(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str, 
 
 def _drawing(gradio: Any, answers: DemoAnswers) -> Callable[[str | None, str, _Asked], Any]:
     def picture(recording: str | None, task: str, asked: _Asked) -> Any:
-        """Draw a recording, its units and what speaks for its label."""
+        """Draw a recording, its units, and what speaks for its label or what is said after it."""
         if recording is None:
             return ""
         drawn = answers.picture(task, recording)

@@ -26,6 +26,7 @@ from ..hub.staging import adapter_values, stage_adapter, temporary_stage
 from ..version import __version__
 from .opening import EXAMPLES_FOLDER, examples_of
 from .page import DEFAULT_TITLE
+from .space_vocoders import VOCODERS_FOLDER, place_vocoders, plain_name
 
 __all__ = ["push_space", "write_space"]
 
@@ -47,12 +48,12 @@ ADAPTERS = {{
 }}
 
 if __name__ == "__main__":
-    run_page(ADAPTERS, title={title_literal})
+    run_page(ADAPTERS, title={title_literal}{vocoder})
 '''
 _BODY = """
 # {title}
 
-Record or upload something, and see what these adapters take it for, with the units that they read:
+Record or upload something, and see what these adapters {answer}, with the units that they read:
 
 {tasks}
 
@@ -73,6 +74,7 @@ def write_space(
     base: str | None = None,
     base_revision: str | None = None,
     api: HfApi | None = None,
+    vocoder: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write what a Space needs into a folder; nothing is uploaded.
 
@@ -88,10 +90,13 @@ def write_space(
         base (`str`, *optional*): the base on the Hub, where adapters name a folder.
         base_revision (`str`, *optional*): branch, tag or commit of the base; its commit is written.
         api (`HfApi`, *optional*): for bases on the Hub.
+        vocoder (`str | PathLike`, *optional*): of adapters that answer with speech: a folder, which is copied, or a
+            Hub id, which is named. By default the one that each of them names; adapters on the Hub are not asked.
 
     Raises:
-        AdapterError: a folder holds no whole adapter.
-        ConfigurationError: a name is neither a folder nor a Hub id, or there is none.
+        AdapterError: a folder holds no whole adapter, or no vocoder.
+        ConfigurationError: a name is neither a folder nor a Hub id, or there is none; an adapter that answers with
+            speech has no vocoder, or one of other units; or a vocoder was given, and none answers with speech.
         HubError: a base is not on the Hub, or the Hub cannot be reached.
         FingerprintMismatchError: the base on the Hub has other weights or units.
     """
@@ -104,7 +109,7 @@ def write_space(
         source = os.fspath(given)
         if os.path.isdir(source):
             # The number keeps apart what is called alike without its signs.
-            place = f"{_ADAPTERS}/{number}-{_plain(name)}"
+            place = f"{_ADAPTERS}/{number}-{plain_name(name, 'adapter')}"
             hub_ids += _copy_adapter(Path(source), target / place, api, base, base_revision)
             places[name] = f"HERE / {place!r}"
         elif is_hub_id(source):
@@ -115,6 +120,8 @@ def write_space(
                 f"there is no folder {source}, and no Hub id has this form",
                 hint="check the spelling, or give organisation/name",
             )
+    argument, named = place_vocoders(adapters, target, vocoder)
+    hub_ids += named
     write_text(
         target / "app.py",
         _APP.format(
@@ -122,10 +129,11 @@ def write_space(
             title=_one_line(title),
             adapters="\n".join(f"    {name!r}: {place}," for name, place in places.items()),
             title_literal=repr(title),
+            vocoder=argument,
         ),
     )
     write_text(target / "requirements.txt", (package or f"speechprompt-hf[demo]=={__version__}") + "\n")
-    _write_readme(target / "README.md", list(adapters), title, license, hub_ids)
+    _write_readme(target / "README.md", list(adapters), title, license, hub_ids, speaks=bool(argument))
 
 
 def push_space(
@@ -143,6 +151,7 @@ def push_space(
     branch: str | None = None,
     create_pr: bool = False,
     endpoint: str | None = None,
+    vocoder: str | os.PathLike[str] | None = None,
 ) -> Published:
     """Publish the page of some adapters as a Space, in one commit.
 
@@ -160,6 +169,7 @@ def push_space(
         branch (`str`, *optional*): `main` by default.
         create_pr (`bool`, defaults to `False`): open a pull request instead of committing.
         endpoint (`str`, *optional*): another Hub.
+        vocoder (`str | PathLike`, *optional*): as in [`write_space`].
 
     Returns:
         `Published`: one commit.
@@ -188,13 +198,14 @@ def push_space(
             base=base,
             base_revision=base_revision,
             api=api,
+            vocoder=vocoder,
         )
         return target.publish(
             stage,
             message=message or "Upload a page of speech prompts",
             private=private,
             create_pr=create_pr,
-            replaces=lambda path: path in _FILES or path.startswith(f"{_ADAPTERS}/"),
+            replaces=lambda path: path in _FILES or path.startswith((f"{_ADAPTERS}/", f"{VOCODERS_FOLDER}/")),
         )
 
 
@@ -222,7 +233,9 @@ def _copy_adapter(
     return hub_ids
 
 
-def _write_readme(path: Path, names: list[str], title: str, license: str | None, hub_ids: list[str]) -> None:
+def _write_readme(
+    path: Path, names: list[str], title: str, license: str | None, hub_ids: list[str], *, speaks: bool
+) -> None:
     present = read_readme(path)
     metadata: dict[str, Any] = present.values
     proposed = {"title": title, "emoji": "🔊", "license": license}
@@ -241,7 +254,10 @@ def _write_readme(path: Path, names: list[str], title: str, license: str | None,
     body = present.body
     if _EMPTY_BODY.fullmatch(body):
         body = _BODY.format(
-            title=_one_line(title), tasks="\n".join(f"- {_one_line(name)}" for name in names), version=__version__
+            title=_one_line(title),
+            answer="answer" if speaks else "take it for",
+            tasks="\n".join(f"- {_one_line(name)}" for name in names),
+            version=__version__,
         )
     write_text(path, f"---\n{yaml_dump(metadata)}---\n{body}")
 
@@ -251,10 +267,6 @@ def _gradio_version() -> str:
         return version_of("gradio")
     except PackageNotFoundError:
         return _GRADIO_VERSION
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:40] or "adapter"
 
 
 def _one_line(text: str) -> str:

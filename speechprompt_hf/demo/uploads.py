@@ -24,11 +24,12 @@ _UNKNOWN_LENGTH = 2**62
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """What a page takes.
+    """What a page takes, and how long it answers.
 
     Attributes:
         max_seconds (`float`, defaults to 60.0): of sound.
         max_bytes (`int`, defaults to 20_000_000): of a file.
+        max_answer_seconds (`float`, defaults to 30.0): of an answer that is speech; what would last longer is cut.
 
     Raises:
         ConfigurationError: a limit is not positive.
@@ -36,9 +37,10 @@ class UploadLimits:
 
     max_seconds: float = 60.0
     max_bytes: int = 20_000_000
+    max_answer_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("max_seconds", "max_bytes"):
+        for name in ("max_seconds", "max_bytes", "max_answer_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}", hint="a number above 0")
 

@@ -19,12 +19,14 @@ from ..data.collators import UnitCollator
 from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..data.unit_identity import check_unit_identity, merged_row, recorded_unit_fingerprint
 from ..data.unit_tables import UnitRow, read_unit_table
+from ..modeling.speech_purpose import refuse_speech
 from .saying import say, say_rows
 
 __all__ = ["FilePrediction", "class_probabilities", "predict_files", "predict_units"]
 
 # Rows of a table that are classified before their answers are given.
 _ROWS_AT_ONCE = 4096
+_INSTEAD = "predictions are labels and texts"
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ def predict_files(
         `FilePrediction`: one a file, in order.
 
     Raises:
-        AdapterError: the model has no processor.
+        AdapterError: the model has no processor, or answers with speech.
     """
+    refuse_speech(model, _INSTEAD)
     processor = processor or model.processor
     if processor is None:
         raise AdapterError(
@@ -148,7 +151,11 @@ def predict_units(
     Yields:
         `FilePrediction`: one a row, in order, with `row` and, where a column names it, `item`; one without `row` for a
         file that cannot be used: it has no such column, or units of another encoder.
+
+    Raises:
+        AdapterError: the model answers with speech.
     """
+    refuse_speech(model, _INSTEAD)
     for file in files:
         name = os.fspath(file)
         try:

@@ -14,6 +14,7 @@ from ..core.audio_io import check_waveform, load_waveform
 from ..core.errors import AdapterError, LabelError, UnitError
 from ..core.units import UnitSequence
 from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
+from ..modeling.speech_purpose import refuse_speech
 from ..processors.prosody_units import frame_centres
 from .saliency import DEFAULT_METHOD, check_method, unit_saliency
 from .scoring import UnitScorer
@@ -73,7 +74,7 @@ def explain_recording(
         `RecordingExplanation`.
 
     Raises:
-        AdapterError: the model says texts, or has no processor.
+        AdapterError: the model says texts, answers with speech, or has no processor.
         AudioError: the recording cannot be used.
         ConfigurationError: there is no such method.
         LabelError: the model has no such label.
@@ -172,8 +173,9 @@ def check_is_classifier(model: Any) -> None:
     """Refuse a model that has no labels to explain.
 
     Raises:
-        AdapterError: it says texts.
+        AdapterError: it says texts, or answers with speech.
     """
+    refuse_speech(model, "explanations are of labels")
     if getattr(model, "says_sequences", False):
         raise AdapterError(
             "this adapter says texts, and explanations are of labels",

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .file_generation import GeneratedSpeech, generate_files, resynthesise_files
     from .settings import GenerationSettings
+    from .vocoders import open_vocoder
 
 _HOME = {
     "GeneratedSpeech": "file_generation",
     "GenerationSettings": "settings",
     "generate_files": "file_generation",
+    "open_vocoder": "vocoders",
     "resynthesise_files": "file_generation",
 }
 
-__all__ = ["GeneratedSpeech", "GenerationSettings", "generate_files", "resynthesise_files"]
+__all__ = ["GeneratedSpeech", "GenerationSettings", "generate_files", "open_vocoder", "resynthesise_files"]
 
 
 def __getattr__(name: str) -> Any:

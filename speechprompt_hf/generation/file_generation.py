@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..core.audio_io import check_waveform, load_waveform
 from ..core.digest import sha256_of_json, sha256_of_tensors
-from ..core.errors import AdapterError, SpeechPromptError, UnitError
+from ..core.errors import AdapterError, SpeechPromptError
 from ..core.units import UnitSequence
 from ..data.extraction import content_hash
-from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..data.progress import ProgressBar
 from ..modeling.adapter_files import training_state
 from ..modeling.base_loading import base_fingerprint
 from ..modeling.modeling_for_speech_generation import frame_rate_of
-from ..modeling.unit_speech import check_vocoder, speak_units
+from ..modeling.unit_speech import check_vocoder
+from .answers import UnitAnswer, heard_part, seed_of, sound_of, unit_answers
 from .output_folder import OutputFolder
 from .settings import GenerationSettings
 
 __all__ = ["GeneratedSpeech", "generate_files", "resynthesise_files"]
-
-# Units and, where they are known, durations of one answer; how many of them are the recording's own.
-Answer = tuple[list[int], "list[int] | None", int]
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,8 @@ def generate_files(
         )
     if model.vocoder is None:
         model.speak([])
-    search = settings.search_options(model.config.speech_task)
+    # Options that contradict each other are refused before anything is made.
+    settings.search_options(model.config.speech_task)
     model.eval()
     made_with = {
         "task": model.config.speech_task,
@@ -99,25 +95,11 @@ def generate_files(
         "vocoder": sha256_of_tensors(model.vocoder.state_dict()),
         "options": asdict(settings),
     }
-    longest = max_utterance_tokens(model.lm, settings.max_units or model.max_answer_tokens)
-    continues = model.config.speech_task == "continuation"
 
-    def answers(sequence: UnitSequence, name: str, seed: int) -> list[Answer]:
-        too_long = why_too_long(len(sequence), longest)
-        if too_long:
-            raise UnitError(f"{name} has {too_long}", hint=TOO_LONG_HINT)
-        batch = processor.prepare_units([sequence.units], return_tensors="pt")
-        inputs = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
-        with _seeded(seed, model.device):
-            said = [row.tolist() for row in model.generate_units(**inputs, **search)]
-        if continues:
-            return [_continued(sequence, row, settings.predict_durations) for row in said]
-        if not all(said):
-            raise UnitError(f"the model says nothing after {name}", hint="train it longer, or search otherwise")
-        return [(row, None, 0) for row in said]
+    def answers(sequence: UnitSequence, name: str, seed: int) -> list[UnitAnswer]:
+        return unit_answers(model, processor, sequence, settings, seed=seed, name=name)
 
-    seconds = settings.prompt_seconds if continues else None
-    work = _Work(processor, model.vocoder, settings, answers, seconds)
+    work = _Work(processor, model.vocoder, settings, answers, model.config.speech_task)
     return _run(work, files, output_dir, made_with, overwrite=overwrite, progress=progress)
 
 
@@ -159,12 +141,12 @@ def resynthesise_files(
         "options": {name: getattr(settings, name) for name in ("tempo", "predict_durations", "speaker")},
     }
 
-    def answers(sequence: UnitSequence, name: str, seed: int) -> list[Answer]:
+    def answers(sequence: UnitSequence, name: str, seed: int) -> list[UnitAnswer]:
         plain = UnitSequence.from_frames(sequence.frames)
         durations = None if settings.predict_durations else plain.durations.tolist()
-        return [(plain.units.tolist(), durations, len(plain))]
+        return [UnitAnswer(plain.units.tolist(), durations, len(plain))]
 
-    work = _Work(processor, vocoder, settings, answers, None)
+    work = _Work(processor, vocoder, settings, answers, "resynthesis")
     return _run(work, files, output_dir, made_with, overwrite=overwrite, progress=progress)
 
 
@@ -175,37 +157,30 @@ class _Work:
     processor: Any
     vocoder: Any
     settings: GenerationSettings
-    answers: Callable[[UnitSequence, str, int], list[Answer]]
-    seconds: float | None
+    answers: Callable[[UnitSequence, str, int], list[UnitAnswer]]
+    speech_task: str
 
     def make(self, name: str, content: str) -> tuple[list[NDArray[np.float32]], list[dict[str, Any]]]:
         """Samples and facts of each answer to a recording."""
         rate = int(self.processor.feature_extractor.sampling_rate)
         waveform = load_waveform(name, target_rate=rate, name=name)
-        if self.seconds is not None:
-            # Cut before it is encoded: units of a prompt must not have heard what follows.
-            waveform = waveform[: max(1, round(self.seconds * rate))]
+        waveform = heard_part(waveform, rate, self.settings, self.speech_task)
         check_waveform(waveform, name=name, min_samples=self.processor.feature_extractor.min_samples)
         (sequence,) = self.processor.encode_units([waveform], sampling_rate=rate)
-        seed = int(sha256_of_json([self.settings.seed, content])[:15], 16)
-        found = self.answers(sequence, name, seed)
+        found = self.answers(sequence, name, seed_of(self.settings, content))
         waves, facts = [], []
-        for units, durations, own in found:
-            speech = speak_units(
-                self.vocoder,
-                [units],
-                [_completed(self.vocoder, units, durations)],
-                tempo=self.settings.tempo,
-                speaker_ids=self._speaker(),
-            )
+        for answer in found:
+            speech = sound_of(self.vocoder, answer, self.settings)
             waves.append(speech.row(0).float().cpu().numpy())
-            fact = {"sha256": content, "own_units": own, "units": units, "durations": speech.durations[0].tolist()}
-            facts.append(fact)
+            facts.append(
+                {
+                    "sha256": content,
+                    "own_units": answer.own_units,
+                    "units": answer.units,
+                    "durations": speech.durations[0].tolist(),
+                }
+            )
         return waves, facts
-
-    def _speaker(self) -> torch.Tensor | None:
-        speaker = self.settings.speaker
-        return None if speaker is None else torch.tensor([speaker], device=self.vocoder.device)
 
 
 def _run(
@@ -252,32 +227,6 @@ def _contents(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         except SpeechPromptError as error:
             errors[name] = str(error)
     return contents, errors
-
-
-def _continued(sequence: UnitSequence, said: list[int], predict_durations: bool) -> Answer:
-    """The recording's units and what was said after them; one that goes on is not said twice."""
-    own = UnitSequence.from_frames(sequence.frames)
-    units, durations = own.units.tolist(), own.durations.tolist()
-    if units and said and said[0] == units[-1]:
-        said = said[1:]
-    return [*units, *said], (None if predict_durations else durations), len(units)
-
-
-def _completed(vocoder: Any, units: list[int], durations: list[int] | None) -> list[int] | None:
-    """Durations of all units, where those of the first ones are known: the vocoder says the others."""
-    if durations is None or len(durations) == len(units):
-        return durations
-    row = torch.tensor([units], device=vocoder.device)
-    predicted: list[int] = vocoder.predict_durations(row)[0].tolist()
-    return [*durations, *predicted[len(durations) :]]
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draws of a block by a seed of their own, on whatever device."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _model_identity(model: Any) -> str:

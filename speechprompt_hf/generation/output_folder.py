@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -19,7 +19,7 @@ from ..core.errors import AudioValueError, ConfigurationError
 from ..core.extras import require
 from ..core.files import atomic_path, read_json, write_json, write_text
 
-__all__ = ["LINES_FILE", "OPTIONS_FILE", "OutputFolder"]
+__all__ = ["LINES_FILE", "OPTIONS_FILE", "OutputFolder", "write_wave"]
 
 LINES_FILE = "generations.jsonl"
 """One line for each generated file."""
@@ -160,7 +160,8 @@ class OutputFolder:
         names = self._free_names(file, len(waves))
         lines = []
         for number, (wave, name, fact) in enumerate(zip(waves, names, facts, strict=True)):
-            _write_wave(self.path / name, wave, rate)
+            with atomic_path(self.path / name) as temporary:
+                write_wave(temporary, wave, rate, name=name)
             lines.append(
                 {
                     "file": file,
@@ -200,15 +201,26 @@ class OutputFolder:
         self._written = time.monotonic()
 
 
-def _write_wave(path: Path, wave: NDArray[np.float32], rate: int) -> None:
+def write_wave(target: Path | BinaryIO, wave: NDArray[np.float32], rate: int, *, name: str) -> None:
+    """Write sound as wav (16 bit), as loud as it is.
+
+    Args:
+        target (`Path | BinaryIO`): a file, or a stream.
+        wave (`NDArray[float32]` of shape `(S,)`): samples; those outside of [-1, 1] are clipped.
+        rate (`int`): in Hz.
+        name (`str`): what it is, for the message.
+
+    Raises:
+        AudioValueError: a sample is not finite.
+    """
     if not np.isfinite(wave).all():
         position = int(np.flatnonzero(~np.isfinite(wave))[0])
         raise AudioValueError(
-            f"sample {position} that the vocoder made for {path.name} is {wave[position]}",
+            f"sample {position} that the vocoder made for {name} is {wave[position]}",
             hint="its weights are damaged, or the units are not those that it was trained on",
         )
-    with atomic_path(path) as temporary:
-        require("soundfile").write(str(temporary), np.clip(wave, -1, 1), rate, subtype="PCM_16", format="WAV")
+    place = str(target) if isinstance(target, Path) else target
+    require("soundfile").write(place, np.clip(wave, -1, 1), rate, subtype="PCM_16", format="WAV")
 
 
 def _difference(known: Any, wanted: Mapping[str, Any]) -> str:

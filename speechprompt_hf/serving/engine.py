@@ -16,6 +16,7 @@ from ..core.devices import usable_device
 from ..core.errors import AdapterError, ConfigurationError
 from ..modeling.adapter_reading import read_config
 from ..modeling.auto import SpeechPromptModel
+from ..modeling.speech_purpose import refuse_speech
 from .adapter_groups import AdapterGroup, Classifiers, SharedBase, TextSayers, UnitRow
 from .partition import partition_by_length
 
@@ -178,14 +179,17 @@ class ServingEngine:
 
         Raises:
             ConfigurationError: the name cannot be one.
-            AdapterError: the name is taken, or the adapter cannot be read, or has no processor and is the first.
+            AdapterError: the name is taken, or the adapter cannot be read, answers with speech, or has no processor
+                and is the first.
             FingerprintMismatchError: it was trained on another base or other units.
         """
         check_name(name)
         if name in self._models:
             raise AdapterError(f"there is an adapter {name!r} already", hint="take another name")
         folder, opened = os.fspath(adapter), None
-        group = self._groups[TextSayers.task if read_config(folder).generates_sequences else Classifiers.task]
+        config = read_config(folder)
+        refuse_speech(config, "the service answers with labels and texts", folder)
+        group = self._groups[TextSayers.task if config.generates_sequences else Classifiers.task]
         base = self._base
         if base is None:
             opened = SpeechPromptModel.from_pretrained(folder)

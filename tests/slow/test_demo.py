@@ -170,6 +170,41 @@ def test_a_task_that_says_texts_shows_a_text(address, answers, heard):
         page.locator("#picture figcaption").get_by_text("units below.").wait_for(timeout=PATIENCE)
 
 
+def test_a_task_that_speaks_is_heard_at_the_vocoders_rate(heard, tmp_path):
+    from speechprompt_hf import DEFAULT_BASE, SpeechUnitProcessor
+    from speechprompt_hf.demo import DemoAnswers, build_page, launch_page, open_tasks
+    from tests.fixtures.speech_generation import save_vocoder, speaking_model
+
+    find_browser()
+    processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
+    speaking_model(DEFAULT_BASE, processor=processor).save_pretrained(tmp_path / "stories")
+    # 50 frames a second, 160 samples a frame.
+    rates = {"sampling_rate": 8000, "upsample_rates": (16, 10), "upsample_kernel_sizes": (32, 20)}
+    voice = save_vocoder(tmp_path / "voice", 100, **rates)
+    answers = DemoAnswers(open_tasks({"stories": tmp_path / "stories"}, device="cpu", vocoder=voice))
+    (expected,) = answers.answer("stories", heard["yes"])
+    made = build_page(answers)
+    try:
+        with visited(launch_page(made)) as (page, strangers):
+            problems = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            upload(page, heard["yes"])
+            page.locator("#speech").wait_for(timeout=PATIENCE)
+            page.locator("#picture figcaption").get_by_text("then the answer").wait_for(timeout=PATIENCE)
+            link = page.locator("#speech a[download]").first.get_attribute("href")
+            served = page.evaluate(
+                "async address => Array.from(new Uint8Array(await (await fetch(address)).arrayBuffer()))", link
+            )
+            # The browser has read it, and knows how long it is.
+            lengths = page.locator("#speech audio[src]").evaluate_all("found => found.map(each => each.duration)")
+            assert lengths == [pytest.approx(expected.seconds, abs=0.05)]
+            assert bytes(served) == expected.wav
+            assert label_of(page).count() == 0 and page.locator("#message [role=alert]").count() == 0
+            assert not problems and not strangers
+    finally:
+        made.close(verbose=False)
+
+
 def test_a_late_picture_never_stands_below_another_label(address, answers, heard, monkeypatch):
     draw = answers.picture
 
@@ -248,7 +283,7 @@ def test_a_fresh_process_answers_without_a_network(starts, trained, heard, tmp_p
                 time.sleep(0.5)
         client = Client(address, verbose=False, analytics_enabled=False)
         for name, path in heard.items():
-            message, label, _, _ = client.predict(handle_file(path), "words", api_name="/answer")
+            message, label, _, _, _ = client.predict(handle_file(path), "words", api_name="/answer")
             assert message == "" and label["value"]["label"] == name
         client.close()
     finally:

@@ -1,11 +1,14 @@
 """`speechprompt demo` and `push --space`: one sentence for everything that can be given wrongly, and one page."""
 
 import json
+import shutil
 import threading
 
 import pytest
 
 from speechprompt_cli.commands import demo
+from tests.fixtures.speech_generation import save_speaking_folders, save_vocoder
+from tests.fixtures.tiny_models import PEFT_WARNING
 
 
 def test_what_is_given_wrongly_is_one_sentence(speechprompt, adapter_folder, tmp_path):
@@ -90,6 +93,7 @@ def test_options_of_spaces_and_of_adapters_are_kept_apart(speechprompt, adapter_
     for options, message in (
         (["--name", "a=b"], "--name is an option of Spaces alone"),
         (["--title", "T"], "--title is an option of Spaces alone"),
+        (["--vocoder", "v"], "--vocoder is an option of Spaces alone"),
         (["--package", "p"], "--package is an option of Spaces alone"),
         (["--space", "--dataset", "org/data"], "--dataset is no option of a Space"),
         (["--space", "--language", "en"], "--language is no option of a Space"),
@@ -105,3 +109,21 @@ def test_a_space_needs_an_id_and_a_network(speechprompt, adapter_folder):
     assert answer.code == 2 and "'no id' is no repository id" in answer.err
     answer = speechprompt("push", "--space", adapter_folder, "org/space")
     assert answer.code == 2 and "HF_HUB_OFFLINE" in answer.err
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_a_vocoder_and_a_limit_reach_adapters_that_speak(speechprompt, adapter_folder, shown, tmp_path):
+    folder = save_speaking_folders(tmp_path)
+    other = save_vocoder(
+        tmp_path / "other", 20, sampling_rate=1000, upsample_rates=(5, 4), upsample_kernel_sizes=(11, 8)
+    )
+    answer = speechprompt("demo", folder / "adapter", "--vocoder", other, "--max-answer-seconds", 2)
+    assert answer.code == 0, answer.err
+    (task,) = shown["answers"].tasks.values()
+    assert task.says_speech and task.model.vocoder.sampling_rate == 1000
+    assert shown["limits"].max_answer_seconds == 2
+    shutil.rmtree(folder / "vocoder")
+    answer = speechprompt("demo", folder / "adapter")
+    assert answer.code == 2 and "names the vocoder" in answer.err and "--vocoder" in answer.err
+    answer = speechprompt("demo", adapter_folder, "--vocoder", other)
+    assert answer.code == 2 and "none of the adapters answers with speech" in answer.err

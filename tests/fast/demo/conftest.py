@@ -10,6 +10,7 @@ from speechprompt_hf.demo import DemoAnswers, open_tasks
 from speechprompt_hf.modeling import SpeechPromptForAudioClassification
 from tests.fixtures.sequences import saying_model
 from tests.fixtures.speech_encoders import unit_processor, waveforms
+from tests.fixtures.speech_generation import save_speaking_folders
 from tests.fixtures.tiny_models import randomize
 from tests.fixtures.unit_tasks import save_audio_base
 
@@ -59,3 +60,9 @@ def tasks(adapters):
 @pytest.fixture
 def answers(tasks):
     return DemoAnswers(tasks)
+
+
+@pytest.fixture(scope="session")
+def speaking(tmp_path_factory) -> Path:
+    """`adapter` that continues recordings, the `vocoder` that it names, and their `base`."""
+    return save_speaking_folders(tmp_path_factory.mktemp("speaking"))

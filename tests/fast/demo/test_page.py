@@ -7,13 +7,17 @@ import re
 import shutil
 import socket
 import urllib.request
+from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
+import soundfile
 
 from speechprompt_hf.core.errors import ConfigurationError, MissingDependencyError
-from speechprompt_hf.demo import DemoAnswers, UploadLimits, build_page, launch_page
+from speechprompt_hf.demo import DemoAnswers, UploadLimits, build_page, launch_page, open_tasks
 from speechprompt_hf.demo.opening import DemoTask
+from tests.fixtures.tiny_models import PEFT_WARNING
 
 gradio = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
@@ -24,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore:'future.no_silent_downcasting'",
     "ignore:The copy keyword is deprecated",
+    PEFT_WARNING,
 )
 
 
@@ -48,30 +53,33 @@ def components(page, kind):
 
 def test_a_label_comes_with_all_probabilities_and_nothing_else(page, answers, recording):
     asked = {}
-    ((message, label, text, picture),) = functions(page)["answer"](str(recording), "moods", asked)
+    ((message, label, text, picture, speech),) = functions(page)["answer"](str(recording), "moods", asked)
     (expected,) = answers.answer("moods", recording)
     assert (message, picture) == ("", "")
     assert label["visible"] and label["value"] == expected.probabilities
     assert not text["visible"] and text["value"] == ""
+    assert not speech["visible"] and speech["value"] is None
 
 
 def test_a_text_grows(page, answers, recording):
     updates = list(functions(page)["answer"](str(recording), "texts", {}))
     expected = [answer.text for answer in answers.answer("texts", recording)]
-    assert [text["value"] for _, _, text, _ in updates] == expected
-    assert all(text["visible"] and not label["visible"] for _, label, text, _ in updates)
+    assert [text["value"] for _, _, text, _, _ in updates] == expected
+    assert all(text["visible"] and not label["visible"] for _, label, text, _, _ in updates)
 
 
 def test_a_refusal_is_an_alert_with_nothing_of_the_visitors_that_runs(page, corrupt):
-    ((message, label, text, picture),) = functions(page)["answer"](str(corrupt), "words", {})
+    ((message, label, text, picture, speech),) = functions(page)["answer"](str(corrupt), "words", {})
     assert message.startswith('<p role="alert">&lt;i&gt;corrupt.wav cannot be read')
     assert not label["visible"] and not text["visible"] and picture == ""
+    assert not speech["visible"]
     assert functions(page)["picture"](str(corrupt), "words", {}) == ""
 
 
 def test_without_a_recording_the_page_is_empty(page):
-    ((message, label, text, picture),) = functions(page)["answer"](None, "words", {})
+    ((message, label, text, picture, speech),) = functions(page)["answer"](None, "words", {})
     assert (message, picture) == ("", "") and not label["visible"] and not text["visible"]
+    assert not speech["visible"]
     assert functions(page)["picture"](None, "words", {}) == ""
 
 
@@ -129,11 +137,11 @@ def test_a_client_gets_answers_and_pictures(address, answers, recording, corrupt
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     client = Client(address, verbose=False, analytics_enabled=False)
-    message, label, _, _ = client.predict(handle_file(recording), "moods", api_name="/answer")
+    message, label, _, _, _ = client.predict(handle_file(recording), "moods", api_name="/answer")
     (expected,) = answers.answer("moods", recording)
     assert message == "" and label["value"]["label"] == expected.label
     assert "<img" in client.predict(handle_file(recording), "moods", api_name="/picture")
-    message, label, _, _ = client.predict(handle_file(corrupt), "moods", api_name="/answer")
+    message, label, _, _, _ = client.predict(handle_file(corrupt), "moods", api_name="/answer")
     assert "cannot be read as sound" in message and not label["visible"]
     texts = client.submit(handle_file(recording), "texts", api_name="/answer")
     assert texts.result()[2]["value"] == list(answers.answer("texts", recording))[-1].text
@@ -179,3 +187,40 @@ def test_without_gradio_the_extra_is_named(answers, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "speechprompt-hf\[demo\]"'):
         build_page(answers)
+
+
+@pytest.fixture(scope="module")
+def spoken(adapters, speaking):
+    return open_tasks({"words": adapters["words"], "stories": speaking / "adapter"}, device="cpu")
+
+
+def test_speech_is_shown_as_sound_and_what_was_shown_before_goes(spoken, recording):
+    page = build_page(DemoAnswers(spoken))
+    (picker,) = components(page, "Radio")
+    assert [name for name, _ in picker.choices] == ["words", "stories"]
+    ((message, label, text, picture, speech),) = functions(page)["answer"](str(recording), "stories", {})
+    (expected,) = DemoAnswers(spoken).answer("stories", recording)
+    assert (message, picture) == ("", "") and not label["visible"] and not text["visible"]
+    assert speech["visible"] and speech["value"] == expected.wav
+    assert "then the answer" in functions(page)["picture"](str(recording), "stories", {})
+
+
+def test_a_client_hears_the_vocoders_samples_at_its_rate(spoken, recording, monkeypatch):
+    from gradio_client import Client, handle_file
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    answers = DemoAnswers(spoken)
+    (expected,) = answers.answer("stories", recording)
+    page = build_page(answers)
+    try:
+        client = Client(launch_page(page), verbose=False, analytics_enabled=False)
+        *_, speech = client.predict(handle_file(recording), "stories", api_name="/answer")
+        assert Path(speech["value"]).read_bytes() == expected.wav
+        wave, rate = soundfile.read(speech["value"], dtype="float32")
+        # As loud as it was made: nothing has raised its peak to full scale.
+        assert rate == 500 and np.abs(wave).max() == pytest.approx(np.abs(expected.waveform).max(), abs=1e-4)
+        *_, speech = client.predict(handle_file(recording), "words", api_name="/answer")
+        assert not speech["visible"] and speech["value"] is None
+        client.close()
+    finally:
+        page.close(verbose=False)

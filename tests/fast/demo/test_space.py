@@ -1,6 +1,7 @@
 """The folder of a Space: what it holds, what of a README stays, what is refused. Nothing asks the network."""
 
 import ast
+import json
 import shutil
 
 import pytest
@@ -10,6 +11,10 @@ from speechprompt_hf.core.errors import AdapterError, ConfigurationError
 from speechprompt_hf.demo import open_tasks, write_space
 from speechprompt_hf.hub.card_metadata import read_readme
 from speechprompt_hf.version import __version__
+from tests.fixtures.speech_generation import save_vocoder, speaking_model
+from tests.fixtures.tiny_models import PEFT_WARNING
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +123,83 @@ def test_what_cannot_be_a_space_is_refused(keywords, tmp_path):
     (folder / "processor_config.json").unlink()
     with pytest.raises(AdapterError, match="has no processor"):
         write_space({"x": folder}, tmp_path / "d")
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory):
+    """An adapter on the embedded base that answers with speech, and names no vocoder; a vocoder of its units."""
+    root = tmp_path_factory.mktemp("stories")
+    processor = SpeechUnitProcessor.from_pretrained(DEFAULT_BASE)
+    speaking_model(DEFAULT_BASE, processor=processor).save_pretrained(root / "stories")
+    save_vocoder(root / "voice", 100)
+    (root / "voice" / "optimizer.pt").write_bytes(b"private")
+    (root / "voice" / "README.md").write_text("A voice.")
+    return root
+
+
+def named(stories, target, vocoder):
+    """The adapter with a vocoder that it names."""
+    shutil.copytree(stories / "stories", target)
+    path = target / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vocoder_name_or_path": vocoder}))
+    return target
+
+
+def vocoders_of(folder):
+    """The argument of `run_page` in app.py, as text; `None` where there is none."""
+    tree = ast.parse((folder / "app.py").read_text(encoding="utf-8"))
+    (call,) = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "run_page"]
+    return next((ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "vocoder"), None)
+
+
+def test_a_vocoder_in_a_folder_goes_with_the_page(stories, keywords, tmp_path):
+    write_space({"k": keywords, "s": stories / "stories"}, tmp_path / "space", vocoder=stories / "voice")
+    assert vocoders_of(tmp_path / "space") == "HERE / 'vocoders/0-voice'"
+    copied = {name for name in files(tmp_path / "space") if name.startswith("vocoders/")}
+    assert copied == {f"vocoders/0-voice/{name}" for name in ("config.json", "model.safetensors", "README.md")}
+    assert "see what these adapters answer" in read_readme(tmp_path / "space/README.md").body
+    space = tmp_path / "space"
+    (task,) = open_tasks(
+        {"s": space / adapters_of(space)["s"]}, device="cpu", vocoder=space / "vocoders/0-voice"
+    ).values()
+    assert task.model.vocoder.sampling_rate == 500
+
+
+def test_a_vocoder_on_the_hub_is_named(stories, tmp_path):
+    write_space({"s": stories / "stories", "other": "org/other"}, tmp_path / "a", vocoder="org/voice")
+    assert vocoders_of(tmp_path / "a") == "'org/voice'" and not (tmp_path / "a/vocoders").exists()
+    assert read_readme(tmp_path / "a/README.md").values["models"] == ["org/other", "org/voice"]
+    write_space({"other": "org/other"}, tmp_path / "b", vocoder=stories / "voice")
+    assert vocoders_of(tmp_path / "b") == "HERE / 'vocoders/0-voice'"
+
+
+def test_vocoders_that_adapters_name_are_taken_once(stories, keywords, tmp_path):
+    local = named(stories, tmp_path / "local", str(stories / "voice"))
+    hub = named(stories, tmp_path / "hub", "org/voice")
+    write_space({"a": local, "b'": local, "c": hub, "k": keywords}, tmp_path / "space")
+    expected = {"a": "HERE / 'vocoders/0-voice'", "b'": "HERE / 'vocoders/0-voice'", "c": "'org/voice'"}
+    assert vocoders_of(tmp_path / "space") == (
+        "{" + ", ".join(f"{name!r}: {place}" for name, place in expected.items()) + "}"
+    )
+    # The folder is nobody's to know.
+    assert str(stories) not in "".join(
+        (tmp_path / "space" / name).read_text(errors="replace") for name in files(tmp_path / "space")
+    )
+
+
+def test_pages_without_speech_are_told_of_no_vocoder(keywords, tmp_path):
+    write_space({"k": keywords, "other": "org/other"}, tmp_path)
+    assert vocoders_of(tmp_path) is None
+
+
+def test_a_space_that_could_not_speak_is_refused(stories, keywords, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"units of the adapter 's' sound .*--vocoder DIR_OR_ID"):
+        write_space({"s": stories / "stories"}, tmp_path / "a")
+    with pytest.raises(ConfigurationError, match="none of the adapters answers with speech"):
+        write_space({"k": keywords}, tmp_path / "b", vocoder=stories / "voice")
+    with pytest.raises(ConfigurationError, match=r"the vocoder says 7 units, the adapter 's' has 100"):
+        write_space({"s": stories / "stories"}, tmp_path / "c", vocoder=save_vocoder(tmp_path / "other", 7))
+    with pytest.raises(AdapterError, match="makes no sound of units"):
+        write_space({"s": stories / "stories"}, tmp_path / "d", vocoder=keywords)
+    with pytest.raises(ConfigurationError, match="no vocoder in a folder a/b/c"):
+        write_space({"s": stories / "stories"}, tmp_path / "e", vocoder="a/b/c")

@@ -24,7 +24,13 @@ from transformers import (
     pipeline,
 )
 
-from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor, audio_pipeline
+from speechprompt_hf import (
+    DEFAULT_BASE,
+    SpeechPromptForAudioClassification,
+    SpeechPromptForSpeechGeneration,
+    SpeechUnitProcessor,
+    audio_pipeline,
+)
 from speechprompt_hf.audio_pipeline import SpeechPromptSpeechRecognitionPipeline
 from speechprompt_hf.core.errors import (
     AdapterError,
@@ -34,6 +40,7 @@ from speechprompt_hf.core.errors import (
     SamplingRateError,
 )
 from tests.fixtures.sequences import saying_model
+from tests.fixtures.speech_generation import save_speaking_folders
 from tests.fixtures.tiny_models import PEFT_WARNING
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
@@ -259,3 +266,19 @@ def test_an_address_is_read_up_to_a_limit(transcribe, texts, tmp_path, monkeypat
         monkeypatch.undo()
         assert {answer["label"] for answer in classify(address)} == {"a", "b"}
         server.shutdown()
+
+
+def test_adapters_that_answer_with_speech_name_the_command_for_them(tmp_path):
+    folder = save_speaking_folders(tmp_path) / "adapter"
+    model = SpeechPromptForSpeechGeneration.from_pretrained(folder)
+    extractor = model.processor.feature_extractor
+    for task, what in ((TASK, "texts"), ("audio-classification", "labels")):
+        expected = f"answers with speech, and this pipeline answers with {what} .*speechprompt generate ADAPTER"
+        with pytest.raises(AdapterError, match=expected):
+            pipeline(task, model=model, feature_extractor=extractor, tokenizer=model.output_tokenizer)
+        # What a class refuses, transformers gives as a list of what it has tried: the sentence stands at its end.
+        with pytest.raises(ValueError, match="Could not load model") as raised:
+            pipeline(task, model=str(folder))
+        last = str(raised.value).strip().splitlines()[-1]
+        assert last.startswith(f"speechprompt_hf.core.errors.AdapterError: {folder} answers with speech, and ")
+        assert last.endswith("or use speechprompt generate ADAPTER RECORDING...)")

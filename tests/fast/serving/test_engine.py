@@ -16,6 +16,8 @@ from speechprompt_hf.serving.engine import Question, check_name, name_of
 from speechprompt_hf.serving.engine_process import EngineEndedError
 from speechprompt_hf.serving.refusals import BusyError
 from tests.fixtures.speech_encoders import waveforms
+from tests.fixtures.speech_generation import save_speaking_folders
+from tests.fixtures.tiny_models import PEFT_WARNING
 
 WAVES = waveforms([9000, 14000, 6000])
 
@@ -69,6 +71,17 @@ def test_adapters_that_do_not_fit_change_nothing(engine, served_adapters, tmp_pa
         engine.load("a/b", served_adapters["moods"])
     with pytest.raises(AdapterError, match="there is no adapter 'absent'"):
         engine.unload("absent")
+    assert engine.models == before
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_adapters_that_answer_with_speech_are_refused(engine, tmp_path):
+    folder = save_speaking_folders(tmp_path) / "adapter"
+    with pytest.raises(AdapterError, match=r"answers with speech, and the service .*speechprompt generate ADAPTER"):
+        ServingEngine.from_adapters({"stories": folder})
+    before = engine.models
+    with pytest.raises(AdapterError, match=f"{folder} answers with speech"):
+        engine.load("stories", folder)
     assert engine.models == before
 
 

@@ -182,7 +182,8 @@ def reports_of_last_step(output: Path) -> tuple[int, dict[str, float]]:
         ConfigurationError: the checkpoint is damaged.
     """
     step = int(read_checkpoint(output / CHECKPOINT_FILE)["step"])
-    path, values = output / "log.jsonl", {}
+    path = output / "log.jsonl"
+    values: dict[str, float] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)

@@ -6,12 +6,15 @@ import math
 from typing import Any
 
 from ..core.errors import ConfigurationError
-from .configuration_unit_vocoder import UnitVocoderConfig
+from .configuration_unit_vocoder import MAX_LAYERS, UnitVocoderConfig
 
 __all__ = ["UnitHifiGanConfig"]
 
 EDGE_KERNEL_SIZE = 7
 """Kernel of the generator's first and last convolution."""
+
+MAX_DILATION = 1000
+"""Of a residual layer, which pads with as many samples: 200 times what published generators have."""
 
 
 class UnitHifiGanConfig(UnitVocoderConfig):
@@ -41,7 +44,7 @@ class UnitHifiGanConfig(UnitVocoderConfig):
         fingerprint (`dict`, *optional*): identity of the units the vocoder was trained on.
 
     Raises:
-        ConfigurationError: sizes do not fit each other.
+        ConfigurationError: a value is of a wrong type or out of range, or sizes do not fit each other.
 
     Source:
         fairseq `models/text_to_speech/codehifigan.py`.
@@ -91,6 +94,11 @@ class UnitHifiGanConfig(UnitVocoderConfig):
         """
         super().validate_sizes()
         self._check_at_least("upsample_initial_channel", 1)
+        self._check_number("leaky_relu_slope", 1.0)
+        self._check_number("initializer_range", 100.0)
+        for name in ("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r:.60}", hint="it is a list")
         self._check_upsampling()
         self._check_residual_blocks()
 
@@ -98,10 +106,15 @@ class UnitHifiGanConfig(UnitVocoderConfig):
         rates, sizes = self.upsample_rates, self.upsample_kernel_sizes
         if not rates or len(rates) != len(sizes):
             raise ConfigurationError(
-                f"upsample_rates {list(rates)} and upsample_kernel_sizes {list(sizes)} do not fit each other",
+                f"upsample_rates {list(rates)!r:.60} and upsample_kernel_sizes {list(sizes)!r:.60} do not fit each "
+                "other",
                 hint="give one kernel for each rate, and at least one rate",
             )
         for rate, size in zip(rates, sizes, strict=True):
+            if type(rate) is not int or type(size) is not int:
+                raise ConfigurationError(
+                    f"upsample_kernel_sizes has {size!r:.60} for the rate {rate!r:.60}", hint="both are whole numbers"
+                )
             if rate < 1 or size < rate or (size - rate) % 2:
                 raise ConfigurationError(
                     f"upsample_kernel_sizes has {size} for the rate {rate}",
@@ -119,13 +132,24 @@ class UnitHifiGanConfig(UnitVocoderConfig):
         sizes, dilations = self.resblock_kernel_sizes, self.resblock_dilation_sizes
         if not sizes or len(sizes) != len(dilations):
             raise ConfigurationError(
-                f"resblock_kernel_sizes {list(sizes)} and resblock_dilation_sizes {list(dilations)} do not fit each "
-                "other",
+                f"resblock_kernel_sizes {list(sizes)!r:.60} and resblock_dilation_sizes {list(dilations)!r:.60} do "
+                "not fit each other",
                 hint="give a row of dilations for each kernel, and at least one kernel",
             )
         for size, row in zip(sizes, dilations, strict=True):
             self._check_odd("resblock_kernel_sizes", size)
-            if not isinstance(row, list | tuple) or not row or any(type(d) is not int or d < 1 for d in row):
+            if (
+                not isinstance(row, list | tuple)
+                or not row
+                or any(type(each) is not int or not 1 <= each <= MAX_DILATION for each in row)
+            ):
                 raise ConfigurationError(
-                    f"resblock_dilation_sizes has {row!r}", hint="a row of whole numbers from 1, one for each layer"
+                    f"resblock_dilation_sizes has {row!r:.60}",
+                    hint=f"a row of whole numbers from 1 to {MAX_DILATION}, one for each layer",
                 )
+        num_layers = len(self.upsample_rates) * sum(map(len, dilations))
+        if num_layers > MAX_LAYERS:
+            raise ConfigurationError(
+                f"upsample_rates and resblock_dilation_sizes make {num_layers} residual layers",
+                hint=f"at most {MAX_LAYERS}: behind each rate there is one for each dilation",
+            )

@@ -9,7 +9,13 @@ from transformers import PreTrainedConfig
 from ..core.errors import ConfigurationError
 from .configuration_gslm import without_fetched_attention
 
-__all__ = ["UnitVocoderConfig"]
+__all__ = ["MAX_LAYERS", "UnitVocoderConfig"]
+
+MAX_LAYERS = 100
+"""Of a kind in a generator: published ones have less than 50. A stranger's file may claim any number."""
+
+MAX_SAMPLING_RATE = 384_000
+"""In hertz; no sound card plays more."""
 
 
 class UnitVocoderConfig(PreTrainedConfig):
@@ -26,7 +32,7 @@ class UnitVocoderConfig(PreTrainedConfig):
         fingerprint (`dict`, *optional*): identity of the units the vocoder was trained on, as the processor states it.
 
     Raises:
-        ConfigurationError: sizes do not fit each other.
+        ConfigurationError: a value is of a wrong type or out of range, or sizes do not fit each other.
     """
 
     vocab_size: int = 100
@@ -80,18 +86,31 @@ class UnitVocoderConfig(PreTrainedConfig):
         """Check that the sizes fit each other.
 
         Raises:
-            ConfigurationError: they do not.
+            ConfigurationError: they do not, or a value is of a wrong type.
         """
-        for name in ("vocab_size", "unit_embed_dim", "sampling_rate"):
+        for name in ("vocab_size", "unit_embed_dim"):
             self._check_at_least(name, 1)
+        self._check_at_least("sampling_rate", 1, MAX_SAMPLING_RATE)
         for name in ("num_speakers", "duration_predictor_hidden_size"):
             self._check_at_least(name, 0)
         self._check_odd("duration_predictor_kernel_size", self.duration_predictor_kernel_size)
+        self._check_number("duration_predictor_dropout", 1.0)
+        if self.fingerprint is not None and not isinstance(self.fingerprint, dict):
+            raise ConfigurationError(f"fingerprint is {self.fingerprint!r:.60}", hint="it is an object, or absent")
 
-    def _check_at_least(self, name: str, least: int) -> None:
-        if getattr(self, name) < least:
-            raise ConfigurationError(f"{name} is {getattr(self, name)}", hint=f"it is at least {least}")
+    def _check_at_least(self, name: str, least: int, most: int | None = None) -> None:
+        value = getattr(self, name)
+        if type(value) is not int or value < least or (most is not None and value > most):
+            end = "" if most is None else f" to {most}"
+            raise ConfigurationError(f"{name} is {value!r:.60}", hint=f"it is a whole number from {least}{end}")
 
-    def _check_odd(self, name: str, size: int) -> None:
-        if size < 1 or size % 2 == 0:
-            raise ConfigurationError(f"{name} has {size}", hint="kernels have an odd size, so that lengths are kept")
+    def _check_number(self, name: str, most: float) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise ConfigurationError(f"{name} is {value!r:.60}", hint=f"it is a number from 0 to {most:g}")
+
+    def _check_odd(self, name: str, size: Any) -> None:
+        if type(size) is not int or size < 1 or size % 2 == 0:
+            raise ConfigurationError(
+                f"{name} has {size!r:.60}", hint="kernels have an odd size, so that lengths are kept"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import ConfigurationError
-from .configuration_unit_vocoder import UnitVocoderConfig
+from .configuration_unit_vocoder import MAX_LAYERS, UnitVocoderConfig
 
 __all__ = ["UnitVocosConfig"]
 
@@ -24,8 +24,8 @@ class UnitVocosConfig(UnitVocoderConfig):
             spectrum to the next, a multiple of them.
         hidden_size (`int`, defaults to 256): channels of the blocks.
         intermediate_size (`int`, defaults to 768): channels inside a block.
-        num_layers (`int`, defaults to 6): blocks over frames.
-        num_fine_layers (`int`, defaults to 1): blocks over spectra, behind them.
+        num_layers (`int`, defaults to 6): blocks over frames, at most 100.
+        num_fine_layers (`int`, defaults to 1): blocks over spectra, behind them, at most 100.
         kernel_size (`int`, defaults to 7): odd kernel of the blocks and of the first convolution.
         duration_predictor_hidden_size (`int`, defaults to 128): width of the duration predictor; 0: there is none.
         duration_predictor_kernel_size (`int`, defaults to 3): odd kernel of its two convolutions.
@@ -34,7 +34,7 @@ class UnitVocosConfig(UnitVocoderConfig):
         fingerprint (`dict`, *optional*): identity of the units the vocoder was trained on.
 
     Raises:
-        ConfigurationError: sizes do not fit each other.
+        ConfigurationError: a value is of a wrong type or out of range, or sizes do not fit each other.
 
     Source:
         Siuzdak, "Vocos: Closing the gap between time-domain and Fourier-based neural vocoders" (2023), with units in
@@ -82,8 +82,9 @@ class UnitVocosConfig(UnitVocoderConfig):
         for name in ("hop_length", "upsample_rate", "n_fft", "hidden_size", "intermediate_size"):
             self._check_at_least(name, 1)
         for name in ("num_layers", "num_fine_layers"):
-            self._check_at_least(name, 0)
+            self._check_at_least(name, 0, MAX_LAYERS)
         self._check_odd("kernel_size", self.kernel_size)
+        self._check_number("initializer_range", 100.0)
         if self.hop_length % self.upsample_rate:
             raise ConfigurationError(
                 f"hop_length {self.hop_length} is no multiple of upsample_rate {self.upsample_rate}",

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModel, PreTrainedModel
+from transformers.utils.hub import extract_commit_hash
 
 from ..core.errors import AdapterError, ConfigurationError, FingerprintMismatchError, SpeechPromptError, UnitError
 from ..core.locations import check_is_there, reading
 from ..core.units import check_tempo, scaled_durations
 from .adapter_files import find_file
 from .base_files import weight_files
-from .configuration_speechprompt import SpeechPromptConfig
-from .untrusted import check_base_header, read_config_file
+from .configuration_unit_vocoder import UnitVocoderConfig
+from .untrusted import check_base_header, read_config_file, shortened
 
 __all__ = ["UnitSpeech", "check_vocoder", "load_vocoder", "speak_units"]
 
@@ -55,7 +57,8 @@ def load_vocoder(name: str | os.PathLike[str], *, revision: str | None = None, *
         hub: further keywords of `from_pretrained` that say where files are found, such as `local_files_only`.
 
     Returns:
-        `PreTrainedModel`: in evaluation mode, without gradients.
+        `PreTrainedModel`: in float32, as processors are many times slower in half precision; in evaluation mode,
+            without gradients.
 
     Raises:
         AdapterError: there is none, it is no vocoder, or its weights are not those that its configuration describes.
@@ -64,21 +67,16 @@ def load_vocoder(name: str | os.PathLike[str], *, revision: str | None = None, *
     name = os.fspath(name)
     check_is_there(name, AdapterError, "the vocoder", "config.json", **where)
     path = find_file(name, "config.json", what="the vocoder", **where)
-    values = {} if path is None else read_config_file(path)
-    with reading(name, AdapterError, "the vocoder"):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
-    # Before anything of the claimed sizes is made. An adapter is made of its base, not of its configuration alone.
-    claimed: Any = None if config.model_type == SpeechPromptConfig.model_type else _claimed_model(config, name)
-    if not is_vocoder(claimed):
-        raise AdapterError(
-            f"{name} is a model of type {values.get('model_type')!r}, which makes no sound of units",
-            hint="a vocoder of units has vocab_size, sampling_rate and durations, as UnitHifiGan",
-        )
-    shapes = {key: tuple(tensor.shape) for key, tensor in claimed.state_dict().items()}
+    if path is None:
+        raise AdapterError(f"{name} cannot be loaded: it has no config.json", hint="give a folder or id of a vocoder")
+    config = _configuration(read_config_file(path), name)
+    config._commit_hash = extract_commit_hash(path, None)
+    # Before anything of the claimed sizes is made.
+    shapes = {key: tuple(tensor.shape) for key, tensor in _claimed_model(config, name).state_dict().items()}
     check_base_header(weight_files(name, where), shapes, name)
     with reading(name, AdapterError, "the vocoder"):
         vocoder: Any = AutoModel.from_pretrained(
-            name, config=config, trust_remote_code=False, use_safetensors=True, **where
+            name, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **where
         )
     return vocoder.eval().requires_grad_(False)
 
@@ -89,14 +87,33 @@ def is_vocoder(model: Any) -> bool:
     return hasattr(model, "sampling_rate") and hasattr(model, "predict_durations") and hasattr(config, "vocab_size")
 
 
-def _claimed_model(config: Any, name: str) -> Any:
+def _configuration(values: dict[str, Any], name: str) -> UnitVocoderConfig:
+    """The configuration in a file; those of other models are not made, as they bound nothing."""
+    kind = values.get("model_type")
+    found = CONFIG_MAPPING[kind] if isinstance(kind, str) and kind in CONFIG_MAPPING else None
+    if found is None or not issubclass(found, UnitVocoderConfig):
+        raise AdapterError(
+            f"{name} is a model of type {shortened(kind)}, which makes no sound of units",
+            hint="the type of a vocoder is unit_vocos, unit_hifigan, or one registered with a UnitVocoderConfig",
+        )
+    with _describing(name):
+        config: UnitVocoderConfig = found.from_dict(values)
+    return config
+
+
+def _claimed_model(config: UnitVocoderConfig, name: str) -> Any:
     """The model that a configuration describes, without its weights."""
+    with _describing(name), torch.device("meta"):
+        return AutoModel.from_config(config, trust_remote_code=False)
+
+
+@contextmanager
+def _describing(name: str) -> Iterator[None]:
+    """Turn the failures of a stranger's values, in whatever way what is made of them fails, into an error of ours."""
     try:
-        with torch.device("meta"):
-            return AutoModel.from_config(config, trust_remote_code=False)
+        yield
     except SpeechPromptError:
         raise
-    # A stranger's values fail in whatever way the layers made of them fail.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise AdapterError(
             f"config.json of {name} describes no vocoder: {error}"[:300], hint="it is damaged: save or copy it again"

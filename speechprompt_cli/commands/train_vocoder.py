@@ -162,6 +162,7 @@ def _train(
     device: str | None,
 ) -> dict[str, Any]:
     from speechprompt_hf import SpeechUnitProcessor
+    from speechprompt_hf.pretraining.checkpoints import reports_of_last_step
     from speechprompt_hf.pretraining.processes import Processes
     from speechprompt_hf.vocoding.aligned_speech import AlignedSpeech, align_speech
     from speechprompt_hf.vocoding.vocoder_card import write_vocoder_card
@@ -175,6 +176,7 @@ def _train(
     if "validation" in corpus:
         parts["validation"] = corpus["validation"]
     if processes.is_main:
+        processor.to(processes.device)
         voices = None
         for name, rows in parts.items():
             speech = align_speech(
@@ -205,8 +207,14 @@ def _train(
         processes=processes,
         on_report=reports.update,
     )
+    # Whatever was trained was reported.
+    is_trained = bool(reports)
+    if processes.is_main and not is_trained:
+        steps, reports = reports_of_last_step(output)
+        note(f"nothing to train: {output} has {steps} updates")
     validation = {name: value for name, value in reports.items() if name.startswith("validation_")}
-    if processes.is_main:
+    # One that was edited by hand stays, as long as it is true.
+    if processes.is_main and (is_trained or not (output / "README.md").exists()):
         write_vocoder_card(
             output, vocoder, config, speech, base=base, num_steps=steps, report=validation, license=license
         )

@@ -27,6 +27,7 @@ __all__ = [
     "completed_settings",
     "forget_other_units",
     "read_checkpoint",
+    "reports_of_last_step",
     "rows_digest",
 ]
 
@@ -166,6 +167,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"settings", "step", "seconds"} <= content.keys():
         raise ConfigurationError(f"{path} is no checkpoint of a pretraining", hint="choose another output folder")
     return content
+
+
+def reports_of_last_step(output: Path) -> tuple[int, dict[str, float]]:
+    """What a run that has ended says of itself.
+
+    Args:
+        output (`Path`): the folder of its checkpoint and log.
+
+    Returns:
+        `tuple`: updates of the checkpoint, and what the log holds of the last of them; nothing where it holds nothing.
+
+    Raises:
+        ConfigurationError: the checkpoint is damaged.
+    """
+    step = int(read_checkpoint(output / CHECKPOINT_FILE)["step"])
+    path = output / "log.jsonl"
+    values: dict[str, float] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # a killed process may have written half of it
+            continue
+        if isinstance(entry, dict) and entry.get("step") == step:
+            values |= entry
+    return step, values
 
 
 def completed_settings(recorded: Mapping[str, Any], config: Any) -> dict[str, Any]:

@@ -175,11 +175,21 @@ def align_speech(
         raise DatasetError("this corpus holds no recordings", hint="give the recordings, not their units")
     if speaker_column is not None and speaker_column not in rows.column_names:
         raise DatasetError(f"there is no column {speaker_column!r}, but {', '.join(rows.column_names)}")
-    voices = [None if speaker_column is None else str(name) for name in rows[speaker_column or rows.column_names[0]]]
+    voices: list[str | None] = [None] * len(rows)
+    if speaker_column is not None:
+        voices = [str(name) for name in rows[speaker_column]]
     known = speakers if speakers is not None else sorted({name for name in voices if name is not None})
     keep = [row for row, name in enumerate(voices) if name is None or name in known]
-    table = rows.select(keep).select_columns([name for name in ("audio", "item") if name in rows.column_names])
-    table = table.add_column("row", keep)
+    table = rows.select_columns([name for name in ("audio", "item") if name in rows.column_names])
+    if "item" not in table.column_names:
+        table = table.add_column("item", [f"row {row}" for row in range(len(rows))])
+    names = list(table["item"])
+    if on_skip is not None:
+        for row in sorted({*range(len(rows))} - {*keep}):
+            on_skip(names[row], f"its voice {voices[row]!r} is not one of {', '.join(known[:20])}")
+    if not keep:
+        raise DatasetError("not one recording has a known voice", hint=f"the voices are {', '.join(known[:20])}")
+    table = table.add_column("row", list(range(len(rows)))).select(keep)
     extracted = extract_units(table, processor, cache_dir=cache_dir, progress=show_progress)
     description = processor.unit_encoder.description
     longest = description.chunk_samples // processor.unit_encoder.hop_samples
@@ -188,9 +198,8 @@ def align_speech(
         for skip in extracted.skips:
             on_skip(skip.item, skip.message)
         for row in sorted({*range(len(extracted.dataset))} - {*fits}):
-            on_skip(
-                f"row {extracted.dataset[row]['row']}", f"it is longer than the encoder's chunk of {longest} frames"
-            )
+            name = names[extracted.dataset[row]["row"]]
+            on_skip(name, f"it is longer than the encoder's chunk of {longest} frames")
     if not fits:
         raise DatasetError("not one recording can be used", hint="cut the recordings into sentences")
     units = extracted.dataset.select(fits)

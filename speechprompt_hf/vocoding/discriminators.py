@@ -106,7 +106,7 @@ class SpectrumDiscriminator(nn.Module):
         width (`float`, *optional*, defaults to 1.0): share of the original's channels.
 
     Source:
-        UnivNet (Jang et al. 2021), `SpecDiscriminator`, with strides along time as in Vocos.
+        UnivNet (Jang et al. 2021), `SpecDiscriminator`, with strides along frequency as in Vocos.
     """
 
     window: Tensor

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.files import write_text
 from ..modeling.modeling_unit_vocoder import UnitVocoder
+from ..modeling.modeling_unit_vocos import UnitVocos
 from .aligned_speech import AlignedSpeech
 from .vocoder_settings import VocoderTrainingConfig
 
@@ -17,8 +18,8 @@ _CARD = """---
 {metadata}---
 # {name}
 
-A vocoder: speech units to {rate} Hz speech, by `{architecture}` with {parameters} parameters, {size} MB in half
-precision.
+A vocoder: speech units to {rate} Hz speech, by `{architecture}` with {parameters} parameters, {size} MB in
+{precision} precision.
 
 ```python
 import torch
@@ -44,8 +45,7 @@ else come out as noise.
 
 ## Training
 
-{updates} updates on {minutes:.1f} minutes of speech{voices}; the mel loss alone for the first {alone} of them, then
-HiFi-GAN's losses. {results}
+{updates} updates on {minutes:.1f} minutes of speech{voices}; {losses}. {results}
 
 The vocoder speaks with the voice of its training data: their licence, and the consent of who speaks, decide what it
 may be used for.
@@ -91,13 +91,16 @@ def write_vocoder_card(
     parameters = vocoder.num_parameters()
     fingerprint = vocoder.config.fingerprint or {}
     num_voices = len(speech.speakers)
+    # As `save_vocoder` writes them.
+    is_half = isinstance(vocoder, UnitVocos)
     text = _CARD.format(
         metadata="".join([*lines, "tags: [speech, unit vocoder, speechprompt]\n"]),
         name=folder.name,
         rate=vocoder.sampling_rate,
         architecture=type(vocoder).__name__,
         parameters=f"{parameters:,}",
-        size=f"{2 * parameters / 1e6:.1f}",
+        size=f"{(2 if is_half else 4) * parameters / 1e6:.1f}",
+        precision="half" if is_half else "single",
         base=base,
         speaker=", speaker_ids=torch.tensor([0])" if num_voices else "",
         num_units=vocoder.config.vocab_size,
@@ -106,8 +109,16 @@ def write_vocoder_card(
         updates=num_steps,
         minutes=speech.seconds / 60,
         voices=f" of {num_voices} voices: {', '.join(speech.speakers[:20])}" if num_voices else "",
-        alone=min(config.adversarial_start, num_steps),
+        losses=_losses(config.adversarial_start, num_steps),
         results=", ".join(results) + ("." if results else ""),
     )
     write_text(folder / "README.md", text)
     return folder / "README.md"
+
+
+def _losses(adversarial_start: int, num_steps: int) -> str:
+    if num_steps <= adversarial_start:
+        return "the mel loss alone"
+    if not adversarial_start:
+        return "HiFi-GAN's losses"
+    return f"the mel loss alone for the first {adversarial_start} of them, then HiFi-GAN's losses"

@@ -94,8 +94,8 @@ def train_vocoder(
 
     Args:
         speech ([`AlignedSpeech`]): to learn from.
-        output (`str | PathLike`): receives `checkpoint.pt`, `log.jsonl`, `settings.json`, and the vocoder in float16,
-            which `AutoModel.from_pretrained` opens.
+        output (`str | PathLike`): receives `checkpoint.pt`, `log.jsonl`, `settings.json`, and the vocoder, which
+            `AutoModel.from_pretrained` opens in float32.
         num_steps (`int`): updates in all; a finished run goes on if there are more now.
         config ([`VocoderTrainingConfig`], *optional*): the settings.
         fingerprint (`dict`): identity of the units.
@@ -348,11 +348,14 @@ def validate_vocoder(vocoder: UnitVocoder, speech: AlignedSpeech) -> dict[str, f
 
 
 def save_vocoder(vocoder: UnitVocoder, folder: str | os.PathLike[str]) -> None:
-    """Writes a vocoder in float16; a `UnitVocos` opens in float32.
+    """Writes a vocoder: a `UnitVocos` in float16, as it opens in float32; others, which open as saved, in float32.
 
     Args:
         vocoder (`UnitVocoder`): is not changed.
         folder (`str | PathLike`): made if absent.
     """
     # A copy: half precision changes the parameters in place.
-    copy.deepcopy(vocoder).cpu().half().save_pretrained(folder)
+    copied = copy.deepcopy(vocoder).cpu()
+    if isinstance(copied, UnitVocos):
+        copied.half()
+    copied.save_pretrained(folder)

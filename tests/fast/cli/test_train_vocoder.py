@@ -12,10 +12,16 @@ SMALL = ("--width", "16", "--layers", "1", "--batch-size", "2", "--segment-secon
 JUDGES = ("--discriminator-seconds", "0.2", "--discriminator-width", "0.02", "--adversarial-start", "1")
 
 
-def test_recordings_become_a_vocoder_that_goes_on(speechprompt, recordings, tmp_path):
+def test_recordings_become_a_vocoder_that_goes_on(speechprompt, recordings, tmp_path, monkeypatch):
     command = ("train-vocoder", "--dataset", recordings, "--output", tmp_path / "out", *SMALL, *JUDGES, "--json")
-    answer = speechprompt(*command, "--steps", "2")
+    devices, move = [], SpeechUnitProcessor.to
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            SpeechUnitProcessor, "to", lambda self, device: devices.append(str(device)) or move(self, device)
+        )
+        answer = speechprompt(*command, "--steps", "2", "--device", "cpu")
     assert answer.code == 0, answer.err
+    assert devices == ["cpu"]
     assert answer.json["updates"] == 2 and "24 recordings" in answer.err
     vocoder = AutoModel.from_pretrained(tmp_path / "out")
     assert answer.json["parameters"] == vocoder.num_parameters()
@@ -26,6 +32,14 @@ def test_recordings_become_a_vocoder_that_goes_on(speechprompt, recordings, tmp_
         found = vocoder(torch.from_numpy(sequence.units)[None])
     assert found.waveform.isfinite().all() and int(found.durations.sum()) >= len(sequence)
     assert "speech units to 16000 Hz speech" in (tmp_path / "out" / "README.md").read_text()
+    card = tmp_path / "out" / "README.md"
+    card.write_text(card.read_text() + "By hand.")
+    fewer = speechprompt(*command, "--steps", "1")
+    assert fewer.code == 0 and "nothing to train" in fewer.err
+    assert fewer.json == answer.json and card.read_text().endswith("By hand.")
+    card.unlink()
+    speechprompt(*command, "--steps", "2")
+    assert "\n2 updates" in card.read_text()
     again = speechprompt(*command, "--steps", "3")
     assert again.code == 0 and again.json["updates"] == 3
     other = speechprompt(*command, "--steps", "3", "--seed", "1")

@@ -44,7 +44,7 @@ from speechprompt_hf.processors import build_output_tokenizer
 from tests.fixtures.sequence_models import UTTERANCES, make_sequence_model, tiny_base
 from tests.fixtures.speech_generation import save_vocoder, speaking_model
 from tests.fixtures.tiny_models import PEFT_WARNING, pad, tiny_lm
-from tests.fixtures.vocoders import tiny_vocoder
+from tests.fixtures.vocoders import tiny_vocoder, tiny_vocos
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 PLAIN = {"do_sample": False, "num_beams": 1}
@@ -342,17 +342,54 @@ def test_vocoders_open_from_a_folder_and_nothing_else_does(tmp_path):
         ({"vocab_size": 10**7}, r"unit_embedding.weight .* has shape \(26, 6\), its config.json claims"),
         ({"upsample_initial_channel": 2**22}, "has shape .*, its config.json claims"),
         ({"upsample_rates": "x"}, "describes no vocoder|cannot be loaded|upsample"),
-        ({"model_type": "nothing"}, "cannot be loaded"),
-        ({"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}, "cannot be loaded"),
+        ({"model_type": "nothing"}, "type 'nothing', which makes no sound"),
+        ({"model_type": ["unit_vocos"]}, "makes no sound"),
+        ({"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}, "type 'evil', which makes no sound"),
+        ({"configuration_files": ["config.0.0.0.json"]}, None),
+        ({"upsample_rates": [1] * 10**5, "upsample_kernel_sizes": [1] * 10**5}, "cannot be halved"),
+        ({"resblock_dilation_sizes": [[1, 3, 5], [1] * 10**5]}, "make 200006 residual layers"),
+        ({"resblock_dilation_sizes": [[1, 3, 5], [1, 2, 10**9]]}, r"resblock_dilation_sizes has \[1, 2, 1000000000\]"),
+        ({"dtype": "evil"}, "describes no vocoder"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_hostile_vocoders_are_refused(tmp_path, values, match):
     folder = save_vocoder(tmp_path, 26)
     (folder / "evil.py").write_text("raise SystemExit('ran')")
+    (folder / "config.0.0.0.json").write_text('{"model_type": "llama", "num_hidden_layers": 2000}')
     change(folder, **values)
+    if match is None:  # it leads elsewhere, where nobody looks
+        assert type(load_vocoder(folder)) is UnitHifiGan
+        return
     with pytest.raises(SpeechPromptError, match=match):
         load_vocoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"num_layers": 10**9}, "num_layers is 1000000000 .*to 100"),
+        ({"num_fine_layers": 101}, "num_fine_layers is 101 .*to 100"),
+        ({"vocab_size": 10**7}, r"unit_embedding.weight .* has shape \(11, 6\), its config.json claims"),
+        ({"num_layers": "x"}, "num_layers is 'x'"),
+        ({"sampling_rate": 10**30}, "sampling_rate is 1000"),
+        ({"model_type": "llama", "num_hidden_layers": 10**9}, "type 'llama', which makes no sound of units"),
+        ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "type 'qwen2', which makes no sound of units"),
+    ],
+    ids=str,
+)
+def test_hostile_small_vocoders_are_refused(tmp_path, values, match, monkeypatch):
+    tiny_vocos().save_pretrained(tmp_path)
+    change(tmp_path, **values)
+    if "vocab_size" not in values:
+        monkeypatch.setattr(AutoModel, "from_config", lambda *_, **__: pytest.fail("a model of the claimed sizes"))
+    with pytest.raises(SpeechPromptError, match=match):
+        load_vocoder(tmp_path)
+
+
+def test_vocoders_compute_in_float32_whatever_their_file_holds(tmp_path):
+    tiny_vocoder().half().save_pretrained(tmp_path)
+    assert load_vocoder(tmp_path).dtype == torch.float32
 
 
 FRESH = """

@@ -302,6 +302,14 @@ def test_speakers_of_a_single_voice_are_refused(vocoder):
         ({"resblock_dilation_sizes": ((1, 3), ())}, "resblock_dilation_sizes has ()"),
         ({"resblock_dilation_sizes": ((1, 3), (0,))}, "resblock_dilation_sizes has (0,)"),
         ({"duration_predictor_kernel_size": 2}, "duration_predictor_kernel_size has 2"),
+        ({"upsample_rates": 3}, "upsample_rates is 3 (it is a list)"),
+        ({"upsample_rates": (5, "2")}, "upsample_kernel_sizes has 4 for the rate '2' (both are whole numbers)"),
+        ({"resblock_kernel_sizes": None}, "resblock_kernel_sizes is None"),
+        ({"resblock_kernel_sizes": (3, "5")}, "resblock_kernel_sizes has '5'"),
+        ({"resblock_dilation_sizes": ((1, 3), (1001,))}, "resblock_dilation_sizes has (1001,)"),
+        ({"resblock_dilation_sizes": ((1,) * 50, (1,))}, "make 102 residual layers"),
+        ({"leaky_relu_slope": "x"}, "leaky_relu_slope is 'x'"),
+        ({"upsample_initial_channel": 16.0}, "upsample_initial_channel is 16.0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes, words):

@@ -75,8 +75,25 @@ def test_the_same_speech_is_not_written_again(rows, processor, tmp_path):
 def test_voices_have_names(rows, processor, tmp_path):
     speech = aligned(rows, processor, tmp_path / "train", tmp_path, speaker_column="speaker")
     assert speech.speakers == ["a", "b", "c"] and [speech.recording(row)[2] for row in range(3)] == [1, 0, 2]
-    known = aligned(rows, processor, tmp_path / "val", tmp_path, speaker_column="speaker", speakers=["c"])
+    skipped = {}
+    options = {"speaker_column": "speaker", "on_skip": skipped.__setitem__}
+    known = aligned(rows, processor, tmp_path / "val", tmp_path, speakers=["c"], **options)
     assert len(known) == 1 and known.recording(0)[2] == 0
+    assert skipped.keys() == {"first", "broken", "short", "nan", "tiny"}
+    assert skipped["first"] == "its voice 'b' is not one of c"
+    with pytest.raises(DatasetError, match="not one recording has a known voice"):
+        aligned(rows, processor, tmp_path / "val", tmp_path, speakers=["d"], **options)
+
+
+def test_no_other_column_is_read(rows, processor, tmp_path):
+    class Unreadable(type(rows)):
+        def __getitem__(self, key):
+            assert key != self.column_names[0], "a whole column of sound"
+            return super().__getitem__(key)
+
+    rows = rows.select([0, 4])
+    rows.__class__ = Unreadable
+    assert len(aligned(rows, processor, tmp_path / "speech", tmp_path)) == 2
 
 
 def test_recordings_longer_than_a_chunk_are_left_out(rows, processor, tmp_path, monkeypatch):
@@ -86,7 +103,10 @@ def test_recordings_longer_than_a_chunk_are_left_out(rows, processor, tmp_path, 
     monkeypatch.setattr(processor.unit_encoder, "description", description)
     skipped = {}
     speech = aligned(rows.select([0, 4]), processor, tmp_path / "speech", tmp_path, on_skip=skipped.__setitem__)
-    assert len(speech) == 1 and "longer than the encoder's chunk of 25 frames" in skipped["row 0"]
+    assert len(speech) == 1 and "longer than the encoder's chunk of 25 frames" in skipped["first"]
+    unnamed = rows.select([4, 0]).remove_columns("item")
+    aligned(unnamed, processor, tmp_path / "speech", tmp_path, on_skip=skipped.__setitem__)
+    assert skipped.keys() == {"first", "row 1"}
 
 
 def test_unusable_corpora_are_refused(rows, processor, tmp_path):

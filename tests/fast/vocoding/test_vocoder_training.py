@@ -11,6 +11,7 @@ from transformers import AutoModel
 
 from speechprompt_hf import UnitHifiGan, UnitVocos
 from speechprompt_hf.core.errors import ConfigurationError
+from speechprompt_hf.pretraining.checkpoints import reports_of_last_step
 from speechprompt_hf.pretraining.processes import Processes
 from speechprompt_hf.pretraining.sharding import Sharding
 from speechprompt_hf.vocoding.aligned_speech import SpeechBatch
@@ -254,6 +255,39 @@ def test_saving_leaves_the_vocoder_as_it_is(speech, tmp_path):
     save_vocoder(vocoder, tmp_path)
     assert vocoder.dtype == torch.float32 and vocoder.training
     assert (tmp_path / "model.safetensors").stat().st_size < 2.2 * vocoder.num_parameters() + 20_000
+
+
+def test_both_architectures_open_in_float32(speech, tmp_path):
+    for architecture, sizes in (("vocos", VOCOS), ("hifigan", HIFIGAN)):
+        vocoder = new_vocoder(settings(architecture=architecture, model=sizes), speech, FINGERPRINT, TONES)
+        save_vocoder(vocoder, tmp_path / architecture)
+        assert AutoModel.from_pretrained(tmp_path / architecture).dtype == torch.float32
+
+
+def test_a_run_says_its_last_step(speech, tmp_path):
+    train(speech, tmp_path / "out", 2, validation=speech, config=settings(validate_every=1))
+    with (tmp_path / "out" / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 3, "validation_mel": 9.0}\n{"step": 2, "valid')
+    step, reports = reports_of_last_step(tmp_path / "out")
+    last = [each for each in log_lines(tmp_path / "out") if "validation_mel" in each and each["step"] == 2][-1]
+    assert step == 2 and reports["validation_mel"] == last["validation_mel"] and "mel" in reports
+    (tmp_path / "out" / "log.jsonl").unlink()
+    assert reports_of_last_step(tmp_path / "out") == (2, {})
+
+
+def log_lines(output):
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [(9, "; the mel loss alone."), (8, "the first 8 of them, then HiFi-GAN's"), (0, "; HiFi-GAN's losses.")],
+)
+def test_the_card_names_losses_that_took_part(speech, tmp_path, start, words):
+    config = settings(adversarial_start=start)
+    vocoder = new_vocoder(config, speech, FINGERPRINT, TONES)
+    path = write_vocoder_card(tmp_path, vocoder, config, speech, base="a/base", num_steps=9, report={})
+    assert words in path.read_text()
 
 
 def test_the_card_names_units_speech_and_what_was_measured(speech, tmp_path):

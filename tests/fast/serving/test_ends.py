@@ -107,7 +107,7 @@ def test_a_model_that_ended_ends_the_service(engine, served_recordings, monkeypa
             answers.append(b"".join(iter(lambda: connection.recv(65_536), b"")).decode())
 
     asking = threading.Thread(target=ask)
-    with pytest.raises(SpeechPromptError, match="the model's process has ended.*restart the service") as failed:
+    with pytest.raises(SpeechPromptError, match=r"the model's process has ended.*restart the service") as failed:
         serve(service, listener, on_start=asking.start)
     assert not failed.value.is_mistake  # the command's exit code is 1
     asking.join(20)

@@ -88,11 +88,14 @@ def run(
             draw_labels,
             explain_labels,
             explain_recording,
+            read_textgrid,
             recording_waveform,
             save_figure,
         )
         from speechprompt_hf.modeling.auto import SpeechPromptModel
 
+        # Before anything takes time.
+        aligned = None if alignment is None else read_textgrid(alignment, tier)
         model = SpeechPromptModel.from_pretrained(adapter).to(device_or_best(device))
         result: dict[str, Any]
         if file is None:
@@ -103,7 +106,7 @@ def run(
             of_recording = explain_recording(model, file, label=label, method=method, seed=seed)
             waveform = recording_waveform(model, file)
             rate = model.processor.feature_extractor.sampling_rate
-            phones = _phones(waveform, rate, alignment, tier, ctc_model, transcript)
+            phones = _phones(waveform, rate, ctc_model, transcript) if aligned is None else aligned
             result = _recording_as_json(of_recording, file, phones)
             figure = None if output is None else draw_explanation(of_recording, waveform, rate, phones)
         if figure is not None and output is not None:
@@ -138,13 +141,9 @@ def _check_options(
         raise typer.BadParameter("--tier belongs to --alignment")
 
 
-def _phones(
-    waveform: Any, rate: int, alignment: Path | None, tier: str | None, ctc_model: str | None, transcript: str | None
-) -> list[Phone] | None:
-    from speechprompt_hf.explanation import ctc_phones, read_textgrid
+def _phones(waveform: Any, rate: int, ctc_model: str | None, transcript: str | None) -> list[Phone] | None:
+    from speechprompt_hf.explanation import ctc_phones
 
-    if alignment is not None:
-        return read_textgrid(alignment, tier)
     if ctc_model is not None and transcript is not None:
         return ctc_phones(waveform, rate, ctc_model, transcript)
     return None

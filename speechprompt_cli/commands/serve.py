@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..console import note, print_json, print_line, working
 from ..corpora import device_or_best
 from ..options import DeviceOption, JsonOption
+
+if TYPE_CHECKING:
+    from speechprompt_hf.serving.limits import AdapterPermissions
 
 
 def run(
@@ -99,9 +102,12 @@ def run(
         )
         batches = BatchSettings(max_batch_size=max_batch_size, max_wait_ms=max_wait_ms)
         permissions = AdapterPermissions(tuple(map(Path, folders or [])), tuple(repositories or []))
+        _check_permissions(permissions, admin_token)
+        # The model's process must not inherit the socket, and a taken address is refused before it takes time.
+        open_socket(host, port).close()
+        note(f"opening {len(chosen)} adapter(s)")
+        engine = EngineProcess(chosen, device=device_or_best(device))
         with open_socket(host, port) as listener:
-            note(f"opening {len(chosen)} adapter(s)")
-            engine = EngineProcess(chosen, device=device_or_best(device))
             service = SpeechPromptService(engine, limits=limits, batches=batches, permissions=permissions)
             url = url_of(listener)
             served = [
@@ -117,6 +123,19 @@ def run(
                     print_line(f"{model['name']}\t{model['task']}\t{model['url']}")
 
             serve(service, listener, admin_token=admin_token, on_start=announce)
+
+
+def _check_permissions(permissions: AdapterPermissions, admin_token: str | None) -> None:
+    """Refuse what would do nothing."""
+    from speechprompt_hf.core.errors import ConfigurationError
+
+    if admin_token is None and (permissions.folders or permissions.repositories):
+        raise ConfigurationError(
+            "--adapter-folder and --adapter-repo need an admin token", hint="set SPEECHPROMPT_ADMIN_TOKEN"
+        )
+    for folder in permissions.folders:
+        if not folder.is_dir():
+            raise ConfigurationError(f"--adapter-folder {folder} is no folder", hint="check the path")
 
 
 def _named(adapters: list[str], names: list[str]) -> dict[str, str]:

@@ -22,6 +22,8 @@ Waveform = NDArray[np.float32]
 _RATES_OF_STRANGERS = (1000, 192_000)
 # Values, of all channels together, that are decoded at once where the length is limited.
 _VALUES_AT_ONCE = 2**20
+# Before the samples of a WAV file; writers make a dozen at most, and strangers' files may hold a million empty ones.
+_MAX_CHUNKS = 1000
 
 
 def read_audio(source: Any, *, name: str | None = None, max_seconds: float | None = None) -> tuple[Waveform, int]:
@@ -122,7 +124,9 @@ def _what_is_missing(stream: Any) -> str | None:
 
 def _missing_wav_data(stream: Any, start: int, size: int) -> str | None:
     position = 12
-    while position + 8 <= size:
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > size:
+            break
         stream.seek(start + position)
         header = stream.read(8)
         length = int.from_bytes(header[4:], "little")

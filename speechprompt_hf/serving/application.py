@@ -60,7 +60,8 @@ def create_application(
 
     async def refuse_by_status(_: Any, error: Any) -> Any:
         sentence = {404: "there is nothing at this path", 405: "this method is not known here"}
-        return _refusal(RequestRefusedError(error.status_code, sentence.get(error.status_code, error.detail)))
+        said = sentence.get(error.status_code, error.detail)
+        return _refusal(RequestRefusedError(error.status_code, said, error.headers))
 
     return applications.Starlette(
         routes=[

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ConfigurationError
-from .refusals import BusyError
+from .refusals import BusyError, ModelEndedError, RequestRefusedError
 
 __all__ = ["BatchSettings", "DynamicBatcher", "Row", "choose_batch"]
 
@@ -108,6 +108,10 @@ class DynamicBatcher:
         on_batch (`Callable[[Hashable, int], None]`, *optional*): told of every batch and its rows.
         on_drop (`Callable[[str], None]`, *optional*): told of every row that was dropped: `"cancelled"` or
             `"expired"`.
+        on_failure (`Callable[[BaseException], None]`, *optional*): told why the thread ended unasked.
+
+    Attributes:
+        has_failed (`bool`): whether it did.
     """
 
     def __init__(
@@ -118,16 +122,19 @@ class DynamicBatcher:
         max_queue: int = 256,
         on_batch: Callable[[Hashable, int], None] | None = None,
         on_drop: Callable[[str], None] | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.settings = settings or BatchSettings()
         self.max_queue = max_queue
         self._answer = answer
         self._on_batch = on_batch or (lambda group, rows: None)
         self._on_drop = on_drop or (lambda reason: None)
+        self._on_failure = on_failure or (lambda error: _logger.error("the model has ended: %r", error))
         self._condition = threading.Condition()
         self._waiting: deque[Row] = deque()
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._closing = False
+        self.has_failed = False
         self._thread = threading.Thread(target=self._work, name="speechprompt-model", daemon=True)
 
     def start(self) -> None:
@@ -159,11 +166,12 @@ class DynamicBatcher:
 
         Raises:
             BusyError: `max_queue` rows wait, or the batcher is closed.
+            ModelEndedError: the thread ended unasked.
         """
         row = Row(group, item, seconds, deadline)
         with self._condition:
             if self._closing or not self.is_alive:
-                raise BusyError("the service is shutting down")
+                raise self._refusal()
             if len(self._waiting) >= self.max_queue:
                 raise BusyError(f"{self.max_queue} requests are waiting already; try again later")
             self._waiting.append(row)
@@ -181,11 +189,12 @@ class DynamicBatcher:
 
         Raises:
             BusyError: the batcher is closed.
+            ModelEndedError: the thread ended unasked.
         """
         future: Future[Any] = Future()
         with self._condition:
             if self._closing or not self.is_alive:
-                raise BusyError("the service is shutting down")
+                raise self._refusal()
             self._jobs.append((job, future))
             self._condition.notify()
         return future
@@ -206,15 +215,19 @@ class DynamicBatcher:
         try:
             while self._step():
                 pass
-        finally:
+        except BaseException as error:
             with self._condition:
-                self._closing = True
+                self.has_failed = self._closing = True
                 left = [row.future for row in self._waiting] + [future for _, future in self._jobs]
                 self._waiting.clear()
                 self._jobs.clear()
             for future in left:
                 if future.set_running_or_notify_cancel():
-                    future.set_exception(BusyError("the service is shutting down"))
+                    future.set_exception(ModelEndedError())
+            self._on_failure(error)
+
+    def _refusal(self) -> RequestRefusedError:
+        return ModelEndedError() if self.has_failed else BusyError("the service is shutting down")
 
     def _step(self) -> bool:
         """One job or batch; `False` when there will be no more."""
@@ -239,7 +252,7 @@ class DynamicBatcher:
             except Exception as error:
                 future.set_exception(error)
             except BaseException:
-                future.set_exception(BusyError("the service is shutting down"))
+                future.set_exception(ModelEndedError())
                 raise
         return True
 
@@ -281,7 +294,7 @@ class DynamicBatcher:
             return
         except BaseException:
             for row in rows:
-                row.future.set_exception(BusyError("the service is shutting down"))
+                row.future.set_exception(ModelEndedError())
             raise
         for row, answer in zip(rows, answers, strict=True):
             if isinstance(answer, Exception):

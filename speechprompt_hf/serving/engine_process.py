@@ -9,6 +9,7 @@ import sys
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from typing import Any, Literal
 
 from ..core.errors import SpeechPromptError
@@ -61,6 +62,8 @@ class EngineProcess:
         self._process.start()
         self._has_ended = False
         other.close()
+        # At the end of the program multiprocessing joins its processes, and this one ends with its connection alone.
+        self._end = Finalize(self, _end, (self._connection, self._process), exitpriority=10)
         try:
             self._models, self._extractor = self._receive()
         except EngineEndedError as error:
@@ -106,12 +109,8 @@ class EngineProcess:
         return answers
 
     def close(self) -> None:
-        """End the process."""
-        self._connection.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(5)
+        """End the process, if it has not ended."""
+        self._end()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         try:
@@ -133,6 +132,14 @@ class EngineProcess:
         # Known from its closed connection, perhaps before the system says so.
         self._has_ended = True
         return EngineEndedError("the model's process has ended")
+
+
+def _end(connection: Connection, process: Any) -> None:
+    connection.close()
+    process.join(5)
+    if process.is_alive():
+        process.kill()
+        process.join(5)
 
 
 def _work(connection: Connection, other: Connection | None, adapters: dict[str, Any], device: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..core.errors import AudioTooLongError, SpeechPromptError
 
-__all__ = ["BusyError", "RequestRefusedError", "refusal_of"]
+__all__ = ["BusyError", "ModelEndedError", "RequestRefusedError", "refusal_of"]
 
 
 class RequestRefusedError(Exception):
@@ -34,6 +34,13 @@ class BusyError(RequestRefusedError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(503, sentence, {"Retry-After": "1"})
+
+
+class ModelEndedError(RequestRefusedError):
+    """The model has ended, and no later try helps."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "the model has ended; restart the service")
 
 
 def refusal_of(error: BaseException) -> RequestRefusedError | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ..core.errors import ConfigurationError
+from ..core.errors import ConfigurationError, SpeechPromptError
 from ..core.extras import require
 from .application import create_application
 from .service import SpeechPromptService
@@ -33,7 +33,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigurationError(
             f"there is no address {host} port {port}: {error}", hint="give another host (--host)"
         ) from error
@@ -104,19 +104,34 @@ def serve(
     admin_token: str | None = None,
     on_start: Callable[[], None] | None = None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM; then what was taken is answered, and nothing more is taken.
+    """Answer until SIGINT or SIGTERM, or the model's end; then what was taken is answered, and nothing more is taken.
 
     Args:
         service (`SpeechPromptService`): with its adapters.
         listener (`socket.socket`): of `open_socket`.
         admin_token (`str`, *optional*): see `create_application`.
         on_start (`Callable[[], None]`, *optional*): called once it answers.
+
+    Raises:
+        SpeechPromptError: the model has ended.
     """
+    server = uvicorn_server(service, admin_token=admin_token, on_start=on_start)
+
+    def leave(_: BaseException) -> None:
+        server.should_exit = True
+
+    service.on_model_end = leave
     # Before on_start says that it answers: uvicorn listens after it.
     listener.listen(_BACKLOG)
     try:
         # uvicorn raises the signal again once all is answered.
         with suppress(KeyboardInterrupt):
-            uvicorn_server(service, admin_token=admin_token, on_start=on_start).run(sockets=[listener])
+            server.run(sockets=[listener])
     finally:
         listener.close()
+        # A second Ctrl-C leaves out the application's own end.
+        service.close()
+    if service.batcher.has_failed:
+        raise SpeechPromptError(
+            "the model's process has ended", hint="restart the service; is memory short?", is_mistake=False
+        )

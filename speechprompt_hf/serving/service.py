@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,8 @@ from .metrics import ServingMetrics
 from .refusals import RequestRefusedError
 
 __all__ = ["SpeechPromptService"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -45,6 +49,10 @@ class SpeechPromptService:
         batches (`BatchSettings`, *optional*): the largest batch.
         permissions (`AdapterPermissions`, *optional*): which adapters may be loaded while it runs; none by default.
 
+    Attributes:
+        on_model_end (`Callable[[BaseException], None]`): called by the batcher's thread if the model ends, after which
+            no request is answered; it logs that by default.
+
     Raises:
         MissingDependencyError: prometheus_client is not installed.
     """
@@ -67,7 +75,9 @@ class SpeechPromptService:
             max_queue=self.limits.max_queue,
             on_batch=self.metrics.count_batch,
             on_drop=self.metrics.count_drop,
+            on_failure=lambda error: self.on_model_end(error),
         )
+        self.on_model_end: Callable[[BaseException], None] = _log_the_end
         self._engine = engine
         self._extractor = engine.feature_extractor
         self._entries = {name: _Entry(model) for name, model in engine.models.items()}
@@ -79,7 +89,7 @@ class SpeechPromptService:
         self.batcher.start()
 
     def close(self) -> None:
-        """Answer what was taken, then end the threads."""
+        """Answer what was taken, then end the threads and the model's process; once more does nothing."""
         self._decoders.shutdown(cancel_futures=True)
         self.batcher.close()
         self._engine.close()
@@ -197,6 +207,10 @@ class SpeechPromptService:
             self.metrics.forget(name)
         finally:
             self._changing.discard(name)
+
+
+def _log_the_end(error: BaseException) -> None:
+    _logger.error("no request is answered any more: %r", error)
 
 
 def _fetched(place: str) -> str:

@@ -100,6 +100,18 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     assert not (tmp_path / "picture.png").exists()
 
 
+def test_an_absent_alignment_is_told_before_anything_takes_time(
+    speechprompt, adapter_folder, recordings, tmp_path, monkeypatch
+):
+    from speechprompt_hf import explanation
+
+    monkeypatch.setattr(explanation, "explain_recording", lambda *_, **__: pytest.fail("it was explained first"))
+    answer = speechprompt(
+        "explain", adapter_folder, recordings / "low/0.wav", "--alignment", tmp_path / "absent.TextGrid"
+    )
+    assert answer.code == 2 and "absent.TextGrid is no file" in answer.err
+
+
 def test_an_adapter_that_says_texts_is_refused(speechprompt, tmp_path):
     from tests.fixtures.sequence_models import make_sequence_model
     from tests.fixtures.tiny_models import tiny_lm

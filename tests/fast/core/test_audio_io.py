@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from speechprompt_hf.core.audio_io import check_waveform, load_waveform, read_audio, resample
+from speechprompt_hf.core.audio_io import _what_is_missing, check_waveform, load_waveform, read_audio, resample
 from speechprompt_hf.core.errors import (
     AudioDecodeError,
     AudioError,
@@ -178,6 +178,25 @@ def test_a_wav_from_a_pipe_without_its_length_is_read(length):
     place = data.index(b"data") + 4
     data[place : place + 4] = length.to_bytes(4, "little")
     assert len(load_waveform(bytes(data))) == len(tone())
+
+
+class CountingStream(io.BytesIO):
+    reads = 0
+
+    def read(self, *arguments):
+        self.reads += 1
+        return super().read(*arguments)
+
+
+def test_empty_chunks_of_a_wav_cost_little():
+    data = encoded(tone(), subtype="PCM_16")
+    few = data[:12] + b"junk\0\0\0\0" * 500 + data[12:]
+    assert len(load_waveform(few)) == len(tone())
+    with pytest.raises(AudioDecodeError, match="truncated"):
+        load_waveform(few[:-1000])
+    many = CountingStream(data[:12] + b"junk\0\0\0\0" * 100_000)
+    _what_is_missing(many)
+    assert many.reads < 2000
 
 
 def test_an_audio_value_without_content_is_an_error():

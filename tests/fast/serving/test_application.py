@@ -158,6 +158,7 @@ def test_refusals(make_service, ask_all, served_recordings):
             found, sentence = refused(response)
             assert found == status and len(sentence.split()) > 3 and "\n" not in sentence
             assert "Traceback" not in sentence and os.sep + "models" not in sentence.replace("/models ", "")
+            assert (response.headers.get("allow") is not None) == (status == 405)
     assert service.admission.num_requests == service.admission.num_bytes == 0
     text = service.metrics.text()[0].decode()
     assert "nobody" not in text  # what strangers ask for makes no series

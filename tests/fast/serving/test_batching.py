@@ -8,7 +8,7 @@ import pytest
 from speechprompt_hf.core.errors import ConfigurationError
 from speechprompt_hf.serving import BatchSettings, DynamicBatcher
 from speechprompt_hf.serving.batching import Row, choose_batch
-from speechprompt_hf.serving.refusals import BusyError
+from speechprompt_hf.serving.refusals import BusyError, ModelEndedError
 
 LATER = 1e12
 
@@ -154,22 +154,26 @@ def test_jobs_run_in_the_models_thread_between_batches(make):
     assert batcher.submit("g", 1, seconds=1, deadline=LATER).result(5) == 2
 
 
-def test_a_thread_that_dies_leaves_nobody_waiting(make, monkeypatch):
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    answerer = Answerer()
+def test_a_thread_that_dies_leaves_nobody_waiting(make):
+    answerer, failures = Answerer(), []
     batcher = make(answerer)
+    batcher._on_failure = failures.append
     hold(batcher, answerer)
     job = batcher.run(lambda: (_ for _ in ()).throw(SystemExit))
     waiting = batcher.submit("g", 1, seconds=1, deadline=LATER)
     answerer.go.set()
-    with pytest.raises(BusyError, match="shutting down"):
+    with pytest.raises(ModelEndedError, match="the model has ended; restart the service"):
         waiting.result(5)
     batcher._thread.join(5)
-    with pytest.raises(BusyError):
+    with pytest.raises(ModelEndedError):
         job.result(5)
-    assert not batcher.is_alive
-    with pytest.raises(BusyError):
+    assert not batcher.is_alive and batcher.has_failed
+    assert len(failures) == 1 and isinstance(failures[0], SystemExit)
+    with pytest.raises(ModelEndedError) as refused:
         batcher.submit("g", 1, seconds=1, deadline=LATER)
+    assert refused.value.status == 503 and not refused.value.headers
+    with pytest.raises(ModelEndedError):
+        batcher.run(lambda: None)
 
 
 def test_batches_hold_one_group_and_similar_lengths():

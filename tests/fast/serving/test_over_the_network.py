@@ -143,6 +143,8 @@ def test_addresses_that_cannot_be_had():
     taken.close()
     with pytest.raises(ConfigurationError, match="there is no address no such host"):
         open_socket("no such host", 0)
+    with pytest.raises(ConfigurationError, match=r"there is no address a\.\.b"):
+        open_socket("a..b", 0)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,12 @@ def test_addresses_that_cannot_be_had():
         (["words", "--max-seconds", "0"], "max_seconds is 0.0"),
         (["words", "--timeout", "-1"], "timeout_s is -1.0"),
         (["./absent", "--port", "0"], "absent"),
+        (["words", "--adapter-folder", "."], "--adapter-repo need an admin token -> set SPEECHPROMPT_ADMIN_TOKEN"),
+        (["words", "--adapter-repo", "me/*"], "--adapter-repo need an admin token"),
+        (
+            ["words", "--admin-token", "t", "--adapter-folder", "no/such"],
+            "--adapter-folder no/such is no folder -> check the path",
+        ),
     ],
 )
 def test_user_errors_of_the_command(arguments, message, capsys):

@@ -50,7 +50,8 @@ def draw_units(sound: UnitsInTime) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.6), layout="constrained")
-    _draw(*figure.subplots(2, sharex=True, height_ratios=(3, 1)), sound)
+    wave, row = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    _draw(wave, row, sound)
     return figure
 
 
@@ -69,7 +70,9 @@ def draw_speech(heard: UnitsInTime, answer: UnitsInTime, own_units: int = 0) -> 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.4), layout="constrained")
-    above, below = figure.subfigures(2)
+    # matplotlib's hints say one figure, whatever the number of rows.
+    parts: Any = figure.subfigures(2)
+    above, below = parts
     for part, sound, what in ((above, heard, "recording"), (below, answer, "answer")):
         wave, row = part.subplots(2, sharex=True, height_ratios=(3, 1))
         _draw(wave, row, sound)

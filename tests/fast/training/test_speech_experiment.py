@@ -10,8 +10,10 @@ from datasets import Dataset
 from transformers import AutoModel
 
 from speechprompt_hf import SpeechPromptForSpeechGeneration
-from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.core.errors import ConfigurationError, DatasetError, UnitError
 from speechprompt_hf.data.speech_pairs import load_speech_splits, pair_splits
+from speechprompt_hf.evaluation import evaluate_speech
+from speechprompt_hf.modeling.target_units import target_units_record
 from speechprompt_hf.processors import SpeechUnitProcessor
 from speechprompt_hf.tasks import speech_continuation, speech_translation_to_speech, unit_correction
 from speechprompt_hf.training import SequenceTrainingSettings, run_speech_experiment
@@ -206,3 +208,19 @@ def test_what_is_refused(work, units, tmp_path):
             num_units=20,
             progress=False,
         )
+
+
+def test_target_units_that_the_vocabulary_lacks_are_named(tmp_path):
+    rows = [{"source": [n, n + 1], "target": [3, 5], "item": f"row {n}"} for n in range(20)]
+    rows[7]["target"] = [4, 28]
+    path = tmp_path / "rows.parquet"
+    Dataset.from_list(rows).to_parquet(str(path))
+    save_tiny_base(tmp_path / "base")
+    task, options = speech_translation_to_speech, {"base": tmp_path / "base", "settings": FAST, "progress": False}
+    with pytest.raises(UnitError, match=r"unit 28 of row 7, .* is not among the 26 target units.*--target-base"):
+        run_speech_experiment(path, tmp_path / "a", task=task, **options)
+    model = SpeechPromptForSpeechGeneration.from_base(
+        tmp_path / "base", speech_task="translation", target_units=target_units_record(28)
+    )
+    with pytest.raises(UnitError, match=r"unit 28 of row 7, .* is not among the 28 target units"):
+        evaluate_speech(model, path, task=task, progress=False)

@@ -28,6 +28,9 @@ from .settings import GenerationSettings
 
 __all__ = ["GeneratedSpeech", "generate_files", "resynthesise_files"]
 
+# Of adapters that do not say how much they heard in training.
+_PROMPT_SECONDS = 3.0
+
 # Units and, where they are known, durations of one answer; how many of them are the recording's own.
 Answer = tuple[list[int], "list[int] | None", int]
 
@@ -92,15 +95,17 @@ def generate_files(
         model.speak([])
     search = settings.search_options(model.config.speech_task)
     model.eval()
+    continues = model.config.speech_task == "continuation"
+    seconds = (settings.prompt_seconds or model.config.prompt_seconds or _PROMPT_SECONDS) if continues else None
+    most = settings.max_units or model.max_answer_tokens
     made_with = {
         "task": model.config.speech_task,
         "model": _model_identity(model),
         "units": processor.fingerprint["digest"],
         "vocoder": sha256_of_tensors(model.vocoder.state_dict()),
-        "options": asdict(settings),
+        "options": {**asdict(settings), "prompt_seconds": seconds, "max_units": most},
     }
-    longest = max_utterance_tokens(model.lm, settings.max_units or model.max_answer_tokens)
-    continues = model.config.speech_task == "continuation"
+    longest = max_utterance_tokens(model.lm, most)
 
     def answers(sequence: UnitSequence, name: str, seed: int) -> list[Answer]:
         too_long = why_too_long(len(sequence), longest)
@@ -116,7 +121,6 @@ def generate_files(
             raise UnitError(f"the model says nothing after {name}", hint="train it longer, or search otherwise")
         return [(row, None, 0) for row in said]
 
-    seconds = settings.prompt_seconds if continues else None
     work = _Work(processor, model.vocoder, settings, answers, seconds)
     return _run(work, files, output_dir, made_with, overwrite=overwrite, progress=progress)
 

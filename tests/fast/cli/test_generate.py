@@ -86,6 +86,7 @@ def test_from_recordings_to_speech(speechprompt, work, tmp_path):
     files = sorted((work / "noises").glob("*.wav"))
     made = speechprompt("generate", tmp_path / "adapter", *files, "--output", tmp_path / "out", "--json")
     assert made.code == 0 and len(made.json["generations"]) == 2
+    assert json.loads((tmp_path / "out" / "generation.json").read_text())["options"]["prompt_seconds"] == 0.1
     said = speechprompt("predict", tmp_path / "adapter", files[0])
     assert said.code == 0 and all(unit.isdecimal() for unit in said.out.rpartition("\t")[2].split())
 

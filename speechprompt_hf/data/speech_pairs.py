@@ -18,7 +18,7 @@ from .columns import known_columns, unify_with
 from .extraction import SkippedItem
 from .loading import Splits, make_splits, one_part
 from .sources import rooted
-from .unit_identity import merged_units
+from .unit_identity import merged_durations, merged_units
 from .unit_splits import unit_rows
 
 __all__ = ["load_speech_rows", "load_speech_splits", "pair_rows", "pair_splits"]
@@ -53,12 +53,12 @@ def load_speech_splits(
         revision (`str`, *optional*): revision of a Hub data set.
 
     Returns:
-        `Splits`: with empty labels, `durations` where units came with them, and `target_audio` or `target_units` of a
-        translation. `pair_splits` makes pairs of them.
+        `Splits`: with empty labels, `durations` where units that are to be continued came with them, and
+        `target_audio` or `target_units` of a translation. `pair_splits` makes pairs of them.
 
     Raises:
         DatasetError: nothing to read, an unknown column, or an empty part.
-        UnitError: units that are neither integers nor text of integers.
+        UnitError: units that are neither integers nor text of integers, or durations that do not fit them.
     """
     options = {
         "speaker_column": speaker_column,
@@ -250,10 +250,11 @@ def _with_target(
         if kind == "units":
             target = merged_units(target, rows["item"])
         rows = rows.add_column(_TARGETS[kind], list(target[kind]), feature=target.features[kind])
-    if "units" in rows.column_names and "durations" in table.column_names:
-        lengths = list(table["durations"])
-        if all(row is not None and len(row) == len(units) for row, units in zip(lengths, rows["units"], strict=True)):
-            rows = rows.add_column("durations", lengths, feature=List(Value("int32")))
+    # Only a continuation is cut by them; a column of this name may mean something else elsewhere.
+    if task.kind == "continuation" and "units" in rows.column_names and "durations" in table.column_names:
+        columns = (table["durations"], table["units"], rows["item"])
+        lengths = [merged_durations(*row) for row in zip(*columns, strict=True)]
+        rows = rows.add_column("durations", lengths, feature=List(Value("int32")))
     return rows
 
 

@@ -26,9 +26,7 @@ def killed(folder, *files, made_with=1):
     run._lock.release()
 
 
-@pytest.mark.parametrize(
-    "name", [os.fsdecode(b"/x/caf\xe9.wav"), "/x/a\u2028b.wav", "/x/a\x85b.wav", "/x/a\nb.wav", "/x/\u00e9.wav"], ids=ascii
-)
+@pytest.mark.parametrize("name", ["/x/caf\udce9.wav", "/x/a\u2028b.wav", "/x/a\x85b.wav", "/x/a\nb.wav"], ids=ascii)
 def test_names_of_any_bytes_are_found_again(tmp_path, name):
     with OutputFolder(tmp_path, {"a": 1}) as folder:
         lines = folder.write(name, [WAVE], 16000, FACTS)

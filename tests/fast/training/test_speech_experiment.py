@@ -93,6 +93,30 @@ def test_durations_of_units_count_in_the_prompt(units):
         assert sum(lengths[: number + 1]) > sum(lengths) / 2
 
 
+def test_durations_are_those_of_merged_units_or_refused(tmp_path):
+    def read(**columns):
+        rows = {"units": [[1, 1, 2, 2, 2, 1]] * 6, "item": [f"row {n}" for n in range(6)], **columns}
+        Dataset.from_dict(rows).to_parquet(str(tmp_path / "rows.parquet"))
+        return load_speech_splits(tmp_path / "rows.parquet", speech_continuation).train[0]
+
+    for units in ([1, 1, 2, 2, 2, 1], "1 1 2 2 2 1"):
+        assert read(units=[units] * 6, durations=[[5, 1, 2, 3, 4, 7]] * 6)["durations"] == [6, 9, 7]
+    # Units a frame, and durations of those that are left.
+    assert read(durations=[[2, 3, 1]] * 6)["durations"] == [2, 3, 1]
+    for bad, words in (
+        ([1, 2], "2 durations for 6 units"),
+        (None, "no durations for 6 units"),
+        ([1, 2, -3], "a duration of -3"),
+        ([1, 2, None], "a duration of None"),
+    ):
+        with pytest.raises(UnitError, match=f"row 4 has {words}.*leave the column durations out"):
+            read(durations=[[1, 2, 3]] * 4 + [bad] + [[1, 2, 3]])
+    with pytest.raises(UnitError, match=r"row 0 has no durations"):
+        read(durations=[0.5] * 6)
+    path = tmp_path / "rows.parquet"
+    assert "durations" not in load_speech_splits(path, unit_correction).train.column_names
+
+
 def test_both_columns_of_a_translation(units, work, tmp_path):
     splits = load_speech_splits(units, speech_translation_to_speech)
     pairs, _ = pair_splits(splits, speech_translation_to_speech, None, num_units=20, progress=False)

@@ -151,7 +151,7 @@ def merged_durations(durations: Any, units: Any, item: str) -> list[int]:
     if wrong:
         raise UnitError(f"{item} has a duration of {wrong[0]!r:.60}", hint=_DURATIONS_HINT)
     if number == len(merged):
-        return durations  # type: ignore[no-any-return]
+        return durations
     ends = runs.cumsum().tolist()
     return [sum(durations[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 

@@ -36,7 +36,7 @@ ROWS_INITS = ("frequent_units", "class_means")
 SPEECH_TASKS = ("continuation", "correction", "translation")
 """What an answer of speech is to a recording: what follows it, the same undamaged, or the same in other units."""
 
-_SPEECH_FIELDS = ("target_units", "speech_task", "vocoder_name_or_path", "vocoder_revision")
+_SPEECH_FIELDS = ("target_units", "speech_task", "prompt_seconds", "vocoder_name_or_path", "vocoder_revision")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("prompt", "finetune", "probe"),
@@ -125,6 +125,8 @@ class SpeechPromptConfig(PreTrainedConfig):
         target_units (`dict`, *optional*): of a model that answers with speech: `num_units`, the units that it says,
             `fingerprint`, their identity or `None`, and `frame_rate`, frames a second or `None`.
         speech_task (`str`, *optional*): of such a model: `"continuation"`, `"correction"` or `"translation"`.
+        prompt_seconds (`float`, *optional*): of such a model that continues: the most seconds of a recording that it
+            heard in training; `None` where nobody knows.
         vocoder_name_or_path (`str`, *optional*): of such a model: folder or Hub id of the vocoder that its units are
             for; it is never opened without being asked for.
         vocoder_revision (`str`, *optional*): its revision on the Hub.
@@ -173,6 +175,7 @@ class SpeechPromptConfig(PreTrainedConfig):
     max_output_tokens: int = 256
     target_units: dict[str, Any] | None = None
     speech_task: str | None = None
+    prompt_seconds: float | None = None
     vocoder_name_or_path: str | None = None
     vocoder_revision: str | None = None
     seed: int = 0
@@ -339,6 +342,9 @@ class SpeechPromptConfig(PreTrainedConfig):
             raise ConfigurationError(
                 f"speech_task is {self.speech_task!r}", hint=f"one of {', '.join(map(repr, SPEECH_TASKS))}"
             )
+        seconds = self.prompt_seconds
+        if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= 1_000_000):
+            raise ConfigurationError(f"prompt_seconds is {seconds!r:.60}", hint="seconds, above 0")
         for name in ("vocoder_name_or_path", "vocoder_revision"):
             if not isinstance(getattr(self, name), str | None):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r:.60}", hint="a text, or None")

@@ -75,6 +75,7 @@ _NUMBERS = (
     "attention_dropout",
     "activation_dropout",
     "layer_norm_eps",
+    "prompt_seconds",
 )
 _RECORDS = ("base_fingerprint", "unit_fingerprint", "fingerprint", "file_sha256", "trained_with")
 

@@ -41,9 +41,13 @@ def run(
     ] = False,
     base: BaseOption = DEFAULT_BASE,
     prompt_seconds: Annotated[
-        float,
-        typer.Option(min=0.01, help="Of adapters that continue: how much is heard of a recording, from its start."),
-    ] = 3.0,
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Of adapters that continue: how much is heard of a recording, from its start.",
+            show_default="as in the adapter's training, else 3",
+        ),
+    ] = None,
     num_samples: Annotated[int, typer.Option(min=1, help="Of adapters that continue: how many continuations.")] = 1,
     sample: Annotated[
         bool | None,

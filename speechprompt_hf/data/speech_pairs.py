@@ -12,13 +12,13 @@ from typing import Any
 
 from datasets import Audio, Dataset, Features, List, Value
 
-from ..core.errors import ConfigurationError, DatasetError
+from ..core.errors import ConfigurationError, DatasetError, UnitError
 from ..tasks import SpeechTask
 from .columns import known_columns, unify_with
 from .extraction import SkippedItem
 from .loading import Splits, make_splits, one_part
 from .sources import rooted
-from .unit_identity import merged_units
+from .unit_identity import merged_durations, merged_units
 from .unit_splits import unit_rows
 
 __all__ = ["load_speech_rows", "load_speech_splits", "pair_rows", "pair_splits"]
@@ -53,12 +53,12 @@ def load_speech_splits(
         revision (`str`, *optional*): revision of a Hub data set.
 
     Returns:
-        `Splits`: with empty labels, `durations` where units came with them, and `target_audio` or `target_units` of a
-        translation. `pair_splits` makes pairs of them.
+        `Splits`: with empty labels, `durations` where units that are to be continued came with them, and
+        `target_audio` or `target_units` of a translation. `pair_splits` makes pairs of them.
 
     Raises:
         DatasetError: nothing to read, an unknown column, or an empty part.
-        UnitError: units that are neither integers nor text of integers.
+        UnitError: units that are neither integers nor text of integers, or durations that do not fit them.
     """
     options = {
         "speaker_column": speaker_column,
@@ -97,6 +97,7 @@ def pair_splits(
     target_processor: Any = None,
     *,
     num_units: int,
+    num_target_units: int | None = None,
     frame_rate: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     num_copies: int = 0,
@@ -113,6 +114,7 @@ def pair_splits(
         processor (`SpeechUnitProcessor`, *optional*): makes units of what is read; needed for recordings.
         target_processor (`SpeechUnitProcessor`, *optional*): of what is to be said; the same by default.
         num_units (`int`): units that the base reads.
+        num_target_units (`int`, *optional*): units that are said; as many as are read by default.
         frame_rate (`float`, *optional*): of the units that are read, frames in a second.
         cache_dir (`str | PathLike`, *optional*): of units.
         num_copies (`int`, defaults to 0): augmented copies of each training recording that is read.
@@ -125,6 +127,7 @@ def pair_splits(
     Raises:
         DatasetError: not one row of a part makes a pair.
         ConfigurationError: recordings, and no processor.
+        UnitError: a unit that is to be said is not among the target units.
     """
     skips: list[SkippedItem] = []
 
@@ -135,6 +138,7 @@ def pair_splits(
             processor,
             target_processor,
             num_units=num_units,
+            num_target_units=num_target_units,
             frame_rate=frame_rate,
             cache_dir=cache_dir,
             num_copies=num_copies if name == "train" else 0,
@@ -156,6 +160,7 @@ def pair_rows(
     target_processor: Any = None,
     *,
     num_units: int,
+    num_target_units: int | None = None,
     frame_rate: float | None = None,
     seed: int = 0,
     **extraction: Any,
@@ -168,6 +173,7 @@ def pair_rows(
         processor (`SpeechUnitProcessor`, *optional*): as for `pair_splits`.
         target_processor (`SpeechUnitProcessor`, *optional*): as for `pair_splits`.
         num_units (`int`): units that the base reads.
+        num_target_units (`int`, *optional*): as for `pair_splits`.
         frame_rate (`float`, *optional*): of the units that are read.
         seed (`int`, defaults to 0): of copies and damage.
         extraction: `cache_dir`, `num_copies` and `progress` of `extract_units`.
@@ -175,6 +181,7 @@ def pair_rows(
     Raises:
         DatasetError: not one row makes a pair.
         ConfigurationError: recordings, and no processor.
+        UnitError: a unit that is to be said is not among the target units.
     """
     rows, skips = _with_target_units(rows, target_processor or processor, extraction)
     units, left_out = unit_rows(rows, processor, seed=seed, **extraction)
@@ -193,6 +200,7 @@ def pair_rows(
             skips.append(SkippedItem(item, "UnitError", f"{item} has too few units for the task {task.name}"))
             continue
         source, target = pair
+        _check_targets(target, item, task, num_units if num_target_units is None else num_target_units)
         if task.kind == "continuation":
             # One token is for the end.
             target = target[: task.max_tokens - 1]
@@ -206,6 +214,19 @@ def pair_rows(
     )
     made = made.add_column("units", read, feature=List(Value("int32")))
     return made.add_column("label", said, feature=Value("string")), skips
+
+
+def _check_targets(units: Sequence[int], item: str, task: SpeechTask, num_target_units: int) -> None:
+    """Refuse what no output vocabulary of so many units can say: training would pass over it in silence."""
+    wrong = next((unit for unit in units if not 0 <= unit < num_target_units), None)
+    if wrong is None:
+        return
+    hint = "units and language model must come from the same quantizer"
+    if task.kind == "translation":
+        hint = "name the base that makes these units: target_base (--target-base); or say num_target_units"
+    raise UnitError(
+        f"unit {wrong} of {item}, which is to be said, is not among the {num_target_units} target units", hint=hint
+    )
 
 
 def _with_target(
@@ -229,10 +250,11 @@ def _with_target(
         if kind == "units":
             target = merged_units(target, rows["item"])
         rows = rows.add_column(_TARGETS[kind], list(target[kind]), feature=target.features[kind])
-    if "units" in rows.column_names and "durations" in table.column_names:
-        lengths = list(table["durations"])
-        if all(row is not None and len(row) == len(units) for row, units in zip(lengths, rows["units"], strict=True)):
-            rows = rows.add_column("durations", lengths, feature=List(Value("int32")))
+    # Only a continuation is cut by them; a column of this name may mean something else elsewhere.
+    if task.kind == "continuation" and "units" in rows.column_names and "durations" in table.column_names:
+        columns = (table["durations"], table["units"], rows["item"])
+        lengths = [merged_durations(*row) for row in zip(*columns, strict=True)]
+        rows = rows.add_column("durations", lengths, feature=List(Value("int32")))
     return rows
 
 

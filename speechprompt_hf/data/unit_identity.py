@@ -18,10 +18,13 @@ __all__ = [
     "UNITS_SUMMARY",
     "check_is_complete",
     "check_unit_identity",
+    "merged_durations",
     "merged_row",
     "merged_units",
     "recorded_unit_fingerprint",
 ]
+
+_DURATIONS_HINT = "give whole numbers of frames, one a unit, or leave the column durations out"
 
 UNITS_SUMMARY = "units.json"
 """What `speechprompt units` writes beside its Parquet files: what made the units."""
@@ -125,6 +128,32 @@ def merged_row(units: Any, item: str) -> list[int]:
     if any(left == right for left, right in pairwise(row)):
         return [int(unit) for unit in merge_runs(row)[0]]
     return row
+
+
+def merged_durations(durations: Any, units: Any, item: str) -> list[int]:
+    """Durations of the merged units of a row; those of equal neighbours are added.
+
+    Args:
+        durations (`Any`): a list of whole numbers of frames, one a unit, of the units as they are or merged.
+        units (`Any`): the row's units, see `merged_row`.
+        item (`str`): how errors call the row.
+
+    Raises:
+        UnitError: there are more durations, or fewer, or they are none.
+    """
+    row = _unit_list(units, item)
+    merged, runs = merge_runs(row)
+    number = len(durations) if isinstance(durations, list) else None
+    if number not in (len(row), len(merged)):
+        found = "no durations" if number is None else f"{number} durations"
+        raise UnitError(f"{item} has {found} for {len(row)} units", hint=_DURATIONS_HINT)
+    wrong = [each for each in durations if type(each) is not int or each < 0]
+    if wrong:
+        raise UnitError(f"{item} has a duration of {wrong[0]!r:.60}", hint=_DURATIONS_HINT)
+    if number == len(merged):
+        return durations
+    ends = runs.cumsum().tolist()
+    return [sum(durations[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _unit_list(units: Any, item: str) -> list[int]:

@@ -145,7 +145,8 @@ def open_tasks(
         tasks[name] = DemoTask(name, model, examples_of(Path(folder)))
     if vocoder is not None and not any(task.says_speech for task in tasks.values()):
         raise ConfigurationError(
-            "a vocoder was given, and none of the adapters answers with speech", hint="leave out --vocoder"
+            "a vocoder was given, and none of the adapters answers with speech",
+            hint="leave the vocoder out (--vocoder)",
         )
     return tasks
 

@@ -45,7 +45,8 @@ def place_vocoders(
     speaking = {name: values for name, each in folders.items() if (values := adapter_values(each)).get("target_units")}
     if given is not None and not speaking and len(folders) == len(adapters):
         raise ConfigurationError(
-            "a vocoder was given, and none of the adapters answers with speech", hint="leave out --vocoder"
+            "a vocoder was given, and none of the adapters answers with speech",
+            hint="leave the vocoder out (--vocoder)",
         )
     placed = _Placed(target)
     places: dict[str, str] = {}
@@ -54,7 +55,7 @@ def place_vocoders(
         if source is None:
             raise ConfigurationError(
                 f"no vocoder is named that makes the units of the adapter {name!r} sound",
-                hint="give the folder or Hub id of one that was trained on the same units: --vocoder DIR_OR_ID",
+                hint="give the folder or Hub id of one that was trained on the same units (--vocoder DIR_OR_ID)",
             )
         places[name] = placed.place(source)
         placed.check(source, values["target_units"], f"the adapter {name!r}")
@@ -93,7 +94,7 @@ class _Placed:
         else:
             raise ConfigurationError(
                 f"there is no vocoder in a folder {source}, and no Hub id has this form",
-                hint="check the spelling, or give organisation/name: --vocoder DIR_OR_ID",
+                hint="check the spelling, or give organisation/name (--vocoder DIR_OR_ID)",
             )
         return self._literals[source]
 

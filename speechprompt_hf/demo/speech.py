@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from ..core.audio_io import check_waveform
 from ..core.units import UnitSequence
-from ..generation.answers import UnitAnswer, heard_part, known_durations, seed_of, sound_of, unit_answers
+from ..generation.answers import (
+    UnitAnswer,
+    heard_part,
+    heard_seconds,
+    known_durations,
+    seed_of,
+    sound_of,
+    unit_answers,
+)
 from ..generation.output_folder import write_wave
 from ..generation.settings import GenerationSettings
 from .opening import DemoTask
@@ -106,7 +114,7 @@ class SpeechAnswers:
             max_units=min(model.max_answer_tokens, most_frames),
             speaker=0 if getattr(vocoder.config, "num_speakers", 0) else None,
         )
-        heard = heard_part(waveform, extractor.sampling_rate, settings, model.config.speech_task)
+        heard = heard_part(waveform, extractor.sampling_rate, heard_seconds(model.config, settings))
         check_waveform(heard, name=name, min_samples=extractor.min_samples)
         (sequence,) = processor.encode_units([heard], sampling_rate=extractor.sampling_rate)
         (said,) = unit_answers(model, processor, sequence, settings, seed=seed_of(settings, content), name=name)

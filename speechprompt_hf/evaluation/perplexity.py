@@ -43,6 +43,9 @@ def unit_perplexity(
 ) -> UnitPerplexity:
     """Perplexity of units, such as of continuations behind their prompts, by a language model without any adapter.
 
+    A wrapped language model without a start token (TWIST, Qwen2) foresees no first unit: nothing stands before it. The
+    first unit of a row without a prompt is then not measured.
+
     Args:
         lm (`UnitLanguageModel`): from `load_base`; it reads from left to right.
         units (`Sequence` of R rows): merged units that are measured; each row has one at least.
@@ -55,7 +58,8 @@ def unit_perplexity(
 
     Raises:
         ConfigurationError: an encoder-decoder model, which foresees nothing; no row, or more prompts than rows.
-        UnitError: a row has no units, is too long, or has a unit that the language model does not know.
+        UnitError: a row has no units, is too long, or has a unit that the language model does not know; or it has one
+            unit, no prompt, and the language model no start token.
 
     Source:
         Lakhotia et al. 2021 (arXiv 2102.01192, section 4) measures transcripts by a language model of words; units
@@ -112,7 +116,16 @@ def _tokens(
             f"{what} has {len(whole)} units, more than the {most} that the language model reads",
             hint=TOO_LONG_HINT,
         )
-    return tokens, 1 + len(prompt)
+    first = 1 + len(prompt)
+    if first == 1 and not getattr(lm.config, "has_start_token", True):
+        # What the start is read as was never trained.
+        if len(tokens) == 2:
+            raise UnitError(
+                f"{what} has one unit, which a language model without a start token does not foresee",
+                hint="give it a prompt, or leave it out",
+            )
+        first = 2
+    return tokens, first
 
 
 def _lengths(rows: Sequence[tuple[list[int], int]], chosen: Sequence[int], device: torch.device) -> torch.Tensor:

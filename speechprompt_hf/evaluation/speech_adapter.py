@@ -60,6 +60,7 @@ def evaluate_speech(
 
     Raises:
         DatasetError: the data cannot be read, or not one row makes a pair.
+        UnitError: a unit that was to be said is not among those that the adapter says.
         FingerprintMismatchError: the data are units of another encoder than the adapter's.
         ConfigurationError: nothing says what the task is, recordings and an adapter without a processor, or
             recordings of a translation to units that the adapter's processor does not make.
@@ -82,6 +83,7 @@ def evaluate_speech(
         task,
         model.processor,
         num_units=model.lm.num_units,
+        num_target_units=model.num_target_units,
         frame_rate=frame_rate_of(model.processor),
         seed=(trained_on or {}).get("seed", 0),
         cache_dir=cache_dir,

@@ -18,7 +18,10 @@ from ..data.lengths import TOO_LONG_HINT, max_utterance_tokens, why_too_long
 from ..modeling.unit_speech import UnitSpeech, speak_units
 from .settings import GenerationSettings
 
-__all__ = ["UnitAnswer", "heard_part", "known_durations", "seed_of", "sound_of", "unit_answers"]
+__all__ = ["UnitAnswer", "heard_part", "heard_seconds", "known_durations", "seed_of", "sound_of", "unit_answers"]
+
+# Of adapters that do not say how much they heard in training.
+_PROMPT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,32 @@ class UnitAnswer:
     own_units: int = 0
 
 
-def heard_part(
-    waveform: NDArray[np.float32], rate: int, settings: GenerationSettings, speech_task: str
-) -> NDArray[np.float32]:
-    """What is heard of a recording: its beginning, where it is continued, else all.
+def heard_seconds(config: Any, settings: GenerationSettings) -> float | None:
+    """How much is heard of a recording's beginning: what the settings say, else as much as in training.
+
+    Args:
+        config (`SpeechPromptConfig`): of the adapter.
+        settings (`GenerationSettings`): `prompt_seconds` counts.
+
+    Returns:
+        `float | None`: seconds; `None`: all of it, where nothing is continued.
+    """
+    if config.speech_task != "continuation":
+        return None
+    return settings.prompt_seconds or config.prompt_seconds or _PROMPT_SECONDS
+
+
+def heard_part(waveform: NDArray[np.float32], rate: int, seconds: float | None) -> NDArray[np.float32]:
+    """What is heard of a recording.
 
     It is cut before it is encoded: units of a prompt must not have heard what follows.
 
     Args:
         waveform (`NDArray[float32]` of shape `(S,)`): mono samples.
         rate (`int`): in Hz.
-        settings (`GenerationSettings`): `prompt_seconds` counts.
-        speech_task (`str`): of the adapter's configuration.
+        seconds (`float`, *optional*): of its beginning; all of it by default.
     """
-    if speech_task != "continuation" or settings.prompt_seconds is None:
-        return waveform
-    return waveform[: max(1, round(settings.prompt_seconds * rate))]
+    return waveform if seconds is None else waveform[: max(1, round(seconds * rate))]
 
 
 def seed_of(settings: GenerationSettings, content: str) -> int:

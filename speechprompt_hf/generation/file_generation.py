@@ -20,7 +20,7 @@ from ..modeling.adapter_files import training_state
 from ..modeling.base_loading import base_fingerprint
 from ..modeling.modeling_for_speech_generation import frame_rate_of
 from ..modeling.unit_speech import check_vocoder
-from .answers import UnitAnswer, heard_part, seed_of, sound_of, unit_answers
+from .answers import UnitAnswer, heard_part, heard_seconds, seed_of, sound_of, unit_answers
 from .output_folder import OutputFolder
 from .settings import GenerationSettings
 
@@ -88,18 +88,20 @@ def generate_files(
     # Options that contradict each other are refused before anything is made.
     settings.search_options(model.config.speech_task)
     model.eval()
+    seconds = heard_seconds(model.config, settings)
+    most = settings.max_units or model.max_answer_tokens
     made_with = {
         "task": model.config.speech_task,
         "model": _model_identity(model),
         "units": processor.fingerprint["digest"],
         "vocoder": sha256_of_tensors(model.vocoder.state_dict()),
-        "options": asdict(settings),
+        "options": {**asdict(settings), "prompt_seconds": seconds, "max_units": most},
     }
 
     def answers(sequence: UnitSequence, name: str, seed: int) -> list[UnitAnswer]:
         return unit_answers(model, processor, sequence, settings, seed=seed, name=name)
 
-    work = _Work(processor, model.vocoder, settings, answers, model.config.speech_task)
+    work = _Work(processor, model.vocoder, settings, answers, seconds)
     return _run(work, files, output_dir, made_with, overwrite=overwrite, progress=progress)
 
 
@@ -146,7 +148,7 @@ def resynthesise_files(
         durations = None if settings.predict_durations else plain.durations.tolist()
         return [UnitAnswer(plain.units.tolist(), durations, len(plain))]
 
-    work = _Work(processor, vocoder, settings, answers, "resynthesis")
+    work = _Work(processor, vocoder, settings, answers, None)
     return _run(work, files, output_dir, made_with, overwrite=overwrite, progress=progress)
 
 
@@ -158,13 +160,13 @@ class _Work:
     vocoder: Any
     settings: GenerationSettings
     answers: Callable[[UnitSequence, str, int], list[UnitAnswer]]
-    speech_task: str
+    seconds: float | None
 
     def make(self, name: str, content: str) -> tuple[list[NDArray[np.float32]], list[dict[str, Any]]]:
         """Samples and facts of each answer to a recording."""
         rate = int(self.processor.feature_extractor.sampling_rate)
         waveform = load_waveform(name, target_rate=rate, name=name)
-        waveform = heard_part(waveform, rate, self.settings, self.speech_task)
+        waveform = heard_part(waveform, rate, self.seconds)
         check_waveform(waveform, name=name, min_samples=self.processor.feature_extractor.min_samples)
         (sequence,) = self.processor.encode_units([waveform], sampling_rate=rate)
         found = self.answers(sequence, name, seed_of(self.settings, content))

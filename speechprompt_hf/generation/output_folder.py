@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -28,12 +29,15 @@ OPTIONS_FILE = "generation.json"
 """What made all of them: model, vocoder and options."""
 
 _LOCK = ".lock"
-# Seconds between two times that the lines are written; what a killed run made since then is made again.
-_WRITE_SECONDS = 1.0
+# Names that `atomic_path` gives to what it has not finished.
+_UNFINISHED = re.compile(rf"\.(.+\.wav\.\w{{8}}\.wav|{LINES_FILE}\.\w{{8}}\.jsonl|{OPTIONS_FILE}\.\w{{8}}\.json)")
 
 
 class OutputFolder:
     """Generated speech in a folder, of one model and one set of options; one process at a time writes there.
+
+    The lines of a recording are in the folder before its files are: each file that was made here is listed, whenever
+    a run was killed, and one that is not is somebody else's.
 
     Args:
         folder (`str | PathLike`): made where it is missing.
@@ -42,7 +46,7 @@ class OutputFolder:
 
     Raises:
         ConfigurationError: the folder holds speech that was made with other options, recordings that were not
-            generated, or another process writes there.
+            generated or that no line lists, or another process writes there.
     """
 
     def __init__(
@@ -53,7 +57,6 @@ class OutputFolder:
         self._overwrite = overwrite
         self._lines: dict[str, list[dict[str, Any]]] = {}
         self._names: dict[str, str] = {}
-        self._written = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -79,10 +82,6 @@ class OutputFolder:
             self._lock.release()
 
     def _begin(self) -> None:
-        # What a killed run was writing; nobody else writes here now.
-        for pattern in (".*.wav", f".{LINES_FILE}.*", f".{OPTIONS_FILE}.*"):
-            for left in self.path.glob(pattern):
-                left.unlink()
         options = self.path / OPTIONS_FILE
         if options.is_file():
             known = read_json(options)
@@ -95,8 +94,12 @@ class OutputFolder:
             self._read_lines()
             if known != self._made_with:
                 self._take_away()
+            # What a killed run was writing; nobody else writes here now.
+            for left in self.path.iterdir():
+                if _UNFINISHED.fullmatch(left.name):
+                    left.unlink()
         else:
-            strangers = sorted(self.path.glob("*.wav"))
+            strangers = sorted(self.path.glob("[!.]*.wav"))
             if strangers:
                 raise ConfigurationError(
                     f"{self.path} holds recordings that were not generated, first {strangers[0].name}",
@@ -108,19 +111,32 @@ class OutputFolder:
         path = self.path / LINES_FILE
         if not path.is_file():
             return
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        # Only by line feeds: names may hold what else ends lines. A machine that stopped leaves a part of a last line.
+        *texts, part = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        for number, text in enumerate(texts):
             try:
                 line = json.loads(text)
-                self._lines.setdefault(line["file"], []).append(line)
-                self._names[line["output"]] = line["file"]
+                # Lines of a recording that was made anew follow the old ones.
+                earlier = self._lines.get(line["file"], []) if line["sample"] else []
+                self._lines[line["file"]] = [*earlier, line]
+                self._names[Path(line["output"]).name] = line["file"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ConfigurationError(
-                    f"line {number + 1} of {path} is damaged", hint="delete the file: what it lists is made again"
+                    f"line {number + 1} of {path} is damaged",
+                    hint="delete the file: what it lists is made again with the same options",
                 ) from error
+        if part:
+            self._write_lines()
 
     def _take_away(self) -> None:
+        strangers = sorted(path.name for path in self.path.glob("[!.]*.wav") if path.name not in self._names)
+        if strangers:
+            raise ConfigurationError(
+                f"{self.path} holds recordings that {LINES_FILE} does not list, first {strangers[0]}",
+                hint="move or delete them, or choose another --output",
+            )
         for name in self._names:
-            (self.path / Path(name).name).unlink(missing_ok=True)
+            (self.path / name).unlink(missing_ok=True)
         self._lines, self._names = {}, {}
         (self.path / LINES_FILE).unlink(missing_ok=True)
 
@@ -159,25 +175,26 @@ class OutputFolder:
         """
         names = self._free_names(file, len(waves))
         lines = []
-        for number, (wave, name, fact) in enumerate(zip(waves, names, facts, strict=True)):
-            with atomic_path(self.path / name) as temporary:
+        with ExitStack() as moved_at_the_end:
+            for number, (wave, name, fact) in enumerate(zip(waves, names, facts, strict=True)):
+                temporary = moved_at_the_end.enter_context(atomic_path(self.path / name))
                 write_wave(temporary, wave, rate, name=name)
-            lines.append(
-                {
-                    "file": file,
-                    "output": name,
-                    "sample": number,
-                    "samples": len(waves),
-                    "seconds": len(wave) / rate,
-                    "sampling_rate": rate,
-                    "output_sha256": sha256_of_file(self.path / name),
-                    **fact,
-                }
-            )
-            self._names[name] = file
+                lines.append(
+                    {
+                        "file": file,
+                        "output": name,
+                        "sample": number,
+                        "samples": len(waves),
+                        "seconds": len(wave) / rate,
+                        "sampling_rate": rate,
+                        "output_sha256": sha256_of_file(temporary),
+                        **fact,
+                    }
+                )
+            with (self.path / LINES_FILE).open("a", encoding="utf-8") as listed:
+                listed.write(_as_text(lines))
+        self._names.update(dict.fromkeys(names, file))
         self._lines[file] = lines
-        if time.monotonic() - self._written >= _WRITE_SECONDS:
-            self._write_lines()
         return lines
 
     def _free_names(self, file: str, number: int) -> list[str]:
@@ -196,9 +213,12 @@ class OutputFolder:
 
     def _write_lines(self) -> None:
         # In an order of their own, however often a run was stopped.
-        lines = (line for _, rows in sorted(self._lines.items()) for line in rows)
-        write_text(self.path / LINES_FILE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        self._written = time.monotonic()
+        write_text(self.path / LINES_FILE, "".join(_as_text(lines) for _, lines in sorted(self._lines.items())))
+
+
+def _as_text(lines: Iterable[Mapping[str, Any]]) -> str:
+    # As ASCII: names of files need not be UTF-8.
+    return "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
 
 
 def write_wave(target: Path | BinaryIO, wave: NDArray[np.float32], rate: int, *, name: str) -> None:
@@ -219,8 +239,9 @@ def write_wave(target: Path | BinaryIO, wave: NDArray[np.float32], rate: int, *,
             f"sample {position} that the vocoder made for {name} is {wave[position]}",
             hint="its weights are damaged, or the units are not those that it was trained on",
         )
-    place = str(target) if isinstance(target, Path) else target
-    require("soundfile").write(place, np.clip(wave, -1, 1), rate, subtype="PCM_16", format="WAV")
+    # An open file: libsndfile takes no names that are not UTF-8.
+    with target.open("wb") if isinstance(target, Path) else nullcontext(target) as stream:
+        require("soundfile").write(stream, np.clip(wave, -1, 1), rate, subtype="PCM_16", format="WAV")
 
 
 def _difference(known: Any, wanted: Mapping[str, Any]) -> str:

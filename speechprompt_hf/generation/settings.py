@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ class GenerationSettings:
     """Everything that shapes generated speech but model, vocoder and recording.
 
     Attributes:
-        prompt_seconds (`float`, *optional*, defaults to 3.0): of a recording that is continued: what is heard of it,
-            from its start; `None`: all.
+        prompt_seconds (`float`, *optional*): of a recording that is continued: the most that is heard of it, from its
+            start; by default as much as the adapter heard in training, or 3 s where it does not say.
         sample (`bool`, *optional*): draw units rather than search for the most probable ones; by default for
             continuation alone.
         temperature (`float`, defaults to 0.8): of sampling.
@@ -37,7 +38,7 @@ class GenerationSettings:
         ConfigurationError: a value is out of range, or values contradict each other.
     """
 
-    prompt_seconds: float | None = 3.0
+    prompt_seconds: float | None = None
     sample: bool | None = None
     temperature: float = 0.8
     top_k: int = 0
@@ -56,7 +57,7 @@ class GenerationSettings:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigurationError(f"{name} is {value}", hint=f"at least {low}")
-        if self.prompt_seconds is not None and not self.prompt_seconds > 0:
+        if self.prompt_seconds is not None and not 0 < self.prompt_seconds < math.inf:
             raise ConfigurationError(f"prompt_seconds is {self.prompt_seconds}", hint="above 0")
         if not 0 < self.temperature <= 1000:
             raise ConfigurationError(f"temperature is {self.temperature}", hint="above 0; sample=False is no draw")

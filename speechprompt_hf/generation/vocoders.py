@@ -40,12 +40,12 @@ def open_vocoder(
     if named is None:
         raise ConfigurationError(
             f"no vocoder is named that makes the units of {of} sound",
-            hint="give the folder or Hub id of one that was trained on the same units: --vocoder DIR_OR_ID",
+            hint="give the folder or Hub id of one that was trained on the same units (--vocoder DIR_OR_ID)",
         )
     try:
         return load_vocoder(named, revision=revision, **{**hub, "local_files_only": True})
     except AdapterError as error:
         raise AdapterError(
             f"{of} names the vocoder {named}, which is not on this machine: {Exception.__str__(error)}",
-            hint=f"ask for it with --vocoder {named}, or name another one",
+            hint=f"ask for it (--vocoder {named}), or name another one",
         ) from error

@@ -71,6 +71,7 @@ def run_speech_experiment(
 
     Raises:
         DatasetError: the data cannot be read, split, or used.
+        UnitError: a unit that is to be said is not among the target units.
         ConfigurationError: units of another base where nothing is translated, or what `run_sequence_experiment`
             raises.
     """
@@ -93,6 +94,7 @@ def run_speech_experiment(
         processor,
         target_processor,
         num_units=lm.num_units,
+        num_target_units=target["num_units"],
         frame_rate=frame_rate_of(processor),
         cache_dir=cache_dir,
         num_copies=num_copies,
@@ -115,6 +117,7 @@ def run_speech_experiment(
         model_options={
             "target_units": target,
             "speech_task": task.kind,
+            "prompt_seconds": task.prompt_seconds if task.kind == "continuation" else None,
             "vocoder_name_or_path": vocoder,
             "vocoder_revision": vocoder_revision,
         },

@@ -107,6 +107,7 @@ def test_from_recordings_to_speech(speechprompt, work, tmp_path):
     files = sorted((work / "noises").glob("*.wav"))
     made = speechprompt("generate", tmp_path / "adapter", *files, "--output", tmp_path / "out", "--json")
     assert made.code == 0 and len(made.json["generations"]) == 2
+    assert json.loads((tmp_path / "out" / "generation.json").read_text())["options"]["prompt_seconds"] == 0.1
 
 
 def test_options_of_another_kind_of_task(speechprompt, work, tmp_path):

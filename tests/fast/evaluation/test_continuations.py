@@ -141,3 +141,19 @@ def test_perplexity_by_wrapped_models(kind, tmp_path):
     found = unit_perplexity(lm, [row, [5, 2]])
     alone = unit_perplexity(lm, [row])
     assert found.rows[0] == pytest.approx(alone.value, rel=1e-4) and alone.value > 1
+
+
+def test_a_start_that_was_never_trained_counts_for_nothing(tmp_path):
+    lm, _ = tiny_base("qwen2", tmp_path / "qwen2")
+    found = unit_perplexity(lm, [[3, 7, 1, 9], [5, 2]], [[], [4]])
+    assert found.num_units == 5
+    assert found.rows[0] == pytest.approx(unit_perplexity(lm, [[7, 1, 9]], [[3]]).value, rel=1e-4)
+    with torch.no_grad():
+        embedding = lm.get_input_embeddings().weight
+        lm.lm_head.weight = torch.nn.Parameter(embedding.clone())
+        embedding[2] *= -1
+    assert unit_perplexity(lm, [[3, 7, 1, 9], [5, 2]], [[], [4]]).value == pytest.approx(found.value, rel=1e-4)
+    with pytest.raises(UnitError, match="row 1 has one unit, which a language model without a start token"):
+        unit_perplexity(lm, [[3, 7], [5]])
+    with_start, _ = tiny_base("opt", tmp_path / "opt")
+    assert unit_perplexity(with_start, [[3, 7, 1, 9], [5]]).num_units == 5

@@ -10,12 +10,13 @@ import torch
 from filelock import FileLock
 
 from speechprompt_hf import SpeechPromptForSpeechGeneration, SpeechUnitProcessor
-from speechprompt_hf.core.errors import AdapterError, ConfigurationError
+from speechprompt_hf.core.errors import AdapterError, ConfigurationError, FingerprintMismatchError
 from speechprompt_hf.core.units import UnitSequence, scaled_durations
 from speechprompt_hf.generation import GenerationSettings, generate_files, resynthesise_files
 from speechprompt_hf.modeling.unit_speech import load_vocoder
 from tests.fixtures.speech_generation import save_speaking_folders, write_noises
 from tests.fixtures.tiny_models import PEFT_WARNING
+from tests.fixtures.vocoders import tiny_vocoder
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 HALF = GenerationSettings(prompt_seconds=0.1)
@@ -97,7 +98,7 @@ def test_what_is_missing_or_damaged_is_made_again(model, files, tmp_path):
     before = contents(tmp_path)
     (tmp_path / "noise01.wav").write_bytes(before["noise01.wav"][:-2])
     (tmp_path / "noise02.wav").unlink()
-    (tmp_path / ".noise02.wav.part.wav").write_bytes(b"half")
+    (tmp_path / ".noise02.wav.abcd_123.wav").write_bytes(b"half")
     made = list(generate_files(model, files, tmp_path, HALF))
     assert [speech.was_there for speech in made] == [True, False, False, True]
     assert contents(tmp_path) == before
@@ -179,14 +180,32 @@ def test_lines_of_strangers_name_no_other_folder(model, files, tmp_path):
     outside.write_bytes(b"keep me")
     path = tmp_path / "out" / "generations.jsonl"
     path.write_text(json.dumps({**json.loads(path.read_text()), "output": "../outside.wav"}) + "\n")
+    (tmp_path / "out" / "noise00.wav").unlink()
     list(generate_files(model, files[:1], tmp_path / "out", replace(HALF, seed=3), overwrite=True))
     assert outside.read_bytes() == b"keep me"
+
+
+def test_as_much_is_heard_as_in_training(model, files, tmp_path, monkeypatch):
+    def heard(name, **options):
+        made = generate_files(model, files, tmp_path / name, GenerationSettings(**options))
+        return [line["units"][: line["own_units"]] for speech in made for line in speech.lines]
+
+    tenth, whole = heard("tenth", prompt_seconds=0.1), heard("whole")
+    assert tenth != whole == heard("three", prompt_seconds=3.0)
+    monkeypatch.setattr(model.config, "prompt_seconds", 0.1)
+    assert heard("trained") == tenth and heard("asked", prompt_seconds=3.0) == whole
+    with pytest.raises(ConfigurationError, match=r"prompt_seconds was 3\.0 and is 0\.1"):
+        heard("whole")
+    monkeypatch.setattr(model.config, "max_output_tokens", 2)
+    with pytest.raises(ConfigurationError, match="max_units was 8 and is 2"):
+        heard("trained")
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"prompt_seconds": 0}, "prompt_seconds is 0"),
+        ({"prompt_seconds": float("inf")}, "prompt_seconds is inf"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"num_samples": 2, "sample": False}, "num_samples is 2 without sampling"),
         ({"temperature": 0}, "temperature is 0"),
@@ -256,10 +275,10 @@ def test_resynthesis_keeps_the_pace_of_the_recording(work, files, tmp_path):
 
 def test_a_vocoder_of_another_base_and_models_without_parts_are_refused(work, files, tmp_path):
     processor = SpeechUnitProcessor.from_pretrained(work / "base")
-    save_speaking_folders(tmp_path / "other")
+    stranger = tiny_vocoder(vocab_size=20, sampling_rate=500, fingerprint={"digest": "0" * 64})
+    with pytest.raises(FingerprintMismatchError):
+        resynthesise_files(processor, stranger, files, tmp_path / "out")
     with pytest.raises(ConfigurationError, match="the vocoder says 11 units, the base has 20"):
-        from tests.fixtures.vocoders import tiny_vocoder
-
         resynthesise_files(processor, tiny_vocoder(), files, tmp_path / "out")
     model = SpeechPromptForSpeechGeneration.from_pretrained(work / "adapter")
     with pytest.raises(AdapterError, match="no vocoder is attached"):

@@ -196,7 +196,8 @@ def test_files_of_other_models_have_no_word_of_speech(tmp_path):
     make_sequence_model(tiny_lm()).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     assert values["format_version"] == 3
-    assert not {"target_units", "speech_task", "vocoder_name_or_path", "vocoder_revision"} & values.keys()
+    of_speech = {"target_units", "speech_task", "prompt_seconds", "vocoder_name_or_path", "vocoder_revision"}
+    assert not of_speech & values.keys()
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,8 @@ def test_files_of_other_models_have_no_word_of_speech(tmp_path):
         ({"target_units": {"num_units": 26, "frame_rate": -1}}, "frame_rate of target_units is -1"),
         ({"target_units": None}, "'continuation' in a model without target_units"),
         ({"speech_task": "singing"}, "speech_task is 'singing'"),
+        ({"prompt_seconds": "3"}, "prompt_seconds in config.json .* is '3'"),
+        ({"prompt_seconds": 0}, "prompt_seconds is 0"),
         ({"speech_task": 3}, "speech_task in config.json .* is 3"),
         ({"vocoder_name_or_path": ["x"]}, "vocoder_name_or_path in config.json"),
         ({"vocoder_name_or_path": "x" * 5000}, "vocoder_name_or_path in config.json"),

@@ -10,8 +10,10 @@ from datasets import Dataset
 from transformers import AutoModel
 
 from speechprompt_hf import SpeechPromptForSpeechGeneration
-from speechprompt_hf.core.errors import ConfigurationError, DatasetError
+from speechprompt_hf.core.errors import ConfigurationError, DatasetError, UnitError
 from speechprompt_hf.data.speech_pairs import load_speech_splits, pair_splits
+from speechprompt_hf.evaluation import evaluate_speech
+from speechprompt_hf.modeling.target_units import target_units_record
 from speechprompt_hf.processors import SpeechUnitProcessor
 from speechprompt_hf.tasks import speech_continuation, speech_translation_to_speech, unit_correction
 from speechprompt_hf.training import SequenceTrainingSettings, run_speech_experiment
@@ -89,6 +91,30 @@ def test_durations_of_units_count_in_the_prompt(units):
         lengths, number = recorded["durations"], len(row["units"])
         assert sum(lengths[:number]) <= sum(lengths) / 2 or number == 1
         assert sum(lengths[: number + 1]) > sum(lengths) / 2
+
+
+def test_durations_are_those_of_merged_units_or_refused(tmp_path):
+    def read(**columns):
+        rows = {"units": [[1, 1, 2, 2, 2, 1]] * 6, "item": [f"row {n}" for n in range(6)], **columns}
+        Dataset.from_dict(rows).to_parquet(str(tmp_path / "rows.parquet"))
+        return load_speech_splits(tmp_path / "rows.parquet", speech_continuation).train[0]
+
+    for units in ([1, 1, 2, 2, 2, 1], "1 1 2 2 2 1"):
+        assert read(units=[units] * 6, durations=[[5, 1, 2, 3, 4, 7]] * 6)["durations"] == [6, 9, 7]
+    # Units a frame, and durations of those that are left.
+    assert read(durations=[[2, 3, 1]] * 6)["durations"] == [2, 3, 1]
+    for bad, words in (
+        ([1, 2], "2 durations for 6 units"),
+        (None, "no durations for 6 units"),
+        ([1, 2, -3], "a duration of -3"),
+        ([1, 2, None], "a duration of None"),
+    ):
+        with pytest.raises(UnitError, match=f"row 4 has {words}.*leave the column durations out"):
+            read(durations=[[1, 2, 3]] * 4 + [bad] + [[1, 2, 3]])
+    with pytest.raises(UnitError, match=r"row 0 has no durations"):
+        read(durations=[0.5] * 6)
+    path = tmp_path / "rows.parquet"
+    assert "durations" not in load_speech_splits(path, unit_correction).train.column_names
 
 
 def test_both_columns_of_a_translation(units, work, tmp_path):
@@ -206,3 +232,19 @@ def test_what_is_refused(work, units, tmp_path):
             num_units=20,
             progress=False,
         )
+
+
+def test_target_units_that_the_vocabulary_lacks_are_named(tmp_path):
+    rows = [{"source": [n, n + 1], "target": [3, 5], "item": f"row {n}"} for n in range(20)]
+    rows[7]["target"] = [4, 28]
+    path = tmp_path / "rows.parquet"
+    Dataset.from_list(rows).to_parquet(str(path))
+    save_tiny_base(tmp_path / "base")
+    task, options = speech_translation_to_speech, {"base": tmp_path / "base", "settings": FAST, "progress": False}
+    with pytest.raises(UnitError, match=r"unit 28 of row 7, .* is not among the 26 target units.*--target-base"):
+        run_speech_experiment(path, tmp_path / "a", task=task, **options)
+    model = SpeechPromptForSpeechGeneration.from_base(
+        tmp_path / "base", speech_task="translation", target_units=target_units_record(28)
+    )
+    with pytest.raises(UnitError, match=r"unit 28 of row 7, .* is not among the 28 target units"):
+        evaluate_speech(model, path, task=task, progress=False)

@@ -119,6 +119,7 @@ class SpeechAnswers:
         (sequence,) = processor.encode_units([heard], sampling_rate=extractor.sampling_rate)
         (said,) = unit_answers(model, processor, sequence, settings, seed=seed_of(settings, content), name=name)
         answer, is_cut = _within(said, vocoder, most_frames)
+        assert answer.durations is not None
         sound = sound_of(vocoder, answer, settings)
         samples = sound.row(0).float().cpu().numpy()
         stream = io.BytesIO()

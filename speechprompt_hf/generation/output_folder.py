@@ -133,7 +133,7 @@ class OutputFolder:
         if strangers:
             raise ConfigurationError(
                 f"{self.path} holds recordings that {LINES_FILE} does not list, first {strangers[0]}",
-                hint="move or delete them, or choose another --output",
+                hint="move or delete them, or choose another folder (--output)",
             )
         for name in self._names:
             (self.path / name).unlink(missing_ok=True)

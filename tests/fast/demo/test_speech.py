@@ -167,7 +167,7 @@ def test_vocoders_that_do_not_fit_are_refused(speaking, adapters, tmp_path):
         open_tasks({"a": speaking / "adapter"}, device="cpu", vocoder=save_vocoder(tmp_path / "other", 7))
     with pytest.raises(AdapterError, match="makes no sound of units"):
         open_tasks({"a": speaking / "adapter"}, device="cpu", vocoder=speaking / "base")
-    with pytest.raises(ConfigurationError, match=r"none of the adapters answers with speech .*leave out --vocoder"):
+    with pytest.raises(ConfigurationError, match=r"none of the adapters answers with speech .*leave the vocoder out"):
         open_tasks({"a": adapters["words"]}, device="cpu", vocoder=speaking / "vocoder")
 
 

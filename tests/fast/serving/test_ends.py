@@ -69,6 +69,7 @@ def connect(port, text=b""):
     return connection
 
 
+@pytest.mark.slow
 def test_a_program_that_closes_nothing_ends(program):
     process = program(EXAMPLE)
     assert process.stdout.readline() == "made\n"
@@ -76,6 +77,7 @@ def test_a_program_that_closes_nothing_ends(program):
     assert (process.returncode, errors) == (0, "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_shuts_the_door_and_once_more_ends_it(program):
     process = program(COMMAND)
     port = int(re.search(r":(\d+)/", process.stdout.readline())[1])

@@ -17,6 +17,7 @@ import torch
 
 from speechprompt_hf import DEFAULT_BASE, SpeechPromptForAudioClassification, SpeechUnitProcessor
 from speechprompt_hf.hub.push import push_adapter, push_base
+from tests.fixtures.effort import thorough
 from tests.fixtures.repositories import ADAPTER_FILES, BASE
 from tests.hub.faults import NO_FILE_LOCKS, Fault, disk_full, file_size_limit
 from tests.hub.loopback_routes import answer_request
@@ -227,6 +228,7 @@ def test_a_hundred_faults_leave_repository_and_cache_whole(hub, shared, adapters
     check_campaign(hub, adapters, run_python, [result])
 
 
+@thorough
 @pytest.mark.timeout(240)
 def test_two_processes_without_locks_share_a_cache_and_a_repository(hub, shared, adapters, run_python):
     hub.inject(*faults(0.03))
@@ -257,6 +259,7 @@ def swept(hub, verb, num_requests):
     return names
 
 
+@thorough
 @pytest.mark.timeout(240)
 def test_a_pull_fails_readably_at_each_request(hub, shared, adapters, run_python):
     names = swept(hub, "pull", 9)
@@ -270,6 +273,7 @@ def test_a_pull_fails_readably_at_each_request(hub, shared, adapters, run_python
     assert all("check the network and try again" in message for _, _, message in result["errors"])
 
 
+@thorough
 @pytest.mark.timeout(240)
 def test_a_push_fails_readably_at_each_request(hub, shared, adapters, run_python):
     names = swept(hub, "push", 9)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.effort import thorough
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TOP = {"speechprompt_hf", "speechprompt_cli"}
@@ -102,6 +104,7 @@ def test_editable_install(tree, new_environment, run, tmp_path, place):
         assert run(python, "-c", "import modeling", cwd=folder, check=False).returncode != 0
 
 
+@thorough
 def test_type_checker_finds_the_linked_folders(project_root, run, tmp_path):
     pytest.importorskip("mypy", reason="mypy is not installed here")
     (tmp_path / "user.py").write_text(

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.fixtures.effort import rounds
+from tests.fixtures.effort import rounds, thorough
 from tests.fixtures.unit_tasks import save_tiny_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -77,6 +77,7 @@ def test_two_processes_share_the_work(bench, tmp_path):
     assert table(tmp_path, "a") == table(tmp_path, "b")
 
 
+@thorough
 def test_a_launcher_s_processes_share_the_work(bench, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     printed = finish(bench("work", "launched", *launcher, "-m", "speechprompt_hf"))

@@ -15,7 +15,7 @@ import soundfile
 from datasets import Audio, Dataset, Features, Value
 
 from speechprompt_hf.data.sources import AUDIO_FEATURE
-from tests.fixtures.effort import rounds
+from tests.fixtures.effort import rounds, thorough
 from tests.fixtures.unit_tasks import save_audio_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -104,7 +104,7 @@ def shard_times(output: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in output.glob("all-*.parquet")}
 
 
-@pytest.mark.parametrize("source", ["files", "tables"])
+@pytest.mark.parametrize("source", ["files", pytest.param("tables", marks=thorough)])
 def test_kills_at_random_moments(work, project_root, tmp_path, source):
     undisturbed = Started(work, tmp_path / "undisturbed", source, project_root, 0, 1)
     undisturbed.begins.wait()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.fixtures.effort import thorough
 from tests.fixtures.taught_shards import write_made_up_shard
 from tests.fixtures.unit_tasks import save_tiny_base, unit_task_splits
 
@@ -209,7 +210,7 @@ def test_pretraining_on_two_processes_is_that_of_one(pretrain, architecture, mod
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("architecture", "mode"), CASES)
+@pytest.mark.parametrize(("architecture", "mode"), [pytest.param(*CASES[0], marks=thorough), CASES[1]])
 def test_pretraining_shards_parameters_and_resumes_with_any_number_of_processes(pretrain, architecture, mode):
     alone = pretrain("alone", architecture, mode)
     sharded = pretrain("sharded", architecture, mode, processes=2, environment=FSDP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -59,9 +60,9 @@ class UnitVocoderConfig(PreTrainedConfig):
         return self.sampling_rate / self.samples_per_frame
 
     @property
+    @abstractmethod
     def samples_per_frame(self) -> int:
         """Samples that the generator makes of each frame."""
-        raise NotImplementedError
 
     @property
     def generator_channels(self) -> int:
@@ -69,13 +70,13 @@ class UnitVocoderConfig(PreTrainedConfig):
         return self.unit_embed_dim * (2 if self.num_speakers else 1)
 
     @property
+    @abstractmethod
     def receptive_field_frames(self) -> tuple[int, int]:
         """Frames before and behind a frame that its samples depend on.
 
         Samples of a stretch of speech are those of the whole utterance if that many frames around it are given, so
         sound can be made before the last unit is known.
         """
-        raise NotImplementedError
 
     @property
     def duration_receptive_field_units(self) -> int:

@@ -61,7 +61,7 @@ def test_unknown_tasks_are_a_sentence(answers, recording):
 
 def test_limits_are_sentences(tasks, recording):
     (answer,) = DemoAnswers(tasks, UploadLimits(max_seconds=0.5)).answer("words", recording)
-    assert answer == Refusal("a b.wav lasts 0.6 s, longer than 0.5 s. cut it first.")
+    assert answer == Refusal("a b.wav lasts 0.6 s. at most 0.5 s are read: cut it.")
 
 
 def test_more_units_than_the_base_reads_are_a_sentence(answers, tmp_path):
